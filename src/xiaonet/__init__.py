@@ -1,0 +1,40 @@
+"""XiaoNet: a compact seismic phase picker, distilled from PhaseNet.
+
+Names are imported when first used, so that `import xiaonet` costs nothing and needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xiaonet.checkpoint import load_model, save_model
+    from xiaonet.config import Config
+    from xiaonet.errors import XiaoNetError
+    from xiaonet.model import PLAIN, WIDE, XiaoNet
+
+__version__ = "0.1.0"
+_HOMES = {
+    "Config": "config",
+    "PLAIN": "model",
+    "WIDE": "model",
+    "XiaoNet": "model",
+    "XiaoNetError": "errors",
+    "load_model": "checkpoint",
+    "save_model": "checkpoint",
+}
+__all__ = ["PLAIN", "WIDE", "Config", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xiaonet' has no attribute {name!r}; it has {', '.join(__all__)}")
+    try:
+        return getattr(import_module(f"xiaonet.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModuleNotFoundError(f"xiaonet.{name} needs torch: pip install 'xiaonet[train]'", name="torch") from error
+
+
+def __dir__() -> list[str]:
+    return __all__

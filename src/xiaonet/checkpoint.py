@@ -1,0 +1,135 @@
+"""Model files: weights, constructor arguments, input contract and provenance in one place.
+
+A file is written whole or not at all, and read without running any code that it might carry.
+"""
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor
+
+from xiaonet.errors import CheckpointError
+from xiaonet.model import XiaoNet
+from xiaonet.spec import contract
+
+FORMAT = "xiaonet-model"
+VERSION = 1
+
+
+def save_model(model: XiaoNet, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write a model file that `load_model` needs nothing else to read.
+
+    Raises:
+        CheckpointError: the folder cannot be written to, or the disk is full; an older file of
+            that name is left as it was.
+    """
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    save_tensors(
+        path,
+        FORMAT,
+        {
+            "arguments": dict(model.arguments),
+            "contract": contract(),
+            "provenance": dict(provenance or {}),
+            "weights": weights,
+            "digest": _digest(weights),
+        },
+    )
+
+
+def load_model(path: str | Path) -> XiaoNet:
+    """Read a model file; the model comes on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, no model of XiaoNet, or one of
+            another contract.
+
+    Example:
+        >>> from xiaonet import XiaoNet, load_model, save_model
+        >>> save_model(XiaoNet(base_channels=4), "small.pth")
+        >>> load_model("small.pth").arguments["base_channels"]
+        4
+    """
+    content = read_model_file(path)
+    model = XiaoNet(**content["arguments"])
+    model.load_state_dict(content["weights"])
+    return model.eval()
+
+
+def read_model_file(path: str | Path) -> dict[str, Any]:
+    """All that a model file holds: arguments, contract, provenance and weights. Raises as `load_model` does."""
+    path = Path(path)
+    content = load_tensors(path, FORMAT)
+    if content["contract"] != contract():
+        differing = {key: content["contract"].get(key) for key in contract() if content["contract"].get(key) != contract()[key]}
+        raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
+    if _digest(content["weights"]) != content["digest"]:
+        raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
+    return content
+
+
+def save_tensors(path: Path, kind: str, content: Mapping[str, Any]) -> None:
+    """Write a file of tensors and plain values, marked as being of a `kind`. Raises as `save_model` does."""
+    path = Path(path)
+    write_atomically(path, lambda file: torch.save({"format": kind, "version": VERSION, **content}, file))
+
+
+def load_tensors(path: Path, kind: str) -> dict[str, Any]:
+    """Read such a file without running code from it.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another kind.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {path}") from error
+    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged or no file of XiaoNet's: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or content.get("format") != kind or content.get("version") != VERSION:
+        found = (content.get("format"), content.get("version")) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{path} is not a file of XiaoNet's: found {found}, wanted {(kind, VERSION)}")
+    return content
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a new file that replaces `path` only when it is complete and on disk.
+
+    Raises:
+        CheckpointError: it could not be written; what was at `path` stays.
+    """
+    temporary: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise CheckpointError(f"{path} could not be written: {error}; what stood there before is untouched") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""All that XiaoNet says while it works: ✓ and ✗ lines, and progress.
+
+Every line goes to standard output through one console, which only the first of several
+processes may use.
+"""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+_console = Console(highlight=False, soft_wrap=True)
+PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
+
+
+def silence(quiet: bool = True) -> None:
+    """Say nothing any more, as every process but the first must."""
+    _console.quiet = quiet
+
+
+def ok(component: str, status: str, details: str = "") -> None:
+    """Print `✓ Component: status - details`."""
+    _line("[green]✓[/green]", component, status, details)
+
+
+def warn(component: str, status: str, details: str = "") -> None:
+    """Print `! Component: status - details`, for what the user should look at but that stops nothing."""
+    _line("[yellow]![/yellow]", component, status, details)
+
+
+def fail(component: str, status: str, details: str = "") -> None:
+    """Print `✗ Component: status - details`."""
+    _line("[red]✗[/red]", component, status, details)
+
+
+def info(component: str, parameters: Mapping[str, object]) -> None:
+    """Print `Component information:` and an indented line for each parameter."""
+    _console.print(f"{component} information:", markup=False)
+    for name, value in parameters.items():
+        _console.print(f"  {name}: {value}", markup=False)
+
+
+def say(text: str = "") -> None:
+    """Print a line as it is."""
+    _console.print(text, markup=False)
+
+
+def ask(question: str) -> str:
+    """Ask the person at the terminal; an empty answer where there is none."""
+    return _console.input(f"{question} ").strip() if _console.is_terminal and not _console.quiet else ""
+
+
+class EpochProgress:
+    """A live bar with loss, rate and time left; without a terminal, `loss: 0.123456  [ 640/ 5000]` lines.
+
+    Args:
+        title: shown before the bar, such as `Epoch 3/50`.
+        total: windows in the epoch.
+        done: windows that a run before an interruption has seen.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self.title, self.total, self.first = title, total, done
+        self.started = self.spoken = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  loss: {task.fields[loss]:.6f}  {task.fields[rate]:.0f} windows/s"),
+            TimeRemainingColumn(),
+            console=_console,
+            transient=True,
+            disable=not _console.is_terminal,
+        )
+        self.task = self.bar.add_task(title, total=total, completed=done, loss=float("nan"), rate=0.0)
+
+    def update(self, done: int, loss: float) -> None:
+        """Tell that `done` windows of the epoch are seen at a mean `loss`."""
+        now = time.monotonic()
+        rate = (done - self.first) / max(now - self.started, 1e-9)
+        self.bar.update(self.task, completed=done, loss=loss, rate=rate)
+        if not _console.is_terminal and (now - self.spoken > PLAIN_SECONDS or done >= self.total):
+            self.spoken = now
+            left = (self.total - done) / rate if rate else float("inf")
+            width = len(str(self.total))
+            say(f"loss: {loss:.6f}  [{done:>{width}}/{self.total:>{width}}]  {rate:.0f} windows/s, {left:.0f} s left")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+
+def _line(mark: str, component: str, status: str, details: str) -> None:
+    text = f"{component}: {status}" + (f" - {details}" if details else "")
+    _console.print(f"{mark} ", end="")
+    _console.print(text, markup=False)

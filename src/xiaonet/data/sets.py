@@ -1,0 +1,174 @@
+"""SeisBench data sets by class, name or path, opened the way XiaoNet wants them."""
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seisbench
+import seisbench.data as sbd
+
+from xiaonet import console
+from xiaonet.data import synthetic
+from xiaonet.errors import DataError
+from xiaonet.spec import COMPONENTS, SAMPLING_RATE
+
+WaveformData = sbd.WaveformDataset | sbd.MultiWaveformDataset
+
+# What data sets call their picks, and the phase that we teach for each name.
+PHASE_OF = {
+    **dict.fromkeys(("P", "p", "Pg", "Pn", "PmP", "pP", "P1", "pwP", "pwPm"), "P"),
+    **dict.fromkeys(("S", "s", "Sg", "Sn", "SmS", "S1"), "S"),
+}
+ARRIVAL_COLUMN = re.compile(r"trace_(\w+)_arrival_sample")
+SPLITS = ("train", "dev", "test")
+SPLIT_SHARES = (0.8, 0.1, 0.1)  # of events, where a data set brings no split of its own
+CACHE_BELOW = 2**30  # bytes on disk; smaller sets are read into memory once
+
+
+def open_data(spec: str, *, synthetic_records: int = 400, seed: int = 0) -> WaveformData:
+    """Open one data set, or several joined by `+`, at 100 Hz in E, N, Z order with a split.
+
+    Args:
+        spec: `synthetic`, a class of `seisbench.data`, or the path or name of a folder in
+            SeisBench's format. Names without a class are looked up in SeisBench's data folder.
+        synthetic_records: how many records `synthetic` makes.
+        seed: of the synthetic records.
+
+    Raises:
+        DataError: a part cannot be found or read, has no sampling rate or has no picks.
+    """
+    parts = [_open_part(name.strip(), synthetic_records, seed) for name in spec.split("+")]
+    for part in parts:
+        fill_split(part.metadata)
+    # SeisBench joins columns by name, so a set without any pick may stand beside one with picks.
+    data = parts[0] if len(parts) == 1 else sbd.MultiWaveformDataset(parts)
+    if not phase_columns(data.metadata):
+        raise DataError(
+            f"{spec}: no column of P or S picks among {_listed(data.metadata.columns)}; "
+            f"wanted trace_X_arrival_sample with X one of {', '.join(PHASE_OF)}"
+        )
+    _warn_of_outside_picks(spec, data.metadata)
+    return data
+
+
+def phase_columns(metadata: pd.DataFrame) -> dict[str, str]:
+    """Columns that hold picks, each with its phase: `{"trace_Pg_arrival_sample": "P", …}`."""
+    matches = (ARRIVAL_COLUMN.fullmatch(column) for column in metadata.columns)
+    return {m[0]: PHASE_OF[m[1]] for m in matches if m and m[1] in PHASE_OF}
+
+
+def fill_split(metadata: pd.DataFrame) -> None:
+    """Give records without a split one by event, in place: the same for every run and machine.
+
+    All records of an event fall into the same split, so that no event is both learnt and tested.
+    """
+    if "split" not in metadata:
+        metadata["split"] = None
+    missing = ~metadata["split"].isin(SPLITS)
+    if not missing.any():
+        return
+    metadata["split"] = metadata["split"].astype(object)
+    key = next((k for k in ("source_id", "source_event_id", "source_origin_time", "trace_name") if k in metadata), None)
+    if key is None:
+        raise DataError(f"records have neither a split nor an event: wanted source_id among {_listed(metadata.columns)}")
+    events = metadata.loc[missing, key].where(metadata.loc[missing, key].notna(), metadata.loc[missing, "trace_name"])
+    metadata.loc[missing, "split"] = [_split_of(str(event)) for event in events]
+
+
+def split_data(data: WaveformData) -> tuple[WaveformData, WaveformData, WaveformData]:
+    """Training, development and test records; the test split may be empty.
+
+    Raises:
+        DataError: nothing to train on, or nothing to develop on.
+    """
+    train, dev, test = data.train_dev_test()
+    for name, part in (("train", train), ("dev", dev)):
+        if len(part) == 0:
+            counts = data.metadata["split"].value_counts().to_dict()
+            raise DataError(
+                f"the {name} split is empty: the column split holds {counts}; wanted records in train and dev. "
+                "Join a set that has them with +, or drop the column to split by event"
+            )
+    return train, dev, test
+
+
+def fingerprint(data: WaveformData) -> str:
+    """Sixteen hexadecimal digits that change when records, picks or splits change."""
+    columns = ["trace_name", "split", *phase_columns(data.metadata)]
+    rows = pd.util.hash_pandas_object(data.metadata[columns].astype(str), index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
+
+
+def _open_part(name: str, synthetic_records: int, seed: int) -> sbd.WaveformDataset:
+    if name == "synthetic":
+        with tempfile.TemporaryDirectory(prefix="xiaonet-") as folder:
+            synthetic.write(Path(folder), synthetic_records, seed)
+            return _open_folder(Path(folder), name)
+    path = Path(name).expanduser()
+    if (path / "metadata.csv").is_file():
+        return _open_folder(path, path.resolve().name)
+    kind = getattr(sbd, name, None) if name.isidentifier() else None
+    if isinstance(kind, type) and issubclass(kind, sbd.WaveformDataset):
+        return _with_rate(name, kind(**_format(cache=None)))
+    stored = seisbench.cache_data_root / name
+    if not path.is_absolute() and (stored / "metadata.csv").is_file():
+        return _open_folder(stored, name)
+    raise DataError(
+        f"data set {name!r} not found: it is no class of seisbench.data, and there is no metadata.csv in "
+        f"{path.absolute()} or {stored}. Place metadata.csv and waveforms.hdf5 in one of these folders, "
+        "set SEISBENCH_CACHE_ROOT, or use --data synthetic"
+    )
+
+
+def _open_folder(path: Path, name: str) -> sbd.WaveformDataset:
+    waveforms = sorted(path.glob("waveforms*.hdf5"))
+    if not waveforms:
+        raise DataError(f"{path} has metadata.csv but no waveforms.hdf5; both are needed")
+    small = sum(file.stat().st_size for file in waveforms) < CACHE_BELOW
+    try:
+        data = sbd.WaveformDataset(path, name=name, **_format(cache="full" if small else None))
+        if small:
+            data.preload_waveforms()
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a SeisBench data set: {error}") from error
+    return _with_rate(name, data)
+
+
+def _format(cache: str | None) -> dict[str, object]:
+    return {
+        "component_order": COMPONENTS,
+        "dimension_order": "NCW",
+        "sampling_rate": SAMPLING_RATE,
+        "resample_zerophase": True,  # SeisBench's default filter is causal and would delay onsets
+        "missing_components": "pad",
+        "cache": cache,
+    }
+
+
+def _with_rate(name: str, data: sbd.WaveformDataset) -> sbd.WaveformDataset:
+    unknown = int(data.metadata["trace_sampling_rate_hz"].isna().sum())
+    if unknown:
+        raise DataError(f"{name}: {unknown} of {len(data)} records have no sampling rate; fill the column trace_sampling_rate_hz")
+    return data
+
+
+def _split_of(event: str) -> str:
+    position = int.from_bytes(hashlib.sha256(event.encode()).digest()[:8], "big") / 2**64
+    return SPLITS[int(np.searchsorted(np.cumsum(SPLIT_SHARES[:-1]), position, side="right"))]
+
+
+def _warn_of_outside_picks(spec: str, metadata: pd.DataFrame) -> None:
+    if "trace_npts" not in metadata:
+        return
+    picks = metadata[list(phase_columns(metadata))]
+    outside = int(((picks < 0) | picks.ge(metadata["trace_npts"], axis=0)).any(axis=1).sum())
+    if outside:
+        console.warn("Data", "picks outside their traces", f"{spec}: {outside} records; these picks are not taught")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(str, names))

@@ -1,0 +1,40 @@
+"""The errors that XiaoNet raises on purpose.
+
+XiaoNetError
+├── ConfigError      a setting is unknown, out of range or fixed by design
+├── DataError        a data set is missing, unlabelled, empty or not what it says
+├── TeacherError     the teacher's weights cannot be had or do not fit
+├── CheckpointError  a model or run file is damaged, foreign or cannot be written
+├── TrainingError    a check before training failed, or the loss stopped being a number
+└── WaveformError    an array of samples has the wrong shape, type or content
+
+Each message states the value seen, the value wanted and the fix.
+"""
+
+
+class XiaoNetError(Exception):
+    """Base of every error that XiaoNet raises on purpose."""
+
+
+class ConfigError(XiaoNetError, ValueError):
+    """A setting is unknown, out of range or fixed by design."""
+
+
+class DataError(XiaoNetError):
+    """A data set is missing, unlabelled, empty or not what it says."""
+
+
+class TeacherError(XiaoNetError):
+    """The teacher's weights cannot be had or do not fit."""
+
+
+class CheckpointError(XiaoNetError):
+    """A model or run file is damaged, foreign or cannot be written."""
+
+
+class TrainingError(XiaoNetError):
+    """A check before training failed, or the loss stopped being a number."""
+
+
+class WaveformError(XiaoNetError, ValueError):
+    """An array of samples has the wrong shape, type or content."""

@@ -1,0 +1,123 @@
+"""The teacher: a frozen PhaseNet that speaks our component and phase order."""
+
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from seisbench.models import PhaseNet
+from torch import Tensor, nn
+
+from xiaonet.errors import TeacherError
+from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+
+HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
+VERSIONED = re.compile(r"(?P<name>.+?)\.(?:pt|json)(?:\.v(?P<version>.+))?")
+
+
+class PhaseNetTeacher(nn.Module):
+    """SeisBench's PhaseNet, frozen for good, for E, N, Z windows of 3001 samples.
+
+    Component order, phase order, normalisation and window are read off the model, never assumed.
+    `train()` and `requires_grad_()` change nothing, whether called here or on a parent.
+
+    Args:
+        model: a loaded `seisbench.models.PhaseNet`.
+        name: what the console and the provenance call it.
+
+    Raises:
+        TeacherError: the model lacks P, S or noise, has no component of ours, another sampling
+            rate, or a window shorter than ours.
+    """
+
+    def __init__(self, model: PhaseNet, name: str = "PhaseNet") -> None:
+        super().__init__()
+        labels = "".join(str(label)[0] for label in model.labels)
+        components = [HORIZONTALS.get(component, component) for component in model.component_order]
+        if sorted(labels) != sorted(PHASES):
+            raise TeacherError(f"{name} knows the phases {list(model.labels)}; wanted {list(PHASES)} in any order")
+        if not set(COMPONENTS) <= set(components):
+            raise TeacherError(f"{name} takes the components {model.component_order!r}; wanted {COMPONENTS!r} in any order")
+        if model.sampling_rate != SAMPLING_RATE:
+            raise TeacherError(f"{name} works at {model.sampling_rate} Hz; wanted {SAMPLING_RATE:g} Hz: choose other weights")
+        if model.in_samples < WINDOW_SAMPLES:
+            raise TeacherError(f"{name} takes {model.in_samples} samples; wanted at least {WINDOW_SAMPLES}")
+        self.name = name
+        self.model = model
+        self.phase_order = [labels.index(phase) for phase in PHASES]
+        # A component that we lack, such as a hydrophone, is fed zeros, as SeisBench does.
+        self.component_order = [COMPONENTS.find(component) for component in components]
+        self.requires_grad_()
+        self.train()
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> Self:
+        """Load SeisBench weights by name, or from a local file `NAME.pt` with `NAME.json` beside it.
+
+        Raises:
+            TeacherError: the weights cannot be had; the message names three remedies.
+        """
+        path = Path(name).expanduser()
+        try:
+            if path.suffix or path.exists() or len(path.parts) > 1:
+                return cls(_load_file(path), path.name)
+            return cls(PhaseNet.from_pretrained(name), name)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise TeacherError(
+                f"PhaseNet weights {name!r} cannot be had: {error}. Either give a local file, --teacher PATH/{path.name.split('.')[0]}.pt "
+                "with its .json beside it; or set SEISBENCH_CACHE_ROOT to a SeisBench cache that holds them; "
+                "or use --teacher none to learn from the labels alone"
+            ) from error
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Probabilities `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit."""
+        return self.logits(windows).float().softmax(dim=1)
+
+    @torch.no_grad()
+    def logits(self, windows: Tensor) -> Tensor:
+        """The same before the softmax.
+
+        Raises:
+            TeacherError: the windows are not `(batch, 3, 3001)`.
+        """
+        if windows.ndim != 3 or windows.shape[1:] != (len(COMPONENTS), WINDOW_SAMPLES):
+            raise TeacherError(f"windows have shape {tuple(windows.shape)}; wanted (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES})")
+        # One factor for the window keeps SeisBench's 1e-10 beside the peak from mattering in m/s.
+        peak = windows.abs().amax(dim=(1, 2), keepdim=True)
+        windows = windows / torch.where(peak > 0, peak, 1)
+        windows = F.pad(windows, (0, 0, 0, 1))[:, self.component_order]  # index -1 finds the zeros
+        extra = self.model.in_samples - WINDOW_SAMPLES
+        windows = F.pad(windows, (extra // 2, extra - extra // 2))
+        normalised = self.model.annotate_batch_pre(windows, {})
+        logits = self.model(normalised, logits=True)
+        return logits[:, self.phase_order, extra // 2 : extra // 2 + WINDOW_SAMPLES]
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Stay without gradients, whatever is asked."""
+        return super().requires_grad_(False)
+
+    def describe(self) -> dict[str, Any]:
+        """What the model says of itself, for the console and the provenance."""
+        return {
+            "weights": self.name,
+            "parameters": f"{sum(p.numel() for p in self.parameters()):,}",
+            "component order": self.model.component_order,
+            "phases": "".join(self.model.labels),
+            "normalisation": self.model.norm + (" after detrending" if self.model.norm_detrend else ""),
+            "window": f"{self.model.in_samples} samples",
+        }
+
+
+def _load_file(path: Path) -> PhaseNet:
+    match = VERSIONED.fullmatch(path.name)
+    name, version = (match["name"], match["version"]) if match else (path.name, None)
+    ending = f".v{version}" if version else ""
+    for kind in ("pt", "json"):
+        if not path.with_name(f"{name}.{kind}{ending}").is_file():
+            raise FileNotFoundError(f"no file {path.with_name(f'{name}.{kind}{ending}')}")
+    return PhaseNet.load(path.with_name(name), version_str=version)

@@ -1,0 +1,60 @@
+"""Batch normalisation over the windows of all processes, on a CPU too.
+
+torch's `SyncBatchNorm` works on GPUs only, and statistics of a share of the batch would make the
+loss depend on the number of processes.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+
+class GlobalBatchNorm1d(nn.BatchNorm1d):
+    """`BatchNorm1d` whose statistics are those of the global batch; every process has an equal share."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise `(batch, channels, samples)` as `BatchNorm1d` would normalise the global batch."""
+        if not self.training:
+            return super().forward(input)
+        x = input.float()
+        count = x.shape[0] * x.shape[2] * torch.distributed.get_world_size()
+        mean = _SumOverProcesses.apply(x.sum(dim=(0, 2))) / count
+        centred = x - mean[:, None]
+        variance = _SumOverProcesses.apply(centred.square().sum(dim=(0, 2))) / count
+        self._track(mean.detach(), variance.detach() * count / (count - 1))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale[:, None] + self.bias[:, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked.add_(1)
+
+
+def share_batch_norm(module: nn.Module) -> None:
+    """Turn every `BatchNorm1d` below `module` into one over all processes, in place."""
+    for child in module.modules():
+        if type(child) is nn.BatchNorm1d:
+            child.__class__ = GlobalBatchNorm1d
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum over processes; its gradient is the sum of the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, value: Tensor) -> Tensor:
+        total = value.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Any) -> Tensor:
+        total: Tensor = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total

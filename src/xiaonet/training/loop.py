@@ -1,0 +1,132 @@
+"""One epoch of distillation, and one pass over the development records."""
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from xiaonet.errors import TrainingError
+from xiaonet.training.losses import distillation_loss, task_loss
+
+Batch = dict[str, Any]
+
+
+@dataclass
+class Totals:
+    """What an epoch has added up so far; a resumed epoch goes on from here."""
+
+    loss: float = 0.0
+    task_loss: float = 0.0
+    batches: int = 0
+
+    def means(self) -> tuple[float, float]:
+        """Mean loss and mean task loss of the batches so far; all batches count the same windows."""
+        return self.loss / max(self.batches, 1), self.task_loss / max(self.batches, 1)
+
+
+def train_one_epoch_distillation(
+    train_loader: Iterable[Batch],
+    student_model: Any,
+    teacher_model: Any,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+    temperature: float = 3.0,
+    alpha: float = 0.5,
+    *,
+    fabric: Fabric | None = None,
+    gradient_clip: float = 1.0,
+    totals: Totals | None = None,
+    on_batch: Callable[[Totals], None] | None = None,
+) -> tuple[float, float]:
+    """Teach the student one epoch: alpha · distillation + (1 − alpha) · task.
+
+    Args:
+        train_loader: batches with `X`, `y`, `incomplete` and `name`, as `make_loader` gives them.
+        student_model: a `XiaoNet`, as it is or wrapped by Fabric.
+        teacher_model: a `PhaseNetTeacher`, or None to learn from the labels alone.
+        optimizer: of the student's parameters.
+        device: where the models are.
+        temperature: softens both distributions.
+        alpha: weight of the teacher.
+        fabric: brings precision and several processes; None computes plainly.
+        gradient_clip: largest norm of the gradient.
+        totals: what an interrupted epoch had added up.
+        on_batch: called after each step.
+
+    Returns:
+        Mean combined loss and mean task loss, over all processes.
+
+    Raises:
+        TrainingError: the loss or the gradient is no finite number; names the batch and its records.
+    """
+    totals = totals or Totals()
+    student_model.train()
+    for batch in train_loader:
+        optimizer.zero_grad()
+        loss, task = _losses(batch, student_model, teacher_model, device, temperature, alpha, fabric)
+        if fabric:
+            fabric.backward(loss)
+        else:
+            loss.backward()
+        norm = nn.utils.clip_grad_norm_(student_model.parameters(), gradient_clip)
+        values = torch.stack([loss.detach(), task.detach(), norm])
+        _require_finite(values, totals.batches, batch)
+        optimizer.step()
+        mean = fabric.all_reduce(values, reduce_op="mean") if fabric else values
+        totals.loss += float(mean[0])
+        totals.task_loss += float(mean[1])
+        totals.batches += 1
+        if on_batch:
+            on_batch(totals)
+    return totals.means()
+
+
+@torch.no_grad()
+def evaluate_student_model(
+    val_loader: Iterable[Batch], student_model: Any, device: torch.device | str, *, fabric: Fabric | None = None
+) -> float:
+    """Mean task loss of the student alone, in full precision, over all windows and processes."""
+    student_model.eval()
+    total = torch.zeros(2, dtype=torch.float64)
+    for batch in val_loader:
+        labels = batch["y"].to(device, non_blocking=True)
+        logits = student_model.logits(batch["X"].to(device, non_blocking=True))
+        loss = task_loss(logits, labels, batch["incomplete"].to(device))
+        total += torch.tensor([float(loss) * len(labels), len(labels)], dtype=torch.float64)
+    if fabric:
+        total = fabric.all_reduce(total.to(fabric.device), reduce_op="sum")
+    return float(total[0] / total[1].clamp(min=1))
+
+
+def _losses(
+    batch: Batch,
+    student: Any,
+    teacher: Any,
+    device: torch.device | str,
+    temperature: float,
+    alpha: float,
+    fabric: Fabric | None,
+) -> tuple[Tensor, Tensor]:
+    windows, labels, incomplete = (batch[key].to(device, non_blocking=True) for key in ("X", "y", "incomplete"))
+    # Fabric applies the precision to `forward` alone, so it is asked for here.
+    with fabric.autocast() if fabric else nullcontext():
+        logits = student.logits(windows)
+        teacher_logits = teacher.logits(windows) if teacher is not None else None
+    task = task_loss(logits, labels, incomplete)
+    if teacher_logits is None:
+        return task, task
+    return alpha * distillation_loss(logits, teacher_logits, temperature) + (1 - alpha) * task, task
+
+
+def _require_finite(values: Tensor, number: int, batch: Batch) -> None:
+    if not torch.isfinite(values).all():
+        loss, task, norm = values.tolist()
+        raise TrainingError(
+            f"batch {number} gave loss {loss}, task loss {task} and gradient norm {norm}; all must be finite. "
+            f"Its records: {', '.join(batch['name'][:8])}{' …' if len(batch['name']) > 8 else ''}. "
+            "Try --set training.learning_rate=1e-4 or --set training.precision=32-true"
+        )

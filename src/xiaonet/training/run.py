@@ -1,0 +1,501 @@
+"""A training run: a folder that says what was done, and goes on where it was interrupted."""
+
+import csv
+import io
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.utils.data import default_collate
+
+from xiaonet import console, plots
+from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors, write_atomically
+from xiaonet.config import Config
+from xiaonet.data.loaders import Batches, make_loader
+from xiaonet.data.pipeline import Windows
+from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
+from xiaonet.errors import CheckpointError
+from xiaonet.model import PLAIN, WIDE, XiaoNet
+from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.training.checks import validate_setup
+from xiaonet.training.distributed import share_batch_norm
+from xiaonet.training.doctor import Advice, EpochRecord, diagnose
+from xiaonet.training.loop import Totals, evaluate_student_model, train_one_epoch_distillation
+from xiaonet.training.memory import keep_freed_memory
+from xiaonet.training.stopping import EarlyStopping
+
+RESUME_FORMAT = "xiaonet-run"
+CHECK_WINDOWS = 8  # windows that the checks before training look at
+MAY_CHANGE = ("training.epochs", "training.patience", "training.num_workers", "training.checkpoint_minutes", "device.")
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that `resume.pt` holds beside the weights."""
+
+    epoch: int = 0  # epochs completed
+    totals: Totals = field(default_factory=Totals)
+    history: list[EpochRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run gives back."""
+
+    folder: Path
+    history: list[EpochRecord]
+    best_epoch: int
+    best_dev_loss: float
+    test_loss: float | None
+
+
+def start_run(config: Config, folder: Path, *, note: str = "") -> Result:
+    """Train a student in a new folder.
+
+    Args:
+        config: all settings.
+        folder: of the run; made if it is missing.
+        note: why the settings differ from the defaults.
+
+    Raises:
+        CheckpointError: the folder holds a run already, or cannot be written to.
+        XiaoNetError: data, teacher or settings do not fit; the message names the fix.
+        KeyboardInterrupt: after Ctrl-C, when the run is safely on disk.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    if first and (folder / "manifest.json").exists():
+        raise CheckpointError(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be made: {error}; choose another --out") from error
+    return _Run(config, folder, note).execute()
+
+
+def resume_run(folder: Path, *, assignments: list[str] | None = None) -> Result:
+    """Go on with an interrupted run, or with a finished one for more epochs.
+
+    Args:
+        folder: of the run.
+        assignments: settings to change, such as `training.epochs=80`.
+
+    Raises:
+        CheckpointError: there is no run in the folder, its state is damaged, or it is finished.
+        ConfigError: a setting that would change the result is to be changed.
+    """
+    manifest = _read_manifest(folder)
+    before = Config.read(folder / "config.json")
+    config = before.override(assignments or [])
+    changed = [key for key in config.changes(before) if not key.startswith(MAY_CHANGE)]
+    if changed:
+        raise CheckpointError(f"{', '.join(changed)} cannot change within a run; start a new one with --out, or leave it as it is")
+    if "best_dev_loss" in manifest and config == before:
+        raise CheckpointError(f"{folder} is finished; train on with --set training.epochs=N, N above {before.training.epochs}")
+    return _Run(config, folder, manifest["note"], manifest).execute()
+
+
+class _Run:
+    """The parts of one run, put together once and used until it ends."""
+
+    def __init__(self, config: Config, folder: Path, note: str, manifest: dict[str, Any] | None = None) -> None:
+        self.config, self.note = config, note
+        keep_freed_memory()
+        self.fabric = make_fabric(config)
+        self.fabric.launch()
+        self.folder: Path = self.fabric.broadcast(folder)
+        console.silence(not self.fabric.is_global_zero)
+        self._tell_device()
+        self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
+        self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
+        self.teacher = load_teacher(config.distillation.teacher)
+        self.manifest = self._manifest(manifest)
+        torch.manual_seed(config.training.seed)
+        self.student = make_student(config)
+        if self.fabric.world_size > 1:
+            share_batch_norm(self.student)
+        self.windows = {name: self._windows(part) for name, part in self.parts.items()}
+        settings = config.training
+        self.batches = self._batches("train", shuffle=True)
+        self.train_loader = self._loader("train", self.batches, settings.num_workers)
+        self.dev_loader = self._loader("dev", self._batches("dev", shuffle=False), settings.num_workers)
+        optimizer = torch.optim.Adam(self.student.parameters(), lr=settings.learning_rate)
+        self.stopping = EarlyStopping(settings.patience, self.folder / "checkpoint.pt", self._save_model)
+        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **settings.scheduler.model_dump())
+        self._describe()
+        self._validate(optimizer)
+        self.wrapped, self.optimizer = self.fabric.setup(self.student, optimizer)
+        self.wrapped.mark_forward_method("logits")
+        if self.teacher is not None:
+            self.teacher.to(self.fabric.device)
+        self.progress = Progress()
+        self.interrupted = False
+        self.advised: set[Advice] = set()
+        self.saved_at = time.monotonic()
+
+    def execute(self) -> Result:
+        """Train to the end, keep the best, and measure it once on the test split."""
+        if (self.folder / "resume.pt").exists():
+            self._restore()
+        if self.fabric.is_global_zero:
+            self._write("config.json", self.config.to_json())
+            self._write_records()
+        with self._interruptible():
+            while self.progress.epoch < self.config.training.epochs and not self.stopping.stop:
+                self._train_epoch()
+        return self._finish()
+
+    def _train_epoch(self) -> None:
+        epoch, settings = self.progress.epoch, self.config.training
+        started = time.monotonic()
+        totals = self.progress.totals
+        self.batches.start(epoch, totals.batches)
+        self._seed_dropout(totals)
+        size = self.batches.batch_size
+        title = f"Epoch {epoch + 1}/{settings.epochs}"
+        with console.EpochProgress(title, len(self.batches) * size, totals.batches * size) as bar:
+
+            def on_batch(totals: Totals) -> None:
+                bar.update(totals.batches * size, totals.means()[0])
+                self._seed_dropout(totals)
+                self._pause_if_asked()
+
+            train_loss, task_loss = train_one_epoch_distillation(
+                self.train_loader,
+                self.wrapped,
+                self.teacher,
+                self.optimizer,
+                self.fabric.device,
+                self.config.distillation.temperature,
+                self.config.distillation.alpha,
+                fabric=self.fabric,
+                gradient_clip=settings.gradient_clip,
+                totals=totals,
+                on_batch=on_batch,
+            )
+        dev_loss = evaluate_student_model(self.dev_loader, self.student, self.fabric.device, fabric=self.fabric)
+        seconds = time.monotonic() - started
+        self._end_epoch(EpochRecord(epoch + 1, self._learning_rate(), train_loss, task_loss, dev_loss, seconds))
+
+    def _end_epoch(self, record: EpochRecord) -> None:
+        better = self.stopping(record.dev_loss, self.student)
+        self.scheduler.step(record.dev_loss)
+        self.progress.epoch += 1
+        self.progress.totals = Totals()
+        self.progress.history.append(record)
+        self._save_state()
+        if self.fabric.is_global_zero:
+            self._write_records()
+            self._write_events(record)
+        console.say(
+            f"Epoch {record.epoch}/{self.config.training.epochs}  loss: {record.train_loss:.6f}  task: {record.train_task_loss:.6f}  "
+            f"dev: {record.dev_loss:.6f}{' (best)' if better else ''}  {record.seconds:.1f} s"
+        )
+        if self._learning_rate() < record.learning_rate:
+            console.ok(
+                "Scheduler", "learning rate reduced", f"{record.learning_rate:g} to {self._learning_rate():g}, the dev loss stands still"
+            )
+        self._advise()
+
+    def _finish(self) -> Result:
+        """Best student, final student, one look at the test split, the picture and the notes."""
+        self.fabric.barrier()  # the first process has written what all now read
+        best = load_model(self.stopping.path)
+        test_loss = self._test(best)
+        results = {"best_epoch": self.stopping.best_epoch, "best_dev_loss": self.stopping.best_loss, "test_loss": test_loss}
+        self.manifest |= results
+        self._save_model(self.student, self.folder / "final_model.pth")
+        for name in ("best_model.pth", "saved_model_fp32.pth"):
+            self._save_model(best, self.folder / name)
+        if self.fabric.is_global_zero:
+            self._write_records()
+            self._draw_history()
+        why = f"no better dev loss for {self.stopping.patience} epochs" if self.stopping.stop else "all epochs done"
+        console.ok("Training", "finished", f"{why}; best dev loss {self.stopping.best_loss:.6f} in epoch {self.stopping.best_epoch}")
+        console.ok("Files", "written", f"{self.folder}/ saved_model_fp32.pth, history.png, notes.md and more")
+        self.fabric.barrier()
+        return Result(self.folder, self.progress.history, **results)
+
+    def _test(self, best: XiaoNet) -> float | None:
+        if len(self.parts["test"]) == 0:
+            console.warn("Test", "no final test loss", f"{self.config.data.name} has no test split")
+            return None
+        loader = self._loader("test", self._batches("test", shuffle=False), 0)
+        loss = evaluate_student_model(loader, best.to(self.fabric.device), self.fabric.device, fabric=self.fabric)
+        console.ok("Test", "final test loss", f"{loss:.6f} on {len(self.parts['test'])} held-out records")
+        return loss
+
+    # What the run is made of
+
+    def _windows(self, part: WaveformData) -> Windows:
+        settings = self.config
+        return Windows(part, seed=settings.training.seed, incomplete_statuses=settings.data.incomplete_statuses)
+
+    def _batches(self, part: str, *, shuffle: bool) -> Batches:
+        return Batches(
+            len(self.parts[part]),
+            self.config.training.batch_size,
+            shuffle=shuffle,
+            seed=self.config.training.seed,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+        )
+
+    def _loader(self, part: str, batches: Batches, num_workers: int) -> Any:
+        on_gpu = self.fabric.device.type == "cuda"
+        return make_loader(self.windows[part], batches, num_workers=num_workers, pin_memory=on_gpu)
+
+    def _validate(self, optimizer: torch.optim.Optimizer) -> None:
+        windows = self.windows["train"]
+        batch = default_collate([windows[row] for row in range(min(CHECK_WINDOWS, len(windows)))])
+        validate_setup(batch, self.student, self.teacher, optimizer, "cpu")
+
+    def _seed_dropout(self, totals: Totals) -> None:
+        """Dropout is the one thing that draws from torch while training: seeded for each batch."""
+        place = (self.config.training.seed, self.progress.epoch, totals.batches, self.fabric.global_rank)
+        torch.manual_seed(hash(place) % 2**63)  # hashes of integers are the same in every process
+
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    # Interruptions
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM as a wish to stop after the batch at hand."""
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(kind, self._ask_to_stop) for kind in kinds]
+        try:
+            yield
+        finally:
+            for kind, handler in zip(kinds, before, strict=True):
+                signal.signal(kind, handler)
+
+    def _ask_to_stop(self, kind: int, frame: object) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt  # asked twice: at once, back to the last save
+        self.interrupted = True
+
+    def _pause_if_asked(self) -> None:
+        if self.interrupted:
+            self._save_state()
+            self._draw_history()
+            console.warn("Training", "interrupted", f"nothing is lost; go on with: xiaonet train --resume {self.folder}")
+            raise KeyboardInterrupt
+        if time.monotonic() - self.saved_at > 60 * self.config.training.checkpoint_minutes:
+            self._save_state()
+
+    def _save_state(self) -> None:
+        self.saved_at = time.monotonic()
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "progress": asdict(self.progress),
+            "fingerprint": self.manifest["data"]["fingerprint"],
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "stopping": self.stopping.state_dict(),
+        }
+        save_tensors(self.folder / "resume.pt", RESUME_FORMAT, state)
+
+    def _restore(self) -> None:
+        path = self.folder / "resume.pt"
+        state = load_tensors(path, RESUME_FORMAT)
+        now = self.manifest["data"]["fingerprint"]
+        if state["fingerprint"] != now:
+            raise CheckpointError(
+                f"{path} was trained on data {state['fingerprint']}, {self.config.data.name} is now {now}: restore the data set"
+            )
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.stopping.load_state_dict(state["stopping"])
+        values = state["progress"]
+        history = [EpochRecord(**row) for row in values["history"]]
+        self.progress = Progress(values["epoch"], Totals(**values["totals"]), history)
+        done = f"epoch {values['epoch'] + 1}, batch {self.progress.totals.batches}"
+        console.ok("Run", "resumed", f"{self.folder} at {done}")
+
+    # What the run writes and says
+
+    def _save_model(self, model: XiaoNet, path: Path) -> None:
+        if self.fabric.is_global_zero:
+            save_model(model, path, {**self.manifest, "config": self.config.model_dump(mode="json")})
+
+    def _manifest(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
+        counts = {name: len(part) for name, part in self.parts.items()}
+        return {
+            "started": earlier["started"] if earlier else datetime.now(UTC).isoformat(timespec="seconds"),
+            "note": self.note,
+            "data": {"name": self.config.data.name, "fingerprint": fingerprint(self.data), **counts},
+            "teacher": self.teacher.describe() if self.teacher else "none",
+            "device": str(self.fabric.device),
+            "processes": self.fabric.world_size,
+            "precision": resolve_precision(self.config),
+            "versions": _versions(),
+            "git_commit": git_commit(),
+            "platform": platform.platform(),
+        }
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self.folder / name, lambda file: file.write(text.encode()))
+
+    def _write_records(self) -> None:
+        self._write("manifest.json", json.dumps(self.manifest, indent=2) + "\n")
+        self._write("history.csv", _history_csv(self.progress.history))
+        self._write("notes.md", self._notes())
+
+    def _notes(self) -> str:
+        changes = [f"| {key} | {old} | {new} |" for key, (old, new) in self.config.changes().items()]
+        advice = [f"- {item}" for item in diagnose(self.progress.history, self.config)]
+        rates = [row.learning_rate for row in self.progress.history]
+        reductions = [f"- epoch {i + 2}: {rates[i]:g} to {rates[i + 1]:g}" for i in range(len(rates) - 1) if rates[i + 1] < rates[i]]
+        results = [f"- {key}: {self.manifest[key]}" for key in ("best_epoch", "best_dev_loss", "test_loss") if key in self.manifest]
+        sections = {
+            "Changes from the defaults": ["| setting | default | here |", "|---|---|---|", *changes] if changes else ["None."],
+            "Reason": [self.note or ("Not given." if changes else "Nothing was changed.")],
+            "Learning rate": reductions or ["Not reduced so far."],
+            "Advice": advice or ["None: nothing in the history calls for it."],
+            "Results": results or ["Not finished."],
+        }
+        body = "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
+        return f"# Run {self.folder.name}\n\nStarted {self.manifest['started']}.\n\n{body}\n"
+
+    def _write_events(self, record: EpochRecord) -> None:
+        if find_spec("tensorboard") is None:
+            return
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        with SummaryWriter(self.folder / "events", purge_step=record.epoch) as writer:
+            for name, value in asdict(record).items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, record.epoch)
+
+    def _draw_history(self) -> None:
+        if not (self.progress.history and self.fabric.is_global_zero):
+            return
+        if find_spec("matplotlib") is None:
+            console.warn("History", "no picture", "pip install 'xiaonet[plots]' for history.png")
+            return
+        columns = {f.name: [getattr(row, f.name) for row in self.progress.history] for f in fields(EpochRecord)}
+        picture = plots.to_png(plots.draw_history(columns, f"{self.folder.name}: {self.config.data.name}"))
+        write_atomically(self.folder / "history.png", lambda file: file.write(picture))
+
+    def _advise(self) -> None:
+        for advice in diagnose(self.progress.history, self.config):
+            if advice not in self.advised:
+                self.advised.add(advice)
+                console.warn("Doctor", advice.problem, str(advice).removeprefix(f"{advice.problem}: "))
+
+    def _tell_device(self) -> None:
+        device, wanted = self.fabric.device, self.config.device.use_cuda
+        processes = f", {self.fabric.world_size} processes" if self.fabric.world_size > 1 else ""
+        why = "; no CUDA device was found" if wanted and device.type == "cpu" else ""
+        console.ok("Device", str(device), f"precision {resolve_precision(self.config)}{processes}{why}")
+
+    def _describe(self) -> None:
+        console.info("Data", self.manifest["data"])
+        if self.teacher is None:
+            console.warn("Teacher", "none", "the student learns from the labels alone; nothing is distilled")
+        else:
+            console.info("Teacher", self.teacher.describe())
+        parameters = f"{sum(p.numel() for p in self.student.parameters()):,}"
+        console.info(
+            "Student", {"parameters": parameters, "receptive field": f"{self.student.receptive_field} samples", **self.student.arguments}
+        )
+        for text in self.config.warnings():
+            console.warn("Settings", "outside the advised range", text)
+
+
+def make_fabric(config: Config) -> Fabric:
+    """Device, precision and processes; `torchrun` and `fabric run` say how many processes."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    cuda = config.device.use_cuda and torch.cuda.is_available()
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        nodes = int(os.environ["WORLD_SIZE"]) // processes
+        return Fabric(
+            accelerator="cuda" if cuda else "cpu", devices=processes, num_nodes=nodes, strategy="ddp", precision=resolve_precision(config)
+        )
+    devices: Any = [config.device.device_id] if cuda else 1
+    return Fabric(accelerator="cuda" if cuda else "cpu", devices=devices, precision=resolve_precision(config))
+
+
+def resolve_precision(config: Config) -> Any:
+    """`auto` is bf16 where the hardware computes in it, else float32."""
+    if config.training.precision != "auto":
+        return config.training.precision
+    if config.device.use_cuda and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if fast else "32-true"
+
+
+def load_teacher(name: str) -> PhaseNetTeacher | None:
+    """The teacher of that name or file; None for `none`."""
+    return None if name == "none" else PhaseNetTeacher.from_pretrained(name)
+
+
+def make_student(config: Config) -> XiaoNet:
+    """A student of the configured width, dropout and context."""
+    settings = config.model
+    dilations = {"wide": WIDE, "plain": PLAIN}[settings.dilations]
+    return XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
+
+
+def git_commit() -> str | None:
+    """The commit of the code in use, `+changes` if it was edited since; None outside a checkout."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # an installed copy within somebody else's checkout is not tracked
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("xiaonet", "torch", "seisbench", "lightning-fabric", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _history_csv(history: list[EpochRecord]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [f.name for f in fields(EpochRecord)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in history)
+    return buffer.getvalue()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no run in {folder}: {path.name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return manifest
