@@ -4,13 +4,15 @@ A file is written whole or not at all, and read without running any code that it
 """
 
 import hashlib
+import io
 import os
 import pickle
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
@@ -22,8 +24,23 @@ from xiaonet.spec import contract
 FORMAT = "xiaonet-model"
 VERSION = 1
 
+# What torch, json and zip raise on reading a damaged file.
+DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+)
 
-def save_model(model: XiaoNet, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+
+def save_model(model: XiaoNet, path: str | Path, provenance: Mapping[str, Any] | None = None) -> None:
     """Write a model file that `load_model` needs nothing else to read.
 
     Raises:
@@ -32,7 +49,7 @@ def save_model(model: XiaoNet, path: Path, provenance: Mapping[str, Any] | None 
     """
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     save_tensors(
-        path,
+        Path(path),
         FORMAT,
         {
             "arguments": dict(model.arguments),
@@ -52,14 +69,19 @@ def load_model(path: str | Path) -> XiaoNet:
             another contract.
 
     Example:
+        >>> from tempfile import TemporaryDirectory
         >>> from xiaonet import XiaoNet, load_model, save_model
-        >>> save_model(XiaoNet(base_channels=4), "small.pth")
-        >>> load_model("small.pth").arguments["base_channels"]
+        >>> with TemporaryDirectory() as folder:
+        ...     save_model(XiaoNet(base_channels=4), f"{folder}/small.pth")
+        ...     load_model(f"{folder}/small.pth").arguments["base_channels"]
         4
     """
     content = read_model_file(path)
-    model = XiaoNet(**content["arguments"])
-    model.load_state_dict(content["weights"])
+    try:
+        model = XiaoNet(**content["arguments"]).to(content["weights"]["head.weight"].dtype)
+        model.load_state_dict(content["weights"])
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
     return model.eval()
 
 
@@ -67,6 +89,11 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
     """All that a model file holds: arguments, contract, provenance and weights. Raises as `load_model` does."""
     path = Path(path)
     content = load_tensors(path, FORMAT)
+    missing = {"arguments", "contract", "provenance", "weights", "digest"} - content.keys()
+    if missing:
+        raise CheckpointError(f"{path} is damaged or no model file: it lacks {', '.join(sorted(missing))}; save it with xiaonet.save_model")
+    if not isinstance(content["contract"], dict) or not isinstance(content["weights"], dict):
+        raise CheckpointError(f"{path} is damaged: its contract or its weights are not what XiaoNet writes; copy it again")
     if content["contract"] != contract():
         differing = {key: content["contract"].get(key) for key in contract() if content["contract"].get(key) != contract()[key]}
         raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
@@ -77,8 +104,9 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
 
 def save_tensors(path: Path, kind: str, content: Mapping[str, Any]) -> None:
     """Write a file of tensors and plain values, marked as being of a `kind`. Raises as `save_model` does."""
-    path = Path(path)
-    write_atomically(path, lambda file: torch.save({"format": kind, "version": VERSION, **content}, file))
+    buffer = io.BytesIO()  # so that a full disk is told as such, not in torch's words
+    torch.save({"format": kind, "version": VERSION, **content}, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def load_tensors(path: Path, kind: str) -> dict[str, Any]:
@@ -88,11 +116,17 @@ def load_tensors(path: Path, kind: str) -> dict[str, Any]:
         CheckpointError: it is missing, damaged, or of another kind.
     """
     try:
+        with ZipFile(path) as archive:  # torch checks no checksums, and its pickle is not in our digest
+            broken = archive.testzip()
+        if broken is not None:
+            raise CheckpointError(f"{path} is damaged: the checksum of {broken} does not fit; copy it again")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
-    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged or no file of XiaoNet's: {str(error).splitlines()[0]}") from error
+    except DAMAGE as error:
+        raise CheckpointError(
+            f"{path} is damaged or no file of XiaoNet's: {(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != kind or content.get("version") != VERSION:
         found = (content.get("format"), content.get("version")) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} is not a file of XiaoNet's: found {found}, wanted {(kind, VERSION)}")
@@ -114,8 +148,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise CheckpointError(f"{path} could not be written: {error}; what stood there before is untouched") from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} could not be written: {error}; what stood there before is untouched; free some space or choose another folder"
+        ) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -131,5 +167,5 @@ def _digest(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].contiguous().numpy().tobytes())
+        digest.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

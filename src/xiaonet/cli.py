@@ -1,6 +1,9 @@
 """The command line: one command for each thing that XiaoNet can do."""
 
+import io
+import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,8 +23,21 @@ app = typer.Typer(
 )
 
 # Settings that describe a place or a habit rather than an experiment: changing them needs no reason.
-NEEDS_NO_REASON = ("device.", "data.", "distillation.teacher", "training.num_workers", "training.checkpoint_minutes")
-DEMO = ("training.epochs=10", "training.num_workers=0", "data.synthetic_records=800")
+NEEDS_NO_REASON = (
+    "device.",
+    "data.name",
+    "data.synthetic_records",
+    "distillation.teacher",
+    "training.num_workers",
+    "training.checkpoint_minutes",
+)
+DEMO = (
+    "training.epochs=10",
+    "training.batch_size=16",
+    "training.learning_rate=3e-3",
+    "training.num_workers=0",
+    "data.synthetic_records=800",
+)
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 
 
@@ -54,11 +70,13 @@ def train(
                 raise ConfigError("--resume takes its settings from the run; leave out --config, --data, --teacher and --out")
             from xiaonet.training.run import resume_run
 
-            resume_run(resume, assignments=assignments)
+            resume_run(resume, assignments=assignments, note=note)
             return
         settings = (Config.read(config) if config else Config()).override(assignments or [])
         chosen = {"data": {"name": data}, "distillation": {"teacher": teacher}}
-        settings = settings.override(f"{section}.{key}={value}" for section, pair in chosen.items() for key, value in pair.items() if value)
+        settings = settings.override(
+            f"{section}.{key}={json.dumps(value)}" for section, pair in chosen.items() for key, value in pair.items() if value is not None
+        )
         _train(settings, out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"), _reason(settings, note))
 
 
@@ -71,7 +89,7 @@ def demo(
     with _errors_told():
         from xiaonet.config import Config
         from xiaonet.errors import TeacherError
-        from xiaonet.training.run import load_teacher
+        from xiaonet.training.parts import load_teacher
 
         try:
             load_teacher(teacher)
@@ -80,7 +98,7 @@ def demo(
             console.warn("Teacher", "none", "this demo goes on without one: the student learns from the labels alone")
             teacher = "none"
         folder = _fresh(out)
-        _train(Config().override([*DEMO, f"distillation.teacher={teacher}"]), folder, "xiaonet demo: short, to see it work")
+        _train(Config().override([*DEMO, f"distillation.teacher={json.dumps(teacher)}"]), folder, "xiaonet demo: short, to see it work")
         picture = _pick_example(folder)
         console.ok("Demo", "done", f"look at {folder / 'history.png'} and {picture}")
 
@@ -168,6 +186,8 @@ def _fresh(folder: Path) -> Path:
 @contextmanager
 def _errors_told() -> Iterator[None]:
     """Turn our errors into a line and an exit status; let surprises keep their trace."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ shows ?
     try:
         yield
     except XiaoNetError as error:
@@ -177,4 +197,5 @@ def _errors_told() -> Iterator[None]:
         console.fail("Install", f"{error.name} is missing", "pip install 'xiaonet[train,plots]'")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
+        console.warn("Stopped", "by Ctrl-C")
         raise typer.Exit(INTERRUPTED) from error

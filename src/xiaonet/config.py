@@ -6,45 +6,53 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
 from xiaonet import spec
 from xiaonet.errors import ConfigError
 
 ADVISED = {"distillation.temperature": (2.0, 5.0), "distillation.alpha": (0.3, 0.7)}
 FIXED = "is fixed by design"
+REDUCTION = 0.5  # of the learning rate, when the dev loss stands still
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DeviceSettings(_Settings):
     """Where to compute. Without a CUDA device the CPU is used, and the console says so."""
 
     use_cuda: bool = True
-    device_id: int = Field(0, ge=0)
+    device_id: StrictInt = Field(0, ge=0)
 
 
 class SchedulerSettings(_Settings):
     """`ReduceLROnPlateau`, fixed by design."""
 
     mode: Literal["min"] = "min"
-    factor: Literal[0.5] = 0.5
+    factor: float = REDUCTION
     patience: Literal[3] = 3
+
+    @field_validator("factor")
+    @classmethod
+    def _fixed_factor(cls, value: float) -> float:
+        if value != REDUCTION:
+            raise ValueError(f"{FIXED} at {REDUCTION}")
+        return value
 
 
 class TrainingSettings(_Settings):
     """How to train."""
 
-    batch_size: int = Field(64, ge=1, description="windows in a step, over all processes")
-    num_workers: int = Field(2, ge=0, description="loader processes for each training process; 0 loads in place")
+    batch_size: StrictInt = Field(64, ge=1, description="windows in a step, over all processes")
+    num_workers: StrictInt = Field(2, ge=0, description="loader processes for each training process; 0 loads in place")
     learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(50, ge=1)
-    patience: int = Field(10, ge=1, description="epochs without a better dev loss before stopping")
+    epochs: StrictInt = Field(50, ge=1)
+    patience: StrictInt = Field(10, ge=1, description="epochs without a better dev loss before stopping")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field("auto", description="auto: bf16 where the hardware has it")
-    seed: int = Field(0, ge=0)
+    seed: StrictInt = Field(0, ge=0, lt=2**32)
     checkpoint_minutes: float = Field(5.0, gt=0, description="between saves within an epoch")
     scheduler: SchedulerSettings = SchedulerSettings()
 
@@ -54,14 +62,15 @@ class PeakSettings(_Settings):
 
     sampling_rate: Literal[100] = 100
     height: float = Field(0.3, ge=0, le=1, description="least probability of a pick")
-    distance: int = Field(100, ge=1, description="samples between two picks of one phase")
+    distance: StrictInt = Field(100, ge=1, description="samples between two picks of one phase")
 
 
 class DataSettings(_Settings):
     """What to learn from."""
 
     name: str = Field("synthetic", min_length=1, description="class, path or name of a SeisBench data set; several joined by +")
-    synthetic_records: int = Field(400, ge=10)
+    synthetic_records: StrictInt = Field(400, ge=10)
+    windows_per_record: StrictInt = Field(1, ge=1, description="in an epoch; more than 1 for small data sets")
     incomplete_statuses: tuple[str, ...] = Field(
         ("unpicked", "automatic"), description="pick statuses that say: more of this phase may be there than was picked"
     )
@@ -84,7 +93,7 @@ class ModelSettings(_Settings):
     decoder_levels: Literal[3] = 3
     in_channels: Literal[3] = 3
     num_phases: Literal[3] = 3
-    base_channels: int = Field(spec.BASE_CHANNELS, ge=1)
+    base_channels: StrictInt = Field(spec.BASE_CHANNELS, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     dilations: Literal["wide", "plain"] = "wide"
 
@@ -124,8 +133,8 @@ class Config(_Settings):
             ConfigError: it cannot be read, is no JSON object, or holds a bad key.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f'{path} holds a {type(values).__name__}; wanted an object such as {{"training": {{"epochs": 5}}}}')
@@ -190,8 +199,10 @@ def _explain(config: type[BaseModel], error: dict[str, Any]) -> str:
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         known = [key for key, _ in _flat(config().model_dump(mode="json"))]
-        near = difflib.get_close_matches(path, known, n=1) or difflib.get_close_matches(path, {k.split(".")[0] for k in known}, n=1)
+        sections = {key.rpartition(".")[0] for key in known} - {""}
+        near = difflib.get_close_matches(path, [*known, *sorted(sections)], n=1)
         return f"{path} is no setting" + (f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}")
     if error["type"] == "literal_error" and " or " not in error["ctx"]["expected"]:
         return f"{path} is {error['input']!r}, but {FIXED} at {error['ctx']['expected']}"
-    return f"{path} is {error['input']!r}: {error['msg']}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{path} is {error['input']!r}" + (f", but {reason}" if reason.startswith(FIXED) else f": {reason}")

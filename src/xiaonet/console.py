@@ -4,6 +4,8 @@ Every line goes to standard output through one console, which only the first of 
 processes may use.
 """
 
+import os
+import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,8 +13,9 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)
 PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
 
 
@@ -33,6 +36,8 @@ def warn(component: str, status: str, details: str = "") -> None:
 
 def fail(component: str, status: str, details: str = "") -> None:
     """Print `✗ Component: status - details`."""
+    if _console.quiet:  # another process speaks for all, but not of what went wrong here
+        print(f"✗ {component}: {status} - {details} (process {os.environ.get('RANK', '?')})", file=sys.stderr)
     _line("[red]✗[/red]", component, status, details)
 
 
@@ -50,7 +55,7 @@ def say(text: str = "") -> None:
 
 def ask(question: str) -> str:
     """Ask the person at the terminal; an empty answer where there is none."""
-    return _console.input(f"{question} ").strip() if _console.is_terminal and not _console.quiet else ""
+    return _console.input(f"{question} ", markup=False).strip() if sys.stdin.isatty() and not _console.quiet else ""
 
 
 class EpochProgress:
@@ -68,24 +73,23 @@ class EpochProgress:
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}  loss: {task.fields[loss]:.6f}  {task.fields[rate]:.0f} windows/s"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  loss: {task.fields[loss]}  {task.fields[rate]:.0f} windows/s"),
             TimeRemainingColumn(),
             console=_console,
             transient=True,
-            disable=not _console.is_terminal,
+            disable=not sys.stdout.isatty(),
         )
-        self.task = self.bar.add_task(title, total=total, completed=done, loss=float("nan"), rate=0.0)
+        self.task = self.bar.add_task(title, total=total, completed=done, loss="–", rate=0.0)
 
     def update(self, done: int, loss: float) -> None:
         """Tell that `done` windows of the epoch are seen at a mean `loss`."""
         now = time.monotonic()
         rate = (done - self.first) / max(now - self.started, 1e-9)
-        self.bar.update(self.task, completed=done, loss=loss, rate=rate)
-        if not _console.is_terminal and (now - self.spoken > PLAIN_SECONDS or done >= self.total):
+        self.bar.update(self.task, completed=done, loss=f"{loss:.6f}", rate=rate)
+        if not sys.stdout.isatty() and (now - self.spoken > PLAIN_SECONDS or done >= self.total):
             self.spoken = now
             left = (self.total - done) / rate if rate else float("inf")
-            width = len(str(self.total))
-            say(f"loss: {loss:.6f}  [{done:>{width}}/{self.total:>{width}}]  {rate:.0f} windows/s, {left:.0f} s left")
+            say(f"loss: {loss:.6f}  [{done:>5}/{self.total:>5}]  {rate:.0f} windows/s, {left:.0f} s left")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -97,5 +101,4 @@ class EpochProgress:
 
 def _line(mark: str, component: str, status: str, details: str) -> None:
     text = f"{component}: {status}" + (f" - {details}" if details else "")
-    _console.print(f"{mark} ", end="")
-    _console.print(text, markup=False)
+    _console.print(Text.from_markup(mark).append(f" {text}"))

@@ -32,8 +32,10 @@ def draw_history(columns: Mapping[str, Sequence[float]], title: str) -> "Figure"
         ("train_task_loss", "train, task", "#56b4e9"),
         ("dev_loss", "dev, task", "#d55e00"),
     ):
+        if name == "train_loss" and list(columns[name]) == list(columns["train_task_loss"]):
+            continue  # without a teacher the two are one
         losses.plot(epochs, columns[name], label=label, color=colour, marker=marker, markersize=3)
-    best = int(np.argmin(columns["dev_loss"]))
+    best = int(np.argmin(np.nan_to_num(columns["dev_loss"], nan=np.inf)))
     losses.plot(
         epochs[best],
         columns["dev_loss"][best],
@@ -45,6 +47,10 @@ def draw_history(columns: Mapping[str, Sequence[float]], title: str) -> "Figure"
     losses.legend(frameon=False)
     rates.step(epochs, columns["learning_rate"], where="mid", color="#009e73")
     rates.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    for axis, steps in ((losses.yaxis, (2, 5)), (rates.yaxis, ())):  # 0.1, 0.2, 0.5, not 10 to a power
+        axis.get_minor_locator().set_params(subs=steps)
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
     rates.xaxis.get_major_locator().set_params(integer=True)
     for axes in (losses, rates):
         axes.grid(alpha=0.25)
@@ -74,16 +80,16 @@ def draw_picks(waveform: NDArray[np.floating], probabilities: NDArray[np.floatin
             for axes in rows:
                 axes.axvline(seconds[sample], color=COLOURS[phase], linewidth=1, alpha=0.8)
             rows[0].annotate(
-                f"{phase} {seconds[sample]:.2f} s  {height:.2f}",
+                f" {phase} {seconds[sample]:.2f} s ({height:.2f}) ",
                 (seconds[sample], 1.02),
                 xycoords=("data", "axes fraction"),
                 color=COLOURS[phase],
-                rotation=20,
+                horizontalalignment="right" if phase == "P" else "left",  # P and S may be close
                 fontsize=9,
             )
     rows[-1].set(xlabel="time (s)", ylabel="probability", ylim=(0, 1.02), xlim=(seconds[0], seconds[-1]))
     rows[-1].legend(loc="upper right", frameon=False, ncols=2)
-    rows[0].set_title(title, loc="left", pad=34)
+    rows[0].set_title(title, loc="left", pad=20)
     return figure
 
 

@@ -9,11 +9,19 @@ import torch.nn.functional as F
 from seisbench.models import PhaseNet
 from torch import Tensor, nn
 
+from xiaonet.checkpoint import DAMAGE
 from xiaonet.errors import TeacherError
 from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
 HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
 VERSIONED = re.compile(r"(?P<name>.+?)\.(?:pt|json)(?:\.v(?P<version>.+))?")
+
+
+class _FrozenParameter(nn.Parameter):
+    """A weight that no module, not even a parent of the teacher's, can thaw."""
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        return self
 
 
 class PhaseNetTeacher(nn.Module):
@@ -48,7 +56,9 @@ class PhaseNetTeacher(nn.Module):
         self.phase_order = [labels.index(phase) for phase in PHASES]
         # A component that we lack, such as a hydrophone, is fed zeros, as SeisBench does.
         self.component_order = [COMPONENTS.find(component) for component in components]
-        self.requires_grad_()
+        for module in self.modules():
+            for key, weight in list(module.named_parameters(recurse=False)):
+                module.register_parameter(key, _FrozenParameter(weight.detach(), requires_grad=False))
         self.train()
 
     @classmethod
@@ -60,7 +70,7 @@ class PhaseNetTeacher(nn.Module):
         """
         path = Path(name).expanduser()
         try:
-            if path.suffix or path.exists() or len(path.parts) > 1:
+            if path.suffix or path.is_file() or len(path.parts) > 1:
                 return cls(_load_file(path), path.name)
             return cls(PhaseNet.from_pretrained(name), name)
         except (OSError, ValueError, RuntimeError) as error:
@@ -90,16 +100,12 @@ class PhaseNetTeacher(nn.Module):
         extra = self.model.in_samples - WINDOW_SAMPLES
         windows = F.pad(windows, (extra // 2, extra - extra // 2))
         normalised = self.model.annotate_batch_pre(windows, {})
-        logits = self.model(normalised, logits=True)
+        logits: Tensor = self.model(normalised, logits=True)
         return logits[:, self.phase_order, extra // 2 : extra // 2 + WINDOW_SAMPLES]
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever is asked."""
         return super().train(False)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Stay without gradients, whatever is asked."""
-        return super().requires_grad_(False)
 
     def describe(self) -> dict[str, Any]:
         """What the model says of itself, for the console and the provenance."""
@@ -120,4 +126,7 @@ def _load_file(path: Path) -> PhaseNet:
     for kind in ("pt", "json"):
         if not path.with_name(f"{name}.{kind}{ending}").is_file():
             raise FileNotFoundError(f"no file {path.with_name(f'{name}.{kind}{ending}')}")
-    return PhaseNet.load(path.with_name(name), version_str=version)
+    try:
+        return PhaseNet.load(path.with_name(name), version_str=version)
+    except DAMAGE as error:
+        raise TeacherError(f"{path} is damaged or holds no PhaseNet: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,1 @@
+"""Data sets, training windows and their loaders, on top of SeisBench."""

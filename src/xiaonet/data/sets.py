@@ -3,20 +3,23 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import seisbench
 import seisbench.data as sbd
+from numpy.typing import NDArray
 
 from xiaonet import console
 from xiaonet.data import synthetic
 from xiaonet.errors import DataError
+from xiaonet.picking.windows import fill_nonfinite
 from xiaonet.spec import COMPONENTS, SAMPLING_RATE
 
-WaveformData = sbd.WaveformDataset | sbd.MultiWaveformDataset
+WaveformData: TypeAlias = "sbd.WaveformDataset | sbd.MultiWaveformDataset"
 
 # What data sets call their picks, and the phase that we teach for each name.
 PHASE_OF = {
@@ -24,7 +27,10 @@ PHASE_OF = {
     **dict.fromkeys(("S", "s", "Sg", "Sn", "SmS", "S1"), "S"),
 }
 ARRIVAL_COLUMN = re.compile(r"trace_(\w+)_arrival_sample")
+UNPICKED = "unpicked"
+STATUS_COLUMN = r"^trace_\w+_status$"
 SPLITS = ("train", "dev", "test")
+SPLIT_ALIASES = {"training": "train", "val": "dev", "valid": "dev", "validation": "dev", "development": "dev", "testing": "test"}
 SPLIT_SHARES = (0.8, 0.1, 0.1)  # of events, where a data set brings no split of its own
 CACHE_BELOW = 2**30  # bytes on disk; smaller sets are read into memory once
 
@@ -41,9 +47,13 @@ def open_data(spec: str, *, synthetic_records: int = 400, seed: int = 0) -> Wave
     Raises:
         DataError: a part cannot be found or read, has no sampling rate or has no picks.
     """
-    parts = [_open_part(name.strip(), synthetic_records, seed) for name in spec.split("+")]
+    names = [name.strip() for name in spec.split("+")]
+    if not all(names):
+        raise DataError(f"--data {spec!r} names no data set before or after a +; wanted e.g. STEAD or STEAD+my/records")
+    parts = [_open_part(name, synthetic_records, seed) for name in names]
     for part in parts:
         fill_split(part.metadata)
+        say_unpicked(part.metadata)
     # SeisBench joins columns by name, so a set without any pick may stand beside one with picks.
     data = parts[0] if len(parts) == 1 else sbd.MultiWaveformDataset(parts)
     if not phase_columns(data.metadata):
@@ -68,15 +78,35 @@ def fill_split(metadata: pd.DataFrame) -> None:
     """
     if "split" not in metadata:
         metadata["split"] = None
-    missing = ~metadata["split"].isin(SPLITS)
+    split = metadata["split"].astype(object).where(metadata["split"].notna(), "").astype(str).str.strip().str.lower()
+    split = split.replace(SPLIT_ALIASES)
+    unknown = sorted(set(split) - {*SPLITS, ""})
+    if unknown:
+        raise DataError(f"the column split holds {_listed(unknown)}; wanted {_listed(SPLITS)}, or nothing to split by event")
+    metadata["split"] = split
+    missing = split == ""
     if not missing.any():
         return
-    metadata["split"] = metadata["split"].astype(object)
     key = next((k for k in ("source_id", "source_event_id", "source_origin_time", "trace_name") if k in metadata), None)
     if key is None:
         raise DataError(f"records have neither a split nor an event: wanted source_id among {_listed(metadata.columns)}")
-    events = metadata.loc[missing, key].where(metadata.loc[missing, key].notna(), metadata.loc[missing, "trace_name"])
-    metadata.loc[missing, "split"] = [_split_of(str(event)) for event in events]
+    events = metadata[key].where(metadata[key].notna(), metadata["trace_name"]).astype(str)
+    known = dict(zip(events[~missing], split[~missing], strict=True))
+    dealt = {event: known.get(event) or _split_of(event) for event in events[missing].unique()}
+    metadata.loc[missing, "split"] = events[missing].map(dealt)
+
+
+def say_unpicked(metadata: pd.DataFrame) -> None:
+    """Mark a phase that a set has no column for as unpicked, in place, except in records of noise.
+
+    Such a set says nothing of that phase, which is not the same as its absence.
+    """
+    named = set(phase_columns(metadata).values())
+    noise = metadata.filter(["trace_category", "source_type"]).isin(["noise"]).any(axis=1)
+    for phase in ("P", "S"):
+        status = f"trace_{phase.lower()}_status"
+        if phase not in named and status not in metadata:
+            metadata[status] = np.where(noise, "noise", UNPICKED)
 
 
 def split_data(data: WaveformData) -> tuple[WaveformData, WaveformData, WaveformData]:
@@ -97,8 +127,8 @@ def split_data(data: WaveformData) -> tuple[WaveformData, WaveformData, Waveform
 
 
 def fingerprint(data: WaveformData) -> str:
-    """Sixteen hexadecimal digits that change when records, picks or splits change."""
-    columns = ["trace_name", "split", *phase_columns(data.metadata)]
+    """Sixteen hexadecimal digits that change when records, picks, their statuses or splits change."""
+    columns = ["trace_name", "split", *phase_columns(data.metadata), *data.metadata.filter(regex=STATUS_COLUMN)]
     rows = pd.util.hash_pandas_object(data.metadata[columns].astype(str), index=False)
     return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
 
@@ -107,15 +137,21 @@ def _open_part(name: str, synthetic_records: int, seed: int) -> sbd.WaveformData
     if name == "synthetic":
         with tempfile.TemporaryDirectory(prefix="xiaonet-") as folder:
             synthetic.write(Path(folder), synthetic_records, seed)
-            return _open_folder(Path(folder), name)
+            return _open_folder(Path(folder), name, keep=True)
     path = Path(name).expanduser()
-    if (path / "metadata.csv").is_file():
+    if _holds_data(path):
         return _open_folder(path, path.resolve().name)
     kind = getattr(sbd, name, None) if name.isidentifier() else None
     if isinstance(kind, type) and issubclass(kind, sbd.WaveformDataset):
-        return _with_rate(name, kind(**_format(cache=None)))
+        try:
+            data = kind(**_format(cache=None))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{name}: seisbench.data.{name} cannot be had: {error}. Place its files in {seisbench.cache_data_root}"
+            ) from error
+        return _checked(name, data)
     stored = seisbench.cache_data_root / name
-    if not path.is_absolute() and (stored / "metadata.csv").is_file():
+    if not path.is_absolute() and _holds_data(stored):
         return _open_folder(stored, name)
     raise DataError(
         f"data set {name!r} not found: it is no class of seisbench.data, and there is no metadata.csv in "
@@ -124,18 +160,31 @@ def _open_part(name: str, synthetic_records: int, seed: int) -> sbd.WaveformData
     )
 
 
-def _open_folder(path: Path, name: str) -> sbd.WaveformDataset:
+def _holds_data(path: Path) -> bool:
+    """Whether it is a folder in SeisBench's format, in one piece or in chunks."""
+    return any(path.glob("metadata*.csv"))
+
+
+def _open_folder(path: Path, name: str, keep: bool = False) -> sbd.WaveformDataset:
     waveforms = sorted(path.glob("waveforms*.hdf5"))
     if not waveforms:
         raise DataError(f"{path} has metadata.csv but no waveforms.hdf5; both are needed")
-    small = sum(file.stat().st_size for file in waveforms) < CACHE_BELOW
+    small = keep or sum(file.stat().st_size for file in waveforms) < CACHE_BELOW
     try:
-        data = sbd.WaveformDataset(path, name=name, **_format(cache="full" if small else None))
+        data = _FolderDataset(path, name=name, **_format(cache="full" if small else None))
         if small:
             data.preload_waveforms()
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a SeisBench data set: {error}") from error
-    return _with_rate(name, data)
+    return _checked(name, data)
+
+
+class _FolderDataset(sbd.WaveformDataset):
+    """SeisBench's data set, whose resampling would spread one missing sample over the whole record."""
+
+    def _resample(self, waveform: NDArray[np.generic], *rates: float, **options: float) -> NDArray[np.float64]:
+        resampled: NDArray[np.float64] = super()._resample(fill_nonfinite(waveform), *rates, **options)
+        return resampled
 
 
 def _format(cache: str | None) -> dict[str, object]:
@@ -149,11 +198,27 @@ def _format(cache: str | None) -> dict[str, object]:
     }
 
 
-def _with_rate(name: str, data: sbd.WaveformDataset) -> sbd.WaveformDataset:
-    unknown = int(data.metadata["trace_sampling_rate_hz"].isna().sum())
+def _checked(name: str, data: sbd.WaveformDataset) -> sbd.WaveformDataset:
+    turned = [order for order in data.metadata["trace_component_order"].unique() if set("12") & set(str(order))]
+    if turned:
+        console.warn(
+            "Data", "horizontals of unknown azimuth", f"{name} stores {', '.join(turned)}; 1 and 2 are left out, not taken for N and E"
+        )
+    for column in phase_columns(data.metadata):
+        _make_numbers(name, data.metadata, column)
+    _make_numbers(name, data.metadata, "trace_sampling_rate_hz")
+    unknown = int((~(data.metadata["trace_sampling_rate_hz"] > 0)).sum())
     if unknown:
-        raise DataError(f"{name}: {unknown} of {len(data)} records have no sampling rate; fill the column trace_sampling_rate_hz")
+        raise DataError(f"{name}: {unknown} of {len(data)} records have no sampling rate above 0; fill the column trace_sampling_rate_hz")
     return data
+
+
+def _make_numbers(name: str, metadata: pd.DataFrame, column: str) -> None:
+    numbers = pd.to_numeric(metadata[column], errors="coerce")
+    words = metadata[column][metadata[column].notna() & numbers.isna()]
+    if len(words):
+        raise DataError(f"{name}: {column} holds {words.iloc[0]!r} in {len(words)} of {len(metadata)} records; wanted numbers or nothing")
+    metadata[column] = numbers
 
 
 def _split_of(event: str) -> str:
@@ -170,5 +235,5 @@ def _warn_of_outside_picks(spec: str, metadata: pd.DataFrame) -> None:
         console.warn("Data", "picks outside their traces", f"{spec}: {outside} records; these picks are not taught")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(str, names))

@@ -5,7 +5,9 @@ the vertical, scattered coda, coloured noise, dead horizontals, gaps, every unit
 and stretches of nothing but noise. They stand in for real records in no figure of accuracy.
 """
 
+import io
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,9 @@ Record = tuple[NDArray[np.float32], dict[str, object]]
 
 def write(folder: Path, count: int, seed: int) -> None:
     """Write `metadata.csv` and `waveforms.hdf5` of `count` records to `folder`."""
-    with WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
+    # SeisBench counts traces on the error stream; for a second's work that is noise.
+    quiet = redirect_stderr(io.StringIO())
+    with quiet, WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
         writer.data_format = {
             "dimension_order": "CW",
             "component_order": COMPONENTS,

@@ -1,0 +1,1 @@
+"""From samples to picks with NumPy, SciPy and ObsPy alone."""

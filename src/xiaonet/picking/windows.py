@@ -28,7 +28,8 @@ def normalize(window: NDArray[np.generic]) -> NDArray[np.float32]:
     x = silence_dead(fill_nonfinite(window))
     x = scipy.signal.detrend(x - x.mean(axis=-1, keepdims=True), axis=-1)
     peak = np.abs(x).max(axis=-1, keepdims=True)
-    return np.divide(x, peak, out=np.zeros_like(x), where=peak > 0).astype(np.float32)
+    scaled: NDArray[np.float64] = np.divide(x, peak, out=np.zeros_like(x), where=peak > 0)
+    return scaled.astype(np.float32)
 
 
 def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -43,6 +44,7 @@ def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def silence_dead(window: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Zero the components that stand still, such as a dead channel at a constant count."""
-    still = np.ptp(window, axis=-1, keepdims=True) <= DEAD * np.abs(window).max(axis=-1, keepdims=True, initial=0.0)
+    """Zero the components that stand still or only drift, such as a dead channel at a constant count."""
+    largest = np.abs(window).max(axis=-1, keepdims=True, initial=0.0)
+    still = np.ptp(scipy.signal.detrend(window, axis=-1), axis=-1, keepdims=True) <= DEAD * largest
     return np.where(still, 0.0, window)

@@ -1,0 +1,1 @@
+"""Distillation: losses, loop, checks, advice, and the run that holds them together."""

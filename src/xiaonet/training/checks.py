@@ -51,6 +51,7 @@ def _check_data(windows: Tensor, labels: Tensor) -> str:
         "build the windows with xiaonet.data.pipeline.Windows",
     )
     _require(bool(torch.isfinite(windows).all()), "windows hold NaN or infinities: build them with xiaonet.data.pipeline.Windows")
+    _require(bool(windows.any()), f"all of the first {len(windows)} windows are zero: these records hold no signal")
     total = labels.sum(dim=1)
     _require(
         bool((total - 1).abs().max() < 1e-4),

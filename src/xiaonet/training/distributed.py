@@ -21,20 +21,21 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             return super().forward(input)
         x = input.float()
         count = x.shape[0] * x.shape[2] * torch.distributed.get_world_size()
-        mean = _SumOverProcesses.apply(x.sum(dim=(0, 2))) / count
+        mean = _sum_over_processes(x.sum(dim=(0, 2))) / count
         centred = x - mean[:, None]
-        variance = _SumOverProcesses.apply(centred.square().sum(dim=(0, 2))) / count
+        variance = _sum_over_processes(centred.square().sum(dim=(0, 2))) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None] + self.bias[:, None]).to(input.dtype)
+        normalised = centred * scale[:, None] + self.bias[:, None]
+        return normalised.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
-        self.num_batches_tracked.add_(1)
+        for running, value in ((self.running_mean, mean), (self.running_var, variance)):
+            if running is not None and self.momentum is not None:
+                running.lerp_(value, self.momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
 
 
 def share_batch_norm(module: nn.Module) -> None:
@@ -42,6 +43,11 @@ def share_batch_norm(module: nn.Module) -> None:
     for child in module.modules():
         if type(child) is nn.BatchNorm1d:
             child.__class__ = GlobalBatchNorm1d
+
+
+def _sum_over_processes(value: Tensor) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(value)  # type: ignore[no-untyped-call]
+    return total
 
 
 class _SumOverProcesses(torch.autograd.Function):

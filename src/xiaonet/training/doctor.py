@@ -37,20 +37,34 @@ class Advice:
 
     def __str__(self) -> str:
         settings = " or ".join(f"--set {key}={value}" for key, value in self.remedies)
-        return f"{self.problem}: try {settings}" + (f"; {self.hint}" if self.hint else "")
+        return f"{self.problem}: " + "; ".join(part for part in (settings and f"try {settings}", self.hint) if part)
 
 
 History = Sequence[EpochRecord]
 
 
-def diagnose(history: History, config: Config) -> list[Advice]:
-    """What the history so far gives reason to advise; remedies already in force are left out."""
+def diagnose(history: History, config: Config, *, comparable: bool = True) -> list[Advice]:
+    """What the history so far gives reason to advise; remedies already in force are left out.
+
+    Args:
+        history: epochs so far.
+        config: settings of the run.
+        comparable: whether task loss and dev loss may be set side by side. Where records leave
+            phases unpicked, each split is spared another share of its task loss, and they may not.
+    """
     settings = config.model_dump()
-    found = []
-    for rule, advice in RULES:
-        if history and rule(history):
-            remedies = tuple((key, value) for key, value in advice.remedies if _get(settings, key) != value)
-            if remedies:
+    found: list[Advice] = []
+    for rule, advice, ways in RULES:
+        if history and rule(history) and (comparable or rule not in COMPARISONS):
+            advised = {key for earlier in found for key, _ in earlier.remedies}
+            remedies = tuple(
+                (key, value)
+                for (key, value), way in zip(advice.remedies, ways, strict=True)
+                if key not in advised
+                and way(value, _get(settings, key)) != _get(settings, key)
+                and not (key.startswith("distillation.") and config.distillation.teacher == "none")
+            )
+            if remedies or advice.hint:
                 found.append(Advice(advice.problem, remedies, advice.hint))
     return found
 
@@ -87,19 +101,26 @@ def _early_plateau(history: History) -> bool:
     return min(row.train_loss for row in after) > 0.99 * before.train_loss
 
 
-RULES: tuple[tuple[Callable[[History], bool], Advice], ...] = (
+# Each remedy lowers its setting to the value (min) or raises it (max); one that is further already stays.
+RULES: tuple[tuple[Callable[[History], bool], Advice, tuple[Callable[..., Any], ...]], ...] = (
     (
         _not_falling,
-        Advice("the loss is not falling", (("training.learning_rate", 1e-4),), "and see that the checks call the teacher frozen"),
+        Advice(
+            "the loss is not falling",
+            (("training.learning_rate", 1e-4),),
+            "see that the checks call the teacher frozen, and look at the data",
+        ),
+        (min,),
     ),
     (
         _labels_not_learnt,
         Advice(
             f"the task loss is above {HIGH_TASK_LOSS} after {LEARNT_BY} epochs, the labels are not learnt", (("distillation.alpha", 0.3),)
         ),
+        (min,),
     ),
-    (_task_above_dev, Advice("the task loss is far above the dev loss", (("distillation.alpha", 0.3),))),
-    (_dev_above_task, Advice("the dev loss is far above the task loss", (("distillation.alpha", 0.7),))),
+    (_task_above_dev, Advice("the task loss is far above the dev loss", (("distillation.alpha", 0.3),)), (min,)),
+    (_dev_above_task, Advice("the dev loss is far above the task loss", (("distillation.alpha", 0.7),)), (max,)),
     (
         _overfitting,
         Advice(
@@ -107,6 +128,7 @@ RULES: tuple[tuple[Callable[[History], bool], Advice], ...] = (
             (("model.dropout", 0.2), ("model.base_channels", 12)),
             "more records or more augmentation help too",
         ),
+        (max, min),
     ),
     (
         _early_plateau,
@@ -114,8 +136,12 @@ RULES: tuple[tuple[Callable[[History], bool], Advice], ...] = (
             "the loss reached a plateau early",
             (("training.learning_rate", 1e-3), ("model.base_channels", 24), ("distillation.temperature", 2.0)),
         ),
+        (max, max, min),
     ),
 )
+
+
+COMPARISONS = (_task_above_dev, _dev_above_task)
 
 
 def _get(settings: dict[str, Any], key: str) -> Any:

@@ -1,5 +1,6 @@
 """One epoch of distillation, and one pass over the development records."""
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -71,14 +72,15 @@ def train_one_epoch_distillation(
         if fabric:
             fabric.backward(loss)
         else:
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(student_model.parameters(), gradient_clip)
         values = torch.stack([loss.detach(), task.detach(), norm])
         _require_finite(values, totals.batches, batch)
         optimizer.step()
-        mean = fabric.all_reduce(values, reduce_op="mean") if fabric else values
-        totals.loss += float(mean[0])
-        totals.task_loss += float(mean[1])
+        mean: Any = fabric.all_reduce(values, reduce_op="mean") if fabric else values
+        loss_value, task_value, _ = mean.tolist()
+        totals.loss += loss_value
+        totals.task_loss += task_value
         totals.batches += 1
         if on_batch:
             on_batch(totals)
@@ -89,7 +91,11 @@ def train_one_epoch_distillation(
 def evaluate_student_model(
     val_loader: Iterable[Batch], student_model: Any, device: torch.device | str, *, fabric: Fabric | None = None
 ) -> float:
-    """Mean task loss of the student alone, in full precision, over all windows and processes."""
+    """Mean task loss of the student alone, in full precision, over all windows and processes.
+
+    Raises:
+        TrainingError: there are no windows, or the loss is no finite number.
+    """
     student_model.eval()
     total = torch.zeros(2, dtype=torch.float64)
     for batch in val_loader:
@@ -97,9 +103,13 @@ def evaluate_student_model(
         logits = student_model.logits(batch["X"].to(device, non_blocking=True))
         loss = task_loss(logits, labels, batch["incomplete"].to(device))
         total += torch.tensor([float(loss) * len(labels), len(labels)], dtype=torch.float64)
-    if fabric:
-        total = fabric.all_reduce(total.to(fabric.device), reduce_op="sum")
-    return float(total[0] / total[1].clamp(min=1))
+    summed: Any = fabric.all_reduce(total.to(fabric.device), reduce_op="sum") if fabric else total
+    loss, windows = summed.tolist()
+    if not windows or not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss over {windows:g} windows is {loss}; wanted a finite number over at least one window: look at the data set"
+        )
+    return float(loss / windows)
 
 
 def _losses(
@@ -125,8 +135,10 @@ def _losses(
 def _require_finite(values: Tensor, number: int, batch: Batch) -> None:
     if not torch.isfinite(values).all():
         loss, task, norm = values.tolist()
+        broken = [name for name, window in zip(batch["name"], batch["X"], strict=True) if not torch.isfinite(window).all()]
+        names = broken or batch["name"]
         raise TrainingError(
             f"batch {number} gave loss {loss}, task loss {task} and gradient norm {norm}; all must be finite. "
-            f"Its records: {', '.join(batch['name'][:8])}{' …' if len(batch['name']) > 8 else ''}. "
+            f"{'Not finite' if broken else 'Its records'}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}. "
             "Try --set training.learning_rate=1e-4 or --set training.precision=32-true"
         )

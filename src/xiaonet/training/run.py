@@ -1,44 +1,41 @@
 """A training run: a folder that says what was done, and goes on where it was interrupted."""
 
-import csv
-import io
 import json
-import logging
 import os
 import platform
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch.utils.data import default_collate
 
-from xiaonet import console, plots
+from xiaonet import console
 from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors, write_atomically
 from xiaonet.config import Config
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
-from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
+from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, split_data
 from xiaonet.errors import CheckpointError
-from xiaonet.model import PLAIN, WIDE, XiaoNet
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.model import XiaoNet
 from xiaonet.training.checks import validate_setup
 from xiaonet.training.distributed import share_batch_norm
 from xiaonet.training.doctor import Advice, EpochRecord, diagnose
+from xiaonet.training.folder import history_csv, history_png, notes, read_manifest
 from xiaonet.training.loop import Totals, evaluate_student_model, train_one_epoch_distillation
 from xiaonet.training.memory import keep_freed_memory
+from xiaonet.training.parts import git_commit, load_teacher, make_fabric, make_student, resolve_precision, versions
 from xiaonet.training.stopping import EarlyStopping
 
 RESUME_FORMAT = "xiaonet-run"
+SAME_WISH = 1.0  # s; a launcher passes Ctrl-C on to processes that had it from the terminal already
 CHECK_WINDOWS = 8  # windows that the checks before training look at
 MAY_CHANGE = ("training.epochs", "training.patience", "training.num_workers", "training.checkpoint_minutes", "device.")
 
@@ -76,36 +73,47 @@ def start_run(config: Config, folder: Path, *, note: str = "") -> Result:
         XiaoNetError: data, teacher or settings do not fit; the message names the fix.
         KeyboardInterrupt: after Ctrl-C, when the run is safely on disk.
     """
-    first = os.environ.get("RANK", "0") == "0"
-    if first and (folder / "manifest.json").exists():
-        raise CheckpointError(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
+    if os.environ.get("RANK", "0") == "0":  # the first process makes what all share
+        _make_folder(folder)
     try:
+        run = _Run(config, folder, note)
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # nothing was begun
+        raise
+    return run.execute()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        if (folder / "manifest.json").exists():
+            raise CheckpointError(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass  # it can be written to
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be made: {error}; choose another --out") from error
-    return _Run(config, folder, note).execute()
+        raise CheckpointError(f"{folder} cannot be made or written to: {error}; choose another --out") from error
 
 
-def resume_run(folder: Path, *, assignments: list[str] | None = None) -> Result:
+def resume_run(folder: Path, *, assignments: list[str] | None = None, note: str = "") -> Result:
     """Go on with an interrupted run, or with a finished one for more epochs.
 
     Args:
         folder: of the run.
         assignments: settings to change, such as `training.epochs=80`.
+        note: why they change; added to the note of the run.
 
     Raises:
-        CheckpointError: there is no run in the folder, its state is damaged, or it is finished.
-        ConfigError: a setting that would change the result is to be changed.
+        CheckpointError: there is no run in the folder, its state is damaged, it is finished, or a
+            setting that would change what was done is to be changed.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     before = Config.read(folder / "config.json")
     config = before.override(assignments or [])
     changed = [key for key in config.changes(before) if not key.startswith(MAY_CHANGE)]
     if changed:
         raise CheckpointError(f"{', '.join(changed)} cannot change within a run; start a new one with --out, or leave it as it is")
-    if "best_dev_loss" in manifest and config == before:
-        raise CheckpointError(f"{folder} is finished; train on with --set training.epochs=N, N above {before.training.epochs}")
-    return _Run(config, folder, manifest["note"], manifest).execute()
+    return _Run(config, folder, "; ".join(filter(None, (manifest["note"], note))), manifest).execute()
 
 
 class _Run:
@@ -115,13 +123,18 @@ class _Run:
         self.config, self.note = config, note
         keep_freed_memory()
         self.fabric = make_fabric(config)
-        self.fabric.launch()
+        if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched already
+            self.fabric.launch()
         self.folder: Path = self.fabric.broadcast(folder)
         console.silence(not self.fabric.is_global_zero)
         self._tell_device()
-        self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
+        with self.fabric.rank_zero_first(local=True):  # one downloads, the others find it
+            self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
+            self.teacher = load_teacher(config.distillation.teacher)
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
-        self.teacher = load_teacher(config.distillation.teacher)
+        statuses = self.data.metadata.filter(regex=STATUS_COLUMN)
+        self.incomplete_records = int(statuses.isin(config.data.incomplete_statuses).any(axis=1).sum())
+        self.earlier = manifest
         self.manifest = self._manifest(manifest)
         torch.manual_seed(config.training.seed)
         self.student = make_student(config)
@@ -142,7 +155,7 @@ class _Run:
         if self.teacher is not None:
             self.teacher.to(self.fabric.device)
         self.progress = Progress()
-        self.interrupted = False
+        self.interrupted_at: float | None = None
         self.advised: set[Advice] = set()
         self.saved_at = time.monotonic()
 
@@ -150,13 +163,34 @@ class _Run:
         """Train to the end, keep the best, and measure it once on the test split."""
         if (self.folder / "resume.pt").exists():
             self._restore()
+        self._require_something_to_do()
         if self.fabric.is_global_zero:
             self._write("config.json", self.config.to_json())
             self._write_records()
-        with self._interruptible():
-            while self.progress.epoch < self.config.training.epochs and not self.stopping.stop:
-                self._train_epoch()
-        return self._finish()
+        self.events = self._open_events()
+        try:
+            with self._interruptible():
+                while not self._done():
+                    self._train_epoch()
+            return self._finish()
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}. When that is mended, go on with: xiaonet train --resume {self.folder}") from error
+        finally:
+            if self.events is not None:
+                self.events.close()
+
+    def _done(self) -> bool:
+        return self.progress.epoch >= self.config.training.epochs or self.stopping.stop
+
+    def _require_something_to_do(self) -> None:
+        """A finished run has seen its test split; to see it again, it must have learnt something new."""
+        if self.earlier and "best_dev_loss" in self.earlier and self._done():
+            stopped = f" (no better dev loss for {self.stopping.patience} epochs)" if self.stopping.stop else ""
+            raise CheckpointError(
+                f"{self.folder} is finished after {self.progress.epoch} epochs{stopped}; train on with "
+                f"--set training.epochs=N, N above {self.progress.epoch}"
+                + (", and --set training.patience=M, M above " + str(self.stopping.patience) if stopped else "")
+            )
 
     def _train_epoch(self) -> None:
         epoch, settings = self.progress.epoch, self.config.training
@@ -196,10 +230,13 @@ class _Run:
         self.progress.epoch += 1
         self.progress.totals = Totals()
         self.progress.history.append(record)
+        if self.events is not None:
+            for name, value in asdict(record).items():
+                self.events.add_scalar(name, value, record.epoch)
+            self.events.flush()
         self._save_state()
         if self.fabric.is_global_zero:
             self._write_records()
-            self._write_events(record)
         console.say(
             f"Epoch {record.epoch}/{self.config.training.epochs}  loss: {record.train_loss:.6f}  task: {record.train_task_loss:.6f}  "
             f"dev: {record.dev_loss:.6f}{' (best)' if better else ''}  {record.seconds:.1f} s"
@@ -211,29 +248,35 @@ class _Run:
         self._advise()
 
     def _finish(self) -> Result:
-        """Best student, final student, one look at the test split, the picture and the notes."""
+        """Best student, final student, the picture; then one look at the test split, and the notes."""
         self.fabric.barrier()  # the first process has written what all now read
         best = load_model(self.stopping.path)
-        test_loss = self._test(best)
-        results = {"best_epoch": self.stopping.best_epoch, "best_dev_loss": self.stopping.best_loss, "test_loss": test_loss}
-        self.manifest |= results
         self._save_model(self.student, self.folder / "final_model.pth")
         for name in ("best_model.pth", "saved_model_fp32.pth"):
             self._save_model(best, self.folder / name)
+        self._draw_history()
+        test_loss = self._test(best)
+        result = Result(self.folder, self.progress.history, self.stopping.best_epoch, self.stopping.best_loss, test_loss)
+        earlier_tests = (self.earlier or {}).get("times_tested", 0)
+        self.manifest |= {
+            "best_epoch": result.best_epoch,
+            "best_dev_loss": result.best_dev_loss,
+            "test_loss": test_loss,
+            "times_tested": earlier_tests + (test_loss is not None),
+        }
         if self.fabric.is_global_zero:
             self._write_records()
-            self._draw_history()
         why = f"no better dev loss for {self.stopping.patience} epochs" if self.stopping.stop else "all epochs done"
         console.ok("Training", "finished", f"{why}; best dev loss {self.stopping.best_loss:.6f} in epoch {self.stopping.best_epoch}")
         console.ok("Files", "written", f"{self.folder}/ saved_model_fp32.pth, history.png, notes.md and more")
         self.fabric.barrier()
-        return Result(self.folder, self.progress.history, **results)
+        return result
 
     def _test(self, best: XiaoNet) -> float | None:
         if len(self.parts["test"]) == 0:
             console.warn("Test", "no final test loss", f"{self.config.data.name} has no test split")
             return None
-        loader = self._loader("test", self._batches("test", shuffle=False), 0)
+        loader = self._loader("test", self._batches("test", shuffle=False), self.config.training.num_workers)
         loss = evaluate_student_model(loader, best.to(self.fabric.device), self.fabric.device, fabric=self.fabric)
         console.ok("Test", "final test loss", f"{loss:.6f} on {len(self.parts['test'])} held-out records")
         return loss
@@ -249,6 +292,7 @@ class _Run:
             len(self.parts[part]),
             self.config.training.batch_size,
             shuffle=shuffle,
+            windows_per_record=self.config.data.windows_per_record,
             seed=self.config.training.seed,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
@@ -285,12 +329,17 @@ class _Run:
                 signal.signal(kind, handler)
 
     def _ask_to_stop(self, kind: int, frame: object) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt  # asked twice: at once, back to the last save
-        self.interrupted = True
+        now = time.monotonic()
+        if self.interrupted_at is None:
+            self.interrupted_at = now
+            console.warn("Training", "stopping", "after this batch; once more to stop at once")
+        elif now - self.interrupted_at > SAME_WISH:
+            console.warn("Training", "stopped at once", f"go on from the last save with: xiaonet train --resume {self.folder}")
+            os._exit(128 + signal.SIGINT)
 
     def _pause_if_asked(self) -> None:
-        if self.interrupted:
+        wish = torch.tensor(float(self.interrupted_at is not None), device=self.fabric.device)
+        if self.fabric.all_reduce(wish, reduce_op="sum"):  # no process may stop alone
             self._save_state()
             self._draw_history()
             console.warn("Training", "interrupted", f"nothing is lost; go on with: xiaonet train --resume {self.folder}")
@@ -327,8 +376,21 @@ class _Run:
         values = state["progress"]
         history = [EpochRecord(**row) for row in values["history"]]
         self.progress = Progress(values["epoch"], Totals(**values["totals"]), history)
+        for leftover in self.folder.glob(".resume.pt.*"):  # of a kill within a save
+            leftover.unlink(missing_ok=True)
+        self._warn_of_another_machine()
         done = f"epoch {values['epoch'] + 1}, batch {self.progress.totals.batches}"
         console.ok("Run", "resumed", f"{self.folder} at {done}")
+
+    def _warn_of_another_machine(self) -> None:
+        was = self.earlier or {}
+        changed = [
+            f"{key} {was.get(key)} to {self.manifest[key]}"
+            for key in ("processes", "precision", "device")
+            if was.get(key) != self.manifest[key]
+        ]
+        if changed:
+            console.warn("Run", "not as before", f"{', '.join(changed)}; the history will not be the same digit by digit")
 
     # What the run writes and says
 
@@ -346,7 +408,7 @@ class _Run:
             "device": str(self.fabric.device),
             "processes": self.fabric.world_size,
             "precision": resolve_precision(self.config),
-            "versions": _versions(),
+            "versions": versions(),
             "git_commit": git_commit(),
             "platform": platform.platform(),
         }
@@ -355,35 +417,18 @@ class _Run:
         write_atomically(self.folder / name, lambda file: file.write(text.encode()))
 
     def _write_records(self) -> None:
+        history = self.progress.history
         self._write("manifest.json", json.dumps(self.manifest, indent=2) + "\n")
-        self._write("history.csv", _history_csv(self.progress.history))
-        self._write("notes.md", self._notes())
+        self._write("history.csv", history_csv(history))
+        self._write("notes.md", notes(self.folder.name, self.config, self.manifest, history, self._diagnose()))
 
-    def _notes(self) -> str:
-        changes = [f"| {key} | {old} | {new} |" for key, (old, new) in self.config.changes().items()]
-        advice = [f"- {item}" for item in diagnose(self.progress.history, self.config)]
-        rates = [row.learning_rate for row in self.progress.history]
-        reductions = [f"- epoch {i + 2}: {rates[i]:g} to {rates[i + 1]:g}" for i in range(len(rates) - 1) if rates[i + 1] < rates[i]]
-        results = [f"- {key}: {self.manifest[key]}" for key in ("best_epoch", "best_dev_loss", "test_loss") if key in self.manifest]
-        sections = {
-            "Changes from the defaults": ["| setting | default | here |", "|---|---|---|", *changes] if changes else ["None."],
-            "Reason": [self.note or ("Not given." if changes else "Nothing was changed.")],
-            "Learning rate": reductions or ["Not reduced so far."],
-            "Advice": advice or ["None: nothing in the history calls for it."],
-            "Results": results or ["Not finished."],
-        }
-        body = "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
-        return f"# Run {self.folder.name}\n\nStarted {self.manifest['started']}.\n\n{body}\n"
-
-    def _write_events(self, record: EpochRecord) -> None:
-        if find_spec("tensorboard") is None:
-            return
+    def _open_events(self) -> Any:
+        """TensorBoard's writer, where TensorBoard is installed."""
+        if find_spec("tensorboard") is None or not self.fabric.is_global_zero:
+            return None
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        with SummaryWriter(self.folder / "events", purge_step=record.epoch) as writer:
-            for name, value in asdict(record).items():
-                if name != "epoch":
-                    writer.add_scalar(name, value, record.epoch)
+        return SummaryWriter(self.folder / "events", purge_step=self.progress.epoch + 1)
 
     def _draw_history(self) -> None:
         if not (self.progress.history and self.fabric.is_global_zero):
@@ -391,12 +436,14 @@ class _Run:
         if find_spec("matplotlib") is None:
             console.warn("History", "no picture", "pip install 'xiaonet[plots]' for history.png")
             return
-        columns = {f.name: [getattr(row, f.name) for row in self.progress.history] for f in fields(EpochRecord)}
-        picture = plots.to_png(plots.draw_history(columns, f"{self.folder.name}: {self.config.data.name}"))
+        picture = history_png(self.progress.history, f"{self.folder.name}: {self.config.data.name}")
         write_atomically(self.folder / "history.png", lambda file: file.write(picture))
 
+    def _diagnose(self) -> list[Advice]:
+        return diagnose(self.progress.history, self.config, comparable=not self.incomplete_records)
+
     def _advise(self) -> None:
-        for advice in diagnose(self.progress.history, self.config):
+        for advice in self._diagnose():
             if advice not in self.advised:
                 self.advised.add(advice)
                 console.warn("Doctor", advice.problem, str(advice).removeprefix(f"{advice.problem}: "))
@@ -408,7 +455,7 @@ class _Run:
         console.ok("Device", str(device), f"precision {resolve_precision(self.config)}{processes}{why}")
 
     def _describe(self) -> None:
-        console.info("Data", self.manifest["data"])
+        console.info("Data", {**self.manifest["data"], "with a phase left unpicked": self.incomplete_records})
         if self.teacher is None:
             console.warn("Teacher", "none", "the student learns from the labels alone; nothing is distilled")
         else:
@@ -419,83 +466,3 @@ class _Run:
         )
         for text in self.config.warnings():
             console.warn("Settings", "outside the advised range", text)
-
-
-def make_fabric(config: Config) -> Fabric:
-    """Device, precision and processes; `torchrun` and `fabric run` say how many processes."""
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    cuda = config.device.use_cuda and torch.cuda.is_available()
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        nodes = int(os.environ["WORLD_SIZE"]) // processes
-        return Fabric(
-            accelerator="cuda" if cuda else "cpu", devices=processes, num_nodes=nodes, strategy="ddp", precision=resolve_precision(config)
-        )
-    devices: Any = [config.device.device_id] if cuda else 1
-    return Fabric(accelerator="cuda" if cuda else "cpu", devices=devices, precision=resolve_precision(config))
-
-
-def resolve_precision(config: Config) -> Any:
-    """`auto` is bf16 where the hardware computes in it, else float32."""
-    if config.training.precision != "auto":
-        return config.training.precision
-    if config.device.use_cuda and torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bf16-mixed" if fast else "32-true"
-
-
-def load_teacher(name: str) -> PhaseNetTeacher | None:
-    """The teacher of that name or file; None for `none`."""
-    return None if name == "none" else PhaseNetTeacher.from_pretrained(name)
-
-
-def make_student(config: Config) -> XiaoNet:
-    """A student of the configured width, dropout and context."""
-    settings = config.model
-    dilations = {"wide": WIDE, "plain": PLAIN}[settings.dilations]
-    return XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
-
-
-def git_commit() -> str | None:
-    """The commit of the code in use, `+changes` if it was edited since; None outside a checkout."""
-    here = Path(__file__)
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", here.name)  # an installed copy within somebody else's checkout is not tracked
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("xiaonet", "torch", "seisbench", "lightning-fabric", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _history_csv(history: list[EpochRecord]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [f.name for f in fields(EpochRecord)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in history)
-    return buffer.getvalue()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no run in {folder}: {path.name} is missing") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    return manifest

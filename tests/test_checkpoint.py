@@ -1,0 +1,336 @@
+import errno
+import os
+import pickle
+import resource
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from xiaonet import checkpoint
+from xiaonet.checkpoint import FORMAT, VERSION, load_model, load_tensors, read_model_file, save_model, save_tensors, write_atomically
+from xiaonet.errors import CheckpointError
+from xiaonet.model import PLAIN, XiaoNet
+from xiaonet.spec import contract
+
+PROVENANCE = {"seed": 3, "versions": {"xiaonet": "0.1.0"}, "commit": None, "losses": [0.5, 0.25]}
+
+
+def model_like(seed: int, **arguments: Any) -> XiaoNet:
+    torch.manual_seed(seed)
+    model = XiaoNet(**{"base_channels": 2, **arguments})
+    with torch.no_grad():  # running statistics that differ from the initial ones
+        model(torch.randn(4, 3, 64))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[XiaoNet, bytes]:
+    """A model and the bytes of its file."""
+    model, path = model_like(0), tmp_path_factory.mktemp("saved") / "model.pth"
+    save_model(model, path, PROVENANCE)
+    return model, path.read_bytes()
+
+
+@pytest.fixture
+def write_limit() -> Iterator[Callable[[int], None]]:
+    """A function that limits the size of files, as a full disk does; lifted after the test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def states_equal(one: XiaoNet, other: XiaoNet) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return list(mine) == list(theirs) and all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+
+def damage(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_model_comes_back_with_the_same_probabilities(tmp_path: Path) -> None:
+    model = model_like(1)
+    save_model(model, tmp_path / "model.pth")
+    loaded = load_model(tmp_path / "model.pth")
+    windows = torch.randn(2, 3, 3001, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        assert torch.equal(model(windows), loaded(windows))
+    assert states_equal(model, loaded)
+    assert (False, "cpu") == (loaded.training, loaded.head.weight.device.type)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"dropout": 0.25}, {"dilations": PLAIN}, {"base_channels": 3}, {"in_channels": 1}, {"num_phases": 2, "window_len": 6000}]
+)
+def test_a_file_carries_the_arguments_of_its_model(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    model = XiaoNet(**{"base_channels": 2, **arguments})
+    save_model(model, tmp_path / "model.pth")
+    loaded = load_model(tmp_path / "model.pth")
+    assert {**XiaoNet(base_channels=2).arguments, **arguments} == loaded.arguments
+    assert model.arguments == loaded.arguments
+
+
+def test_a_file_carries_provenance_and_contract(tmp_path: Path) -> None:
+    save_model(model_like(0), tmp_path / "model.pth", PROVENANCE)
+    content = read_model_file(tmp_path / "model.pth")
+    assert PROVENANCE == content["provenance"]
+    expected = {
+        "sampling_rate": 100.0,
+        "window_samples": 3001,
+        "component_order": "ENZ",
+        "phases": "PSN",
+        "normalisation": "demean, linear detrend, peak of each component",
+    }
+    assert expected == content["contract"]
+    assert ["arguments", "contract", "digest", "format", "provenance", "version", "weights"] == sorted(content)
+
+
+def test_provenance_is_empty_where_none_is_given(tmp_path: Path) -> None:
+    save_model(model_like(0), tmp_path / "model.pth")
+    assert {} == read_model_file(tmp_path / "model.pth")["provenance"]
+
+
+def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(model_like(0), "model.pth")
+    assert states_equal(model_like(0), load_model("model.pth"))
+
+
+def damaged_at(raw: bytes, position: int) -> bytes:
+    return raw[:position] + bytes([raw[position] ^ 0x10]) + raw[position + 1 :]
+
+
+@pytest.mark.parametrize("share", [index / 31 for index in range(1, 31)])
+def test_a_flipped_bit_anywhere_is_noticed_or_harmless(tmp_path: Path, saved: tuple[XiaoNet, bytes], share: float) -> None:
+    model, raw = saved
+    path = tmp_path / "model.pth"
+    path.write_bytes(damaged_at(raw, int(share * len(raw))))
+    try:
+        loaded = load_model(path)
+    except CheckpointError:
+        return
+    assert states_equal(model, loaded)
+    assert (model.arguments, PROVENANCE) == (loaded.arguments, read_model_file(path)["provenance"])
+
+
+@pytest.mark.parametrize("words", [b"dropout", b"dilations", b"arguments", b"contract", b"provenance", b"weights", b"digest", b"0.1.0"])
+@pytest.mark.parametrize("offset", [0, 3, 9])
+def test_a_flipped_bit_in_the_header_is_noticed(tmp_path: Path, saved: tuple[XiaoNet, bytes], words: bytes, offset: int) -> None:
+    _, raw = saved
+    path = tmp_path / "model.pth"
+    path.write_bytes(damaged_at(raw, raw.index(words) + offset))
+    assert "damaged" in damage(path)
+
+
+def test_flipped_bits_in_the_weights_are_noticed(tmp_path: Path, saved: tuple[XiaoNet, bytes]) -> None:
+    model, raw = saved
+    path = tmp_path / "model.pth"
+    weights = [tensor.numpy().tobytes() for tensor in model.state_dict().values() if tensor.numel() >= 8]
+    assert 40 <= len(weights)
+    for number, tensor in enumerate(weights):
+        path.write_bytes(damaged_at(raw, raw.index(tensor) + number % len(tensor)))
+        assert "damaged" in damage(path)
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.9, 0.999])
+def test_a_truncated_file_is_named(tmp_path: Path, saved: tuple[XiaoNet, bytes], share: float) -> None:
+    _, raw = saved
+    path = tmp_path / "model.pth"
+    path.write_bytes(raw[: int(share * len(raw))])
+    assert "damaged" in damage(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert f"there is no file {tmp_path / 'nowhere.pth'}" in damage(tmp_path / "nowhere.pth")
+
+
+def test_a_folder_is_no_model_file(tmp_path: Path) -> None:
+    assert "no file of XiaoNet's" in damage(tmp_path)
+
+
+class Trap:
+    """Makes a folder when it is unpickled carelessly."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (self.folder,)
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "nothing here")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: torch.save({"weight": torch.zeros(3)}, path),
+        lambda path: torch.save(XiaoNet(base_channels=2).state_dict(), path),
+        lambda path: torch.save([1, 2, 3], path),
+        lambda path: torch.save(torch.zeros(3), path),
+        lambda path: torch.save(torch.nn.Linear(2, 2), path),
+        lambda path: torch.save({"weight": torch.zeros(3)}, path, _use_new_zipfile_serialization=False),
+        zipped,
+        lambda path: path.write_text("network,station\nOK,A01\n"),
+        lambda path: path.write_bytes(pickle.dumps({"format": FORMAT, "version": VERSION})),
+    ],
+    ids=["dict", "state_dict", "list", "tensor", "module", "legacy", "zip", "text", "pickle"],
+)
+def test_a_foreign_file_is_refused_by_name(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    path = tmp_path / "foreign.pth"
+    write(path)
+    assert "file of XiaoNet's" in damage(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_that_would_run_code_runs_none(tmp_path: Path, legacy: bool) -> None:
+    folder, path = tmp_path / "sprung", tmp_path / "trap.pth"
+    torch.save({"format": FORMAT, "version": VERSION, "weights": Trap(folder)}, path, _use_new_zipfile_serialization=not legacy)
+    assert "no file of XiaoNet's" in damage(path)
+    assert not folder.exists()
+    torch.load(path, weights_only=False)  # the trap does work
+    assert folder.exists()
+
+
+def test_a_bare_pickle_that_would_run_code_runs_none(tmp_path: Path) -> None:
+    path = tmp_path / "trap.pth"
+    path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert "no file of XiaoNet's" in damage(path)
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_file_of_another_kind_or_version_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "state.pt", "xiaonet-run", {"epoch": 3})
+    assert "is not a file of XiaoNet's: found ('xiaonet-run', 1), wanted ('xiaonet-model', 1)" in damage(tmp_path / "state.pt")
+    torch.save({"format": FORMAT, "version": 2}, tmp_path / "later.pt")
+    assert "is not a file of XiaoNet's: found ('xiaonet-model', 2), wanted ('xiaonet-model', 1)" in damage(tmp_path / "later.pt")
+
+
+def test_a_file_that_lacks_its_parts_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "hollow.pth", FORMAT, {"arguments": {}})
+    assert "hollow.pth" in damage(tmp_path / "hollow.pth")
+
+
+def test_tensors_and_plain_values_come_back(tmp_path: Path) -> None:
+    content = {"epoch": 3, "losses": [0.5, 0.25], "state": {"step": torch.arange(4)}}
+    save_tensors(tmp_path / "state.pt", "xiaonet-run", content)
+    loaded = load_tensors(tmp_path / "state.pt", "xiaonet-run")
+    assert [0, 1, 2, 3] == loaded.pop("state")["step"].tolist()
+    assert {"format": "xiaonet-run", "version": 1, "epoch": 3, "losses": [0.5, 0.25]} == loaded
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("sampling_rate", 50.0), ("component_order", "ZNE"), ("phases", "NPS"), ("window_samples", 6000)]
+)
+def test_a_file_of_another_contract_names_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object) -> None:
+    path = tmp_path / "model.pth"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "contract", lambda: {**contract(), key: value})
+        save_model(model_like(0), path)
+    message, differing = damage(path), {key: value}
+    assert f"was made for another contract: {differing}; this XiaoNet wants" in message
+    assert f"{key!r}: {contract()[key]!r}" in message
+
+
+def test_a_new_file_replaces_the_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    save_model(model_like(1), path)
+    save_model(model_like(2), path)
+    assert states_equal(model_like(2), load_model(path))
+    assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_file_has_the_rights_that_any_new_file_has(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "file", lambda file: file.write(b"x"))
+        assert mask == os.umask(mask)
+    finally:
+        os.umask(before)
+    assert mode == (tmp_path / "file").stat().st_mode & 0o777
+
+
+def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit: Callable[[int], None]) -> None:
+    path = tmp_path / "model.pth"
+    save_model(model_like(1), path)
+    before = path.read_bytes()
+    write_limit(len(before) // 2)
+    with pytest.raises(CheckpointError, match=r"model\.pth could not be written: .*what stood there before is untouched"):
+        save_model(model_like(2), path)
+    write_limit(10 * len(before))
+    assert before == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+    assert states_equal(model_like(1), load_model(path))
+
+
+def no_space(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_when_flushed_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(CheckpointError, match=r"model\.pth could not be written: \[Errno 28\] No space left on device"):
+        save_model(model_like(0), path)
+    assert b"older" == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_an_interrupted_write_leaves_the_older_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"older")
+
+    def write(file: Any) -> None:
+        file.write(b"new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, write)
+    assert b"older" == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_file_is_on_disk_before_it_replaces_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"older")
+    steps = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: steps.append(("fsync", os.fstat(descriptor).st_size, path.read_bytes())))
+    monkeypatch.setattr(
+        os, "replace", lambda source, target: (steps.append(("replace", Path(source).parent, target)), replace(source, target))
+    )
+    write_atomically(path, lambda file: file.write(b"newer"))
+    assert [("fsync", 5, b"older"), ("replace", tmp_path, path)] == steps[:2]
+    assert b"newer" == path.read_bytes()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing/model\.pth could not be written: .*No such file or directory"):
+        save_model(model_like(0), tmp_path / "missing" / "model.pth")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(CheckpointError, match=r"taken/model\.pth could not be written: .*Not a directory"):
+        save_model(model_like(0), tmp_path / "taken" / "model.pth")
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(checkpoint.tempfile, "NamedTemporaryFile", refuse)  # root may write to any folder
+    with pytest.raises(CheckpointError, match=r"model\.pth could not be written: .*Permission denied"):
+        save_model(model_like(0), tmp_path / "model.pth")
+    assert [] == list(tmp_path.iterdir())

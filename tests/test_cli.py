@@ -1,0 +1,134 @@
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from xiaonet import XiaoNet, __version__, cli, save_model
+from xiaonet.config import Config
+
+SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A function that calls the command line in an empty folder: `status, lines = run("train", …)`."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "250"})
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    return call
+
+
+def sets(*assignments: str) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def test_training_from_the_command_line(run, tmp_path):
+    status, told = run("train", "--data", "synthetic", "--teacher", "none", "--out", "run", *sets(*SMALL), "--note", "a test")
+    assert status == 0, told
+    assert re.search(r"^Epoch 1/1  loss: \d\.\d{6}  task: \d\.\d{6}  dev: \d\.\d{6} \(best\)", told, re.MULTILINE)
+    assert re.search(r"^loss: \d\.\d{6}  \[   \d\d/   \d\d\]", told, re.MULTILINE)
+    assert "Reason\n\na test\n" in (tmp_path / "run" / "notes.md").read_text()
+    assert Config.read(tmp_path / "run" / "config.json") == Config().override([*SMALL, "distillation.teacher=none"])
+
+
+def test_a_run_gets_a_folder_of_its_own(run, tmp_path):
+    assert run("train", "--teacher", "none", *sets(*SMALL))[0] == 0
+    [folder] = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}", folder.name)
+
+
+def test_settings_come_from_the_file_then_from_the_options(run, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps({"training": {"epochs": 7, "batch_size": 4}, "data": {"name": "elsewhere"}}))
+    options = ["--config", "mine.json", "--data", "synthetic", "--teacher", "none", "--out", "run"]
+    assert run("train", *options, *sets("training.epochs=1", *SMALL[:2], "training.num_workers=0"))[0] == 0
+    found = Config.read(tmp_path / "run" / "config.json")
+    assert (1, 4, "synthetic") == (found.training.epochs, found.training.batch_size, found.data.name)
+
+
+def test_changes_without_a_reason_are_asked_for(run):
+    _status, told = run("train", "--teacher", "none", "--out", "run", *sets(*SMALL))
+    assert "! Settings: changed without a reason - training.batch_size, training.epochs, model.base_channels; give one with --note" in told
+
+
+def test_no_reason_is_asked_for_a_place(run, monkeypatch):
+    monkeypatch.setattr(cli, "_train", lambda *words: None)
+    status, told = run("train", "--data", "some/folder", "--teacher", "none", *sets("training.num_workers=0", "device.use_cuda=false"))
+    assert (0, "") == (status, told)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "training.epoch=5"], "✗ Config: stopped - --set: training.epoch is no setting; did you mean training.epochs?"),
+        (["--set", "training.epochs"], "✗ Config: stopped - --set 'training.epochs' has no '='; wanted e.g. --set training.epochs=5"),
+        (["--config", "missing.json"], "✗ Config: stopped - missing.json cannot be read as JSON"),
+        (["--data", "OKLA_1Mil_120s_Ver_3"], "✗ Data: stopped - data set 'OKLA_1Mil_120s_Ver_3' not found"),
+        (["--teacher", "no/such.pt"], "✗ Teacher: stopped - PhaseNet weights 'no/such.pt' cannot be had"),
+        (["--resume", "nowhere"], "✗ Checkpoint: stopped - there is no run in nowhere: manifest.json is missing"),
+        (["--resume", "a", "--data", "b"], "✗ Config: stopped - --resume takes its settings from the run; leave out"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_1(run, words, message):
+    status, told = run("train", *words)
+    assert (1, True) == (status, message in told), told
+    assert "Traceback" not in told
+
+
+def test_info_sets_a_model_beside_phasenet(run, tmp_path):
+    save_model(XiaoNet(base_channels=5), tmp_path / "five.pth", {"note": "made for a test"})
+    status, told = run("info", "five.pth")
+    assert status == 0
+    assert re.search(r"parameters +16,578 +268,443", told)
+    assert re.search(r"multiply-adds a window +11\.5 million +19\.5 million", told)
+    assert re.search(r"receptive field +1008 samples", told)
+    assert "  component_order: ENZ" in told
+    assert "  note: made for a test" in told
+
+
+def test_info_on_a_file_that_is_no_model(run, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    status, told = run("info", "notes.txt")
+    assert status == 1
+    assert "✗ Checkpoint: stopped - notes.txt is damaged or no file of XiaoNet's" in told
+
+
+def test_the_demo_goes_on_without_a_teacher_and_says_so(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "DEMO", tuple(SMALL))
+    for folder in ("demo", "demo-2"):  # a second demo does not write over the first
+        status, told = run("demo", "--teacher", "no/such.pt")
+        assert status == 0, told
+        assert "✗ Teacher: not to be had - PhaseNet weights 'no/such.pt' cannot be had" in told
+        assert "! Teacher: none - this demo goes on without one: the student learns from the labels alone" in told
+        assert re.search(r"^✓ Pick P: ", told, re.MULTILINE)
+        assert b"\x89PNG" == (tmp_path / "runs" / folder / "picks.png").read_bytes()[:4]
+        with (tmp_path / "runs" / folder / "history.csv").open() as file:
+            assert 1 == len(list(csv.DictReader(file)))
+
+
+def test_ctrl_c_is_status_130(run, monkeypatch):
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_train", interrupted)
+    assert 130 == run("train", "--teacher", "none")[0]
+
+
+def test_a_missing_package_is_named_with_its_extra(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "seisbench.models", None)
+    status, told = run("info")
+    assert status == 1
+    assert "✗ Install: seisbench.models is missing - pip install 'xiaonet[train,plots]'" in told
+
+
+def test_the_module_is_the_command():
+    told = subprocess.run([sys.executable, "-m", "xiaonet", "--version"], capture_output=True, text=True, check=True).stdout
+    assert f"{__version__}\n" == told

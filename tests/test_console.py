@@ -1,0 +1,114 @@
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from rich.console import Console
+
+from xiaonet import console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _speaking() -> Iterator[None]:
+    console.silence(False)
+    yield
+    console.silence(False)
+
+
+@pytest.fixture
+def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wait between two plain progress lines."""
+    monkeypatch.setattr(console, "PLAIN_SECONDS", -1.0)
+
+
+@pytest.mark.parametrize(("speak", "mark"), [(console.ok, "✓"), (console.warn, "!"), (console.fail, "✗")])
+def test_a_line_has_mark_component_status_and_details(capsys: pytest.CaptureFixture[str], speak: Callable[..., None], mark: str) -> None:
+    speak("Data", "loaded", "115 records at 100 Hz")
+    speak("Teacher", "frozen")
+    assert f"{mark} Data: loaded - 115 records at 100 Hz\n{mark} Teacher: frozen\n" == capsys.readouterr().out
+
+
+def test_information_is_a_block_of_indented_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    console.info("Model", {"parameters": 164451, "dilations": ((1, 1), (1, 2)), "dropout": 0.25})
+    assert "Model information:\n  parameters: 164451\n  dilations: ((1, 1), (1, 2))\n  dropout: 0.25\n" == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["[red]x[/red]", "shape [1, 3]", "12:100:00", "XX:a:HHZ", "[/]", "a" * 300, "two  spaces"])
+def test_text_comes_out_as_it_went_in(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    console.say(text)
+    console.ok("Data", text, text)
+    console.info("Data", {text: text})
+    assert f"{text}\n✓ Data: {text} - {text}\nData information:\n  {text}: {text}\n" == capsys.readouterr().out
+
+
+def test_silence_keeps_every_line_back_but_failures(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+    console.silence()
+    console.ok("Data", "loaded")
+    console.warn("Data", "loaded")
+    console.fail("Data", "missing")
+    console.info("Data", {"records": 3})
+    console.say("hello")
+    with console.EpochProgress("Epoch 1/2", 10) as bar:
+        bar.update(10, 0.5)
+    assert "" == console.ask("Why?")
+    assert ("", "✗ Data: missing -  (process ?)\n") == capsys.readouterr()  # what went wrong is never kept back
+    console.silence(False)
+    console.say("hello")
+    assert "hello\n" == capsys.readouterr().out
+
+
+def test_without_a_terminal_nobody_is_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("never read"))
+    assert "" == console.ask("Why?")
+    assert "" == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("question", ["Why training.epochs?", "Why [1, 2]?", "Why [red]?"])
+def test_on_a_terminal_the_answer_comes_back(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, question: str) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("  to see it work \n"))
+    assert "to see it work" == console.ask(question)
+    assert f"{question} " == capsys.readouterr().out
+
+
+def test_progress_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+    with console.EpochProgress("Epoch 1/2", 5000) as bar:
+        bar.update(640, 0.123456)
+        bar.update(5000, 12.5)
+    first, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"loss: 0\.123456  \[  640/ 5000\]  \d+ windows/s, \d+ s left", first)
+    assert re.fullmatch(r"loss: 12\.500000  \[ 5000/ 5000\]  \d+ windows/s, 0 s left", last)
+
+
+def test_plain_lines_come_rarely_but_the_last_always(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 101.0, 106.0, 107.0, 108.0])  # at the start, then at each update
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    bar = console.EpochProgress("Epoch 1/2", 400)
+    for done in (100, 200, 300, 400):
+        bar.update(done, 0.25)
+    expected = ["loss: 0.250000  [  200/  400]  33 windows/s, 6 s left", "loss: 0.250000  [  400/  400]  50 windows/s, 0 s left"]
+    assert expected == capsys.readouterr().out.splitlines()
+
+
+def test_the_rate_counts_only_windows_since_the_interruption(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    console.EpochProgress("Epoch 2/2", 1000, done=500).update(600, 0.25)
+    assert "loss: 0.250000  [  600/ 1000]  10 windows/s, 40 s left\n" == capsys.readouterr().out
+
+
+def test_progress_on_a_terminal_is_a_bar_with_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, talkative: None) -> None:
+    written = Terminal()
+    monkeypatch.setattr(sys, "stdout", written)
+    monkeypatch.setattr(console, "_console", Console(file=written, force_terminal=True, width=140, color_system=None))
+    with console.EpochProgress("Epoch 3/50", 5000) as bar:
+        bar.update(640, 0.123456)
+        bar.bar.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
+    assert re.search(r"Epoch 3/50 .*640/5000  loss: 0\.123456  \d+ windows/s \S*:\S*", shown)
+    assert "[ 640/5000]" not in shown

@@ -1,0 +1,109 @@
+import importlib.metadata
+import json
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import xiaonet
+from xiaonet import checkpoint, config, errors, model
+
+HEAVY = ["torch", "seisbench", "matplotlib", "lightning_fabric"]
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """Carry out the code in a Python of its own."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def imported_by(statement: str) -> list[str]:
+    """Which of the heavy packages a statement imports."""
+    done = run(f"{statement}\nimport json, sys; print(json.dumps(sorted(sys.modules)))")
+    assert "" == done.stderr
+    modules = json.loads(done.stdout)
+    return [name for name in HEAVY if name in modules]
+
+
+def test_public_names_are_these() -> None:
+    expected = ["PLAIN", "WIDE", "Config", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
+    assert expected == xiaonet.__all__
+    assert sorted(expected) == dir(xiaonet)
+
+
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [
+        ("PLAIN", model),
+        ("WIDE", model),
+        ("Config", config),
+        ("XiaoNet", model),
+        ("XiaoNetError", errors),
+        ("load_model", checkpoint),
+        ("save_model", checkpoint),
+    ],
+)
+def test_public_names_are_the_objects_of_their_modules(name: str, home: ModuleType) -> None:
+    assert getattr(home, name) is getattr(xiaonet, name)
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert importlib.metadata.version("xiaonet") == xiaonet.__version__
+
+
+def test_an_unknown_name_lists_those_that_exist() -> None:
+    expected = (
+        "module 'xiaonet' has no attribute 'Xiaonet'; it has "
+        "PLAIN, WIDE, Config, XiaoNet, XiaoNetError, __version__, load_model, save_model"
+    )
+    with pytest.raises(AttributeError) as caught:
+        xiaonet.Xiaonet  # noqa: B018
+    assert expected == str(caught.value)
+    assert not hasattr(xiaonet, "predict")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import xiaonet",
+        "import xiaonet; dir(xiaonet), xiaonet.Config, xiaonet.XiaoNetError, xiaonet.__version__",
+        "import xiaonet.cli",
+        "import xiaonet.spec, xiaonet.errors, xiaonet.console, xiaonet.config",
+        "import xiaonet.picking.windows, xiaonet.picking.picks",
+    ],
+)
+def test_these_imports_need_no_heavy_package(statement: str) -> None:
+    assert [] == imported_by(statement)
+
+
+def test_the_model_needs_torch_alone() -> None:
+    assert ["torch"] == imported_by("from xiaonet import *")
+
+
+@pytest.mark.parametrize("name", ["XiaoNet", "WIDE", "PLAIN", "load_model", "save_model"])
+def test_without_torch_a_name_that_needs_it_says_how_to_install_it(name: str) -> None:
+    done = run(f"{WITHOUT_TORCH}import xiaonet; xiaonet.{name}")
+    assert f"ModuleNotFoundError: xiaonet.{name} needs torch: pip install 'xiaonet[train]'" == done.stderr.splitlines()[-1]
+
+
+def test_without_torch_settings_and_errors_work() -> None:
+    done = run(f"{WITHOUT_TORCH}import xiaonet; print(xiaonet.Config().training.epochs, xiaonet.XiaoNetError.__name__)")
+    assert ("50 XiaoNetError\n", "") == (done.stdout, done.stderr)
+
+
+def test_a_missing_module_other_than_torch_is_not_called_torch() -> None:
+    done = run("import sys; sys.modules['pydantic'] = None\nimport xiaonet; xiaonet.Config")
+    assert "ModuleNotFoundError" in done.stderr
+    assert "pydantic" in done.stderr.splitlines()[-1]
+    assert "needs torch" not in done.stderr
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "xiaonet", "--version"], capture_output=True, text=True, check=False)
+    assert (0, "0.1.0\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("name", ["ConfigError", "DataError", "TeacherError", "CheckpointError", "TrainingError", "WaveformError"])
+def test_errors_are_one_family(name: str) -> None:
+    assert xiaonet.XiaoNetError in getattr(errors, name).__mro__
