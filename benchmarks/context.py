@@ -128,7 +128,7 @@ def draw(out: Path, runs: dict[str, list[Path]]) -> None:
                 linewidth=1.2,
                 label=f"{name} context" if number == 0 else None,
             )
-    axes.set(xlabel="epoch", ylabel="dev loss (task)", yscale="log", title="Plain against wide context, one line a seed")
+    axes.set(xlabel="epoch", ylabel="dev loss (task)", title="Plain against wide context, one line a seed")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     figure.savefig(out / "context.png", dpi=130)
