@@ -10,7 +10,14 @@ HISTORY = [EpochRecord(1, 1e-3, 3.0, 0.5, 0.25, 9.5), EpochRecord(2, 5e-4, 2.0, 
 
 def test_the_notes_of_a_finished_run():
     config = Config().override(["training.epochs=2", "model.dropout=0.2"])
-    manifest = {"started": "2026-01-01T00:00:00+00:00", "note": "few records", "best_epoch": 2, "best_dev_loss": 0.125, "test_loss": None}
+    manifest = {
+        "started": "2026-01-01T00:00:00+00:00",
+        "note": "few records",
+        "best_epoch": 2,
+        "best_dev_loss": 0.125,
+        "test_loss": None,
+        "times_tested": 0,
+    }
     expected = """# Run mine
 
 Started 2026-01-01T00:00:00+00:00.
@@ -39,6 +46,7 @@ few records
 - best_epoch: 2
 - best_dev_loss: 0.125
 - test_loss: None
+- times_tested: 0
 """
     assert expected == notes("mine", config, manifest, HISTORY, [Advice("too slow", (("training.learning_rate", 0.01),))])
 

@@ -239,6 +239,21 @@ def test_more_epochs_can_be_added_to_a_finished_run(finished, tmp_path):
     assert losses(result.folder) == losses(tmp_path / "run")
 
 
+def test_looks_at_the_test_split_are_counted_across_interruptions(small, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    start_run(small.override(["training.epochs=1"]), folder)
+
+    def interrupted(*words, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xiaonet.training.run.train_one_epoch_distillation", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            resume_run(folder, assignments=["training.epochs=2"])
+    resume_run(folder)
+    assert json.loads((folder / "manifest.json").read_text())["times_tested"] == 2
+
+
 def test_settings_that_change_the_result_cannot_change_within_a_run(finished):
     _, result = finished
     with pytest.raises(CheckpointError, match=r"training\.learning_rate cannot change within a run; start a new one with --out"):

@@ -26,7 +26,7 @@ def notes(name: str, config: Config, manifest: Mapping[str, Any], history: Seque
         "Reason": [manifest["note"] or ("Not given." if changes else "Nothing was changed.")],
         "Learning rate": reductions or ["Not reduced so far."],
         "Advice": [f"- {item}" for item in advice] or ["None: nothing in the history calls for it."],
-        "Results": [f"- {key}: {manifest[key]}" for key in RESULTS if key in manifest] or ["Not finished."],
+        "Results": [f"- {key}: {manifest[key]}" for key in RESULTS] if "best_epoch" in manifest else ["Not finished."],
     }
     body = "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
     return f"# Run {name}\n\nStarted {manifest['started']}.\n\n{body}\n"

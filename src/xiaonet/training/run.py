@@ -257,12 +257,11 @@ class _Run:
         self._draw_history()
         test_loss = self._test(best)
         result = Result(self.folder, self.progress.history, self.stopping.best_epoch, self.stopping.best_loss, test_loss)
-        earlier_tests = (self.earlier or {}).get("times_tested", 0)
         self.manifest |= {
             "best_epoch": result.best_epoch,
             "best_dev_loss": result.best_dev_loss,
             "test_loss": test_loss,
-            "times_tested": earlier_tests + (test_loss is not None),
+            "times_tested": self.manifest["times_tested"] + (test_loss is not None),
         }
         if self.fabric.is_global_zero:
             self._write_records()
@@ -403,6 +402,7 @@ class _Run:
         return {
             "started": earlier["started"] if earlier else datetime.now(UTC).isoformat(timespec="seconds"),
             "note": self.note,
+            "times_tested": earlier.get("times_tested", 0) if earlier else 0,
             "data": {"name": self.config.data.name, "fingerprint": fingerprint(self.data), **counts},
             "teacher": self.teacher.describe() if self.teacher else "none",
             "device": str(self.fabric.device),
