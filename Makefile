@@ -20,8 +20,10 @@ clean:
 $(VENV)/.demo: EXTRAS = train,plots
 $(VENV)/.dev: EXTRAS = dev
 
+# PyOcto comes without what it asks for: on Python 3.11 that is an older NumPy, which it does not need.
 # A stamp a set of extras; either is made anew when what it installs has changed.
 $(VENV)/.demo $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(if $(findstring dev,$(EXTRAS)),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt pyocto)
 	touch $@

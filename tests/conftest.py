@@ -1,8 +1,10 @@
 """What tests share: real records where they are to be had, made-up ones where not."""
 
 import os
+import resource
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 SHARED = Path(os.environ.get("XIAONET_SHARED", Path(__file__).parents[2] / "shared"))
 CACHE = Path(tempfile.mkdtemp(prefix="xiaonet-tests-"))
 os.environ["SEISBENCH_CACHE_ROOT"] = str(CACHE)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also where a test imports onnxruntime itself
 if (SHARED / "teachers").is_dir():
     shutil.copytree(SHARED / "teachers", CACHE, dirs_exist_ok=True)
     for path in CACHE.rglob("*"):
@@ -58,12 +61,26 @@ def teachers() -> Path:
 
 
 @pytest.fixture(scope="session")
+def sds() -> Path:
+    """Folder of three SDS archives, `2014`, `2019` and `2020`, of real continuous records."""
+    return _shared("data", "sds")
+
+
+@pytest.fixture(scope="session")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of 40 synthetic records from 10 events, without a split; not to be changed."""
     folder = tmp_path_factory.mktemp("data") / "made_up"
     folder.mkdir()
     synthetic.write(folder, 40, seed=3)
     return folder
+
+
+@pytest.fixture
+def write_limit() -> Iterator[Callable[[int], None]]:
+    """A function that limits the size of files, as a full disk does; lifted after the test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

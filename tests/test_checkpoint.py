@@ -1,9 +1,7 @@
-import errno
 import os
 import pickle
-import resource
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,9 @@ import pytest
 import torch
 
 from xiaonet import checkpoint
-from xiaonet.checkpoint import FORMAT, VERSION, load_model, load_tensors, read_model_file, save_model, save_tensors, write_atomically
-from xiaonet.errors import CheckpointError
+from xiaonet.checkpoint import FORMAT, VERSION, load_model, load_tensors, read_model_file, save_model, save_tensors
+from xiaonet.config import Config
+from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.model import PLAIN, XiaoNet
 from xiaonet.spec import contract
 
@@ -33,14 +32,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[XiaoNet, bytes]:
     model, path = model_like(0), tmp_path_factory.mktemp("saved") / "model.pth"
     save_model(model, path, PROVENANCE)
     return model, path.read_bytes()
-
-
-@pytest.fixture
-def write_limit() -> Iterator[Callable[[int], None]]:
-    """A function that limits the size of files, as a full disk does; lifted after the test."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def states_equal(one: XiaoNet, other: XiaoNet) -> bool:
@@ -89,12 +80,63 @@ def test_a_file_carries_provenance_and_contract(tmp_path: Path) -> None:
         "normalisation": "demean, linear detrend, peak of each component",
     }
     assert expected == content["contract"]
-    assert ["arguments", "contract", "digest", "format", "provenance", "version", "weights"] == sorted(content)
+    assert ["arguments", "contract", "digest", "format", "provenance", "thresholds", "version", "weights"] == sorted(content)
 
 
 def test_provenance_is_empty_where_none_is_given(tmp_path: Path) -> None:
     save_model(model_like(0), tmp_path / "model.pth")
     assert {} == read_model_file(tmp_path / "model.pth")["provenance"]
+
+
+def test_a_file_carries_thresholds(tmp_path: Path) -> None:
+    save_model(model_like(0), tmp_path / "model.pth", thresholds={"S": 0, "P": 0.15})
+    thresholds = read_model_file(tmp_path / "model.pth")["thresholds"]
+    assert [("P", 0.15), ("S", 0.0)] == list(thresholds.items())
+    assert [float, float] == [type(value) for value in thresholds.values()]
+
+
+def test_thresholds_are_those_of_the_settings_where_none_are_given(tmp_path: Path) -> None:
+    save_model(model_like(0), tmp_path / "model.pth")
+    assert {"P": 0.3, "S": 0.3} == read_model_file(tmp_path / "model.pth")["thresholds"]
+    assert 0.3 == Config().peak_detection.height
+
+
+def test_a_file_from_before_there_were_thresholds_has_the_default_ones(tmp_path: Path) -> None:
+    save_model(model_like(0), tmp_path / "model.pth", PROVENANCE)
+    content = load_tensors(tmp_path / "model.pth", FORMAT)
+    del content["thresholds"], content["format"], content["version"]
+    save_tensors(tmp_path / "older.pth", FORMAT, content)
+    assert {"P": 0.3, "S": 0.3} == read_model_file(tmp_path / "older.pth")["thresholds"]
+    assert states_equal(model_like(0), load_model(tmp_path / "older.pth"))
+
+
+BAD_THRESHOLDS = [
+    {"P": 0.3},
+    {"P": 0.3, "S": 0.3, "N": 0.3},
+    {"P": 1.01, "S": 0.3},
+    {"P": 0.3, "S": -0.01},
+    {"P": float("nan"), "S": 0.3},
+    {"P": "0.3", "S": 0.3},
+    {"P": True, "S": 0.3},
+]
+
+
+@pytest.mark.parametrize("thresholds", BAD_THRESHOLDS)
+def test_thresholds_that_are_no_probabilities_are_not_saved(tmp_path: Path, thresholds: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        save_model(model_like(0), tmp_path / "model.pth", thresholds=thresholds)
+    expected = f"thresholds are {thresholds}; wanted a probability from 0 to 1 for P and S each, e.g. {{'P': 0.3, 'S': 0.3}}"
+    assert expected == str(caught.value)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("thresholds", [*BAD_THRESHOLDS, None, 0.3])
+def test_a_file_with_thresholds_that_are_no_probabilities_is_refused(tmp_path: Path, thresholds: object) -> None:
+    save_model(model_like(0), tmp_path / "model.pth")
+    content = load_tensors(tmp_path / "model.pth", FORMAT)
+    del content["format"], content["version"]
+    save_tensors(tmp_path / "model.pth", FORMAT, {**content, "thresholds": thresholds})
+    assert f"is damaged: its thresholds are {thresholds}; wanted" in damage(tmp_path / "model.pth")
 
 
 def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,17 +291,6 @@ def test_a_new_file_replaces_the_older_one(tmp_path: Path) -> None:
     assert [path] == list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
-def test_a_file_has_the_rights_that_any_new_file_has(tmp_path: Path, mask: int, mode: int) -> None:
-    before = os.umask(mask)
-    try:
-        write_atomically(tmp_path / "file", lambda file: file.write(b"x"))
-        assert mask == os.umask(mask)
-    finally:
-        os.umask(before)
-    assert mode == (tmp_path / "file").stat().st_mode & 0o777
-
-
 def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit: Callable[[int], None]) -> None:
     path = tmp_path / "model.pth"
     save_model(model_like(1), path)
@@ -271,66 +302,3 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
     assert before == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
     assert states_equal(model_like(1), load_model(path))
-
-
-def no_space(descriptor: int) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_disk_that_is_full_when_flushed_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.pth"
-    path.write_bytes(b"older")
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(CheckpointError, match=r"model\.pth could not be written: \[Errno 28\] No space left on device"):
-        save_model(model_like(0), path)
-    assert b"older" == path.read_bytes()
-    assert [path] == list(tmp_path.iterdir())
-
-
-def test_an_interrupted_write_leaves_the_older_file_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "model.pth"
-    path.write_bytes(b"older")
-
-    def write(file: Any) -> None:
-        file.write(b"new")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, write)
-    assert b"older" == path.read_bytes()
-    assert [path] == list(tmp_path.iterdir())
-
-
-def test_a_file_is_on_disk_before_it_replaces_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.pth"
-    path.write_bytes(b"older")
-    steps = []
-    replace = os.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: steps.append(("fsync", os.fstat(descriptor).st_size, path.read_bytes())))
-    monkeypatch.setattr(
-        os, "replace", lambda source, target: (steps.append(("replace", Path(source).parent, target)), replace(source, target))
-    )
-    write_atomically(path, lambda file: file.write(b"newer"))
-    assert [("fsync", 5, b"older"), ("replace", tmp_path, path)] == steps[:2]
-    assert b"newer" == path.read_bytes()
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"missing/model\.pth could not be written: .*No such file or directory"):
-        save_model(model_like(0), tmp_path / "missing" / "model.pth")
-
-
-def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(CheckpointError, match=r"taken/model\.pth could not be written: .*Not a directory"):
-        save_model(model_like(0), tmp_path / "taken" / "model.pth")
-
-
-def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
-
-    monkeypatch.setattr(checkpoint.tempfile, "NamedTemporaryFile", refuse)  # root may write to any folder
-    with pytest.raises(CheckpointError, match=r"model\.pth could not be written: .*Permission denied"):
-        save_model(model_like(0), tmp_path / "model.pth")
-    assert [] == list(tmp_path.iterdir())

@@ -2,6 +2,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rich.console import Console
@@ -112,3 +113,56 @@ def test_progress_on_a_terminal_is_a_bar_with_loss_rate_and_time_left(monkeypatc
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
     assert re.search(r"Epoch 3/50 .*640/5000  loss: 0\.123456  \d+ windows/s \S*:\S*", shown)
     assert "[ 640/5000]" not in shown
+
+
+DAY = 86400.0  # s
+
+
+def test_data_progress_tells_station_days_done_their_rate_and_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 103.0, 106.0, 109.0, 112.0])  # at the start, then at each update
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    bar = console.DataProgress(10 * DAY)
+    for _ in range(4):
+        bar.update(DAY / 2)
+    # A line at 106 s, more than 5 s after the start, and one at 112 s; a station-day takes 6 s.
+    expected = ["1.00/10.00 station-days, 10.0 a minute, 54 s left", "2.00/10.00 station-days, 10.0 a minute, 48 s left"]
+    assert expected == capsys.readouterr().out.splitlines()
+
+
+def test_the_rate_of_data_counts_only_what_this_run_has_done(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 116.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    bar = console.DataProgress(10 * DAY)
+    bar.update(6 * DAY, fresh=False)
+    bar.update(DAY)
+    expected = ["6.00/10.00 station-days, 0.0 a minute", "7.00/10.00 station-days, 3.8 a minute, 48 s left"]
+    assert expected == capsys.readouterr().out.splitlines()
+
+
+def test_data_progress_may_be_told_by_many_threads(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+    total = 400 * 864.0
+    with console.DataProgress(total) as bar, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: bar.update(864.0), range(400)))
+    lines = capsys.readouterr().out.splitlines()
+    assert [f"{number / 100:.2f}/4.00 station-days" for number in range(1, 401)] == [line.partition(",")[0] for line in lines]
+
+
+def test_data_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, talkative: None) -> None:
+    written = Terminal()
+    monkeypatch.setattr(sys, "stdout", written)
+    monkeypatch.setattr(console, "_console", Console(file=written, force_terminal=True, width=140, color_system=None))
+    with console.DataProgress(4 * DAY) as bar:
+        bar.update(DAY)
+        bar.bar.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
+    assert re.search(r"Picking .*1\.00/4\.00 station-days, [\d.]+ a minute \S*:\S*", shown)
+    assert "s left" not in shown
+
+
+def test_data_progress_is_silent_where_all_is(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+    console.silence()
+    with console.DataProgress(DAY) as bar:
+        bar.update(DAY)
+    assert "" == capsys.readouterr().out

@@ -7,7 +7,8 @@ from types import ModuleType
 import pytest
 
 import xiaonet
-from xiaonet import checkpoint, config, errors, model
+from xiaonet import checkpoint, config, errors, model, picker
+from xiaonet.picking import picks
 
 HEAVY = ["torch", "seisbench", "matplotlib", "lightning_fabric"]
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
@@ -27,7 +28,7 @@ def imported_by(statement: str) -> list[str]:
 
 
 def test_public_names_are_these() -> None:
-    expected = ["PLAIN", "WIDE", "Config", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
+    expected = ["PLAIN", "WIDE", "Config", "Pick", "Picker", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
     assert expected == xiaonet.__all__
     assert sorted(expected) == dir(xiaonet)
 
@@ -36,6 +37,8 @@ def test_public_names_are_these() -> None:
     ("name", "home"),
     [
         ("PLAIN", model),
+        ("Pick", picks),
+        ("Picker", picker),
         ("WIDE", model),
         ("Config", config),
         ("XiaoNet", model),
@@ -55,7 +58,7 @@ def test_the_version_is_that_of_the_installed_package() -> None:
 def test_an_unknown_name_lists_those_that_exist() -> None:
     expected = (
         "module 'xiaonet' has no attribute 'Xiaonet'; it has "
-        "PLAIN, WIDE, Config, XiaoNet, XiaoNetError, __version__, load_model, save_model"
+        "PLAIN, WIDE, Config, Pick, Picker, XiaoNet, XiaoNetError, __version__, load_model, save_model"
     )
     with pytest.raises(AttributeError) as caught:
         xiaonet.Xiaonet  # noqa: B018
@@ -71,6 +74,7 @@ def test_an_unknown_name_lists_those_that_exist() -> None:
         "import xiaonet.cli",
         "import xiaonet.spec, xiaonet.errors, xiaonet.console, xiaonet.config",
         "import xiaonet.picking.windows, xiaonet.picking.picks",
+        "import xiaonet.picker, xiaonet.batch, xiaonet.gallery; xiaonet.Picker(runtime='onnxruntime')",
     ],
 )
 def test_these_imports_need_no_heavy_package(statement: str) -> None:

@@ -11,18 +11,22 @@ if TYPE_CHECKING:
     from xiaonet.config import Config
     from xiaonet.errors import XiaoNetError
     from xiaonet.model import PLAIN, WIDE, XiaoNet
+    from xiaonet.picker import Picker
+    from xiaonet.picking.picks import Pick
 
 __version__ = "0.1.0"
 _HOMES = {
     "Config": "config",
     "PLAIN": "model",
+    "Pick": "picking.picks",
+    "Picker": "picker",
     "WIDE": "model",
     "XiaoNet": "model",
     "XiaoNetError": "errors",
     "load_model": "checkpoint",
     "save_model": "checkpoint",
 }
-__all__ = ["PLAIN", "WIDE", "Config", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
+__all__ = ["PLAIN", "WIDE", "Config", "Pick", "Picker", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
 
 
 def __getattr__(name: str) -> Any:

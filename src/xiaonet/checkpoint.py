@@ -1,25 +1,24 @@
-"""Model files: weights, constructor arguments, input contract and provenance in one place.
+"""Model files: weights, constructor arguments, input contract, thresholds and provenance in one place.
 
 A file is written whole or not at all, and read without running any code that it might carry.
 """
 
 import hashlib
 import io
-import os
 import pickle
-import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
 
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
-from xiaonet.spec import contract
+from xiaonet.spec import DEFAULT_THRESHOLDS, checked_thresholds, contract, contract_differences
 
 FORMAT = "xiaonet-model"
 VERSION = 1
@@ -40,13 +39,29 @@ DAMAGE = (
 )
 
 
-def save_model(model: XiaoNet, path: str | Path, provenance: Mapping[str, Any] | None = None) -> None:
+def save_model(
+    model: XiaoNet,
+    path: str | Path,
+    provenance: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> None:
     """Write a model file that `load_model` needs nothing else to read.
 
+    Args:
+        model: the model.
+        path: the file, by custom a `.pth`.
+        provenance: plain values that say where the weights are from.
+        thresholds: least probabilities of a pick, `{"P": 0.3, "S": 0.3}` by default.
+
     Raises:
+        ConfigError: a threshold is missing, unknown or not between 0 and 1.
         CheckpointError: the folder cannot be written to, or the disk is full; an older file of
             that name is left as it was.
     """
+    try:
+        heights = checked_thresholds(DEFAULT_THRESHOLDS if thresholds is None else thresholds)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     save_tensors(
         Path(path),
@@ -54,6 +69,7 @@ def save_model(model: XiaoNet, path: str | Path, provenance: Mapping[str, Any] |
         {
             "arguments": dict(model.arguments),
             "contract": contract(),
+            "thresholds": heights,
             "provenance": dict(provenance or {}),
             "weights": weights,
             "digest": _digest(weights),
@@ -86,7 +102,7 @@ def load_model(path: str | Path) -> XiaoNet:
 
 
 def read_model_file(path: str | Path) -> dict[str, Any]:
-    """All that a model file holds: arguments, contract, provenance and weights. Raises as `load_model` does."""
+    """All that a model file holds: arguments, contract, thresholds, provenance and weights. Raises as `load_model` does."""
     path = Path(path)
     content = load_tensors(path, FORMAT)
     missing = {"arguments", "contract", "provenance", "weights", "digest"} - content.keys()
@@ -94,11 +110,14 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged or no model file: it lacks {', '.join(sorted(missing))}; save it with xiaonet.save_model")
     if not isinstance(content["contract"], dict) or not isinstance(content["weights"], dict):
         raise CheckpointError(f"{path} is damaged: its contract or its weights are not what XiaoNet writes; copy it again")
-    if content["contract"] != contract():
-        differing = {key: content["contract"].get(key) for key in contract() if content["contract"].get(key) != contract()[key]}
+    if differing := contract_differences(content["contract"]):
         raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
     if _digest(content["weights"]) != content["digest"]:
         raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
+    try:
+        content["thresholds"] = checked_thresholds(content.get("thresholds", DEFAULT_THRESHOLDS))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: its {error}; save it again with xiaonet.save_model") from error
     return content
 
 
@@ -131,36 +150,6 @@ def load_tensors(path: Path, kind: str) -> dict[str, Any]:
         found = (content.get("format"), content.get("version")) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} is not a file of XiaoNet's: found {found}, wanted {(kind, VERSION)}")
     return content
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a new file that replaces `path` only when it is complete and on disk.
-
-    Raises:
-        CheckpointError: it could not be written; what was at `path` stays.
-    """
-    temporary: str | None = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} could not be written: {error}; what stood there before is untouched; free some space or choose another folder"
-        ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:

@@ -4,16 +4,18 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from xiaonet import __version__, console
-from xiaonet.errors import XiaoNetError
+from xiaonet.errors import ConfigError, WaveformError, XiaoNetError
+from xiaonet.predictors import Runtime
 
 app = typer.Typer(
     help="XiaoNet: a compact seismic phase picker, distilled from PhaseNet.",
@@ -39,6 +41,7 @@ DEMO = (
     "data.synthetic_records=800",
     "distillation.alpha=0.3",  # the teacher knows real quakes better than made-up ones
 )
+SKIPS_TOLD = 20  # reasons why something was skipped, before they are only counted
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 
 
@@ -64,7 +67,6 @@ def train(
     """Teach a XiaoNet what a frozen PhaseNet and the labels know."""
     with _errors_told():
         from xiaonet.config import Config
-        from xiaonet.errors import ConfigError
 
         if resume is not None:
             if any(option is not None for option in (config, data, teacher, out)):
@@ -79,6 +81,59 @@ def train(
             f"{section}.{key}={json.dumps(value)}" for section, pair in chosen.items() for key, value in pair.items() if value is not None
         )
         _train(settings, out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"), _reason(settings, note))
+
+
+@app.command()
+def pick(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="miniSEED files, globs, folders or SDS archives.")],
+    model: Annotated[str, typer.Option(help="xiaonet, xiaonet-nano, or a model file (.onnx, .pth).")] = "xiaonet",
+    threshold: Annotated[float | None, typer.Option(help="Least probability of a pick; the model's own by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the picks go: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
+    first: Annotated[str | None, typer.Option("--from", help="Pick from this UTC time on, such as 2014-05-01T06:00.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Pick up to this UTC time.")] = None,
+    stations: Annotated[list[str] | None, typer.Option(help="CX.PB01, 'PB*' or CX.PB01..HH; repeatable or joined by commas.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Days picked at the same time; as many as there are cores by default.")] = None,
+    runtime: Annotated[Runtime, typer.Option(help="What runs the model; auto: torch for a .pth file, else onnxruntime.")] = "auto",
+    scout: Annotated[str | None, typer.Option(help="A smaller model that looks first, such as xiaonet-nano: faster.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run of the same command was stopped.")] = False,
+) -> None:
+    """Pick P and S in continuous records."""
+    with _errors_told():
+        from xiaonet.batch import pick_archive, plan
+        from xiaonet.picker import Picker
+        from xiaonet.picking.archive import Archive
+        from xiaonet.picking.formats import check_format
+
+        check_format(out)
+        wanted = [name.strip() for name in ",".join(stations).split(",")] if stations else ()
+        with console.busy("Reading headers"):
+            archive = Archive(paths, _time_ns("--from", first), _time_ns("--to", last), wanted)
+            tasks = plan(archive)
+        if not tasks:
+            _tell_skipped(archive)
+            raise WaveformError(
+                f"nothing to pick in {', '.join(paths)}; wanted miniSEED of E, N, Z or 1, 2, Z components at 20 Hz or more, "
+                "in the time and of the stations that were asked for"
+            )
+        workers = workers or _cores()
+        picker = Picker(model, threshold, runtime=runtime, scout=scout, threads=max(1, workers // len(tasks)))
+        sketch = _gallery(out, picker) if plot else None
+        console.ok(
+            "Model", picker.predictor.description, ", ".join(f"{phase} from {height:g}" for phase, height in picker.thresholds.items())
+        )
+        started = time.monotonic()
+        try:
+            with console.DataProgress(sum(task.seconds for task in tasks)) as progress:
+                summary = pick_archive(archive, picker, out, workers=workers, resume=resume, watch=progress.update, sketch=sketch)
+        except KeyboardInterrupt:
+            console.warn("Picking", "stopped", "what is done is kept; the same command with --resume goes on")
+            raise
+        _tell_skipped(archive)
+        console.ok(
+            "Data", f"{summary.hours:.1f} hours", f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps"
+        )
+        console.ok("Picks", f"{summary.picks['P']} P, {summary.picks['S']} S", f"{out}, in {time.monotonic() - started:.1f} s")
 
 
 @app.command()
@@ -105,16 +160,34 @@ def demo(
 
 
 @app.command()
-def info(model: Annotated[Path | None, typer.Argument(help="A model file; a fresh XiaoNet by default.")] = None) -> None:
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file of `xiaonet train`, such as saved_model_fp32.pth.")],
+    out: Annotated[Path | None, typer.Option(help="The ONNX file; beside the model by default.")] = None,
+) -> None:
+    """Write a model as ONNX, which picks without torch."""
+    with _errors_told():
+        from xiaonet.deploy.onnx import export_onnx
+
+        target = out or model.with_suffix(".onnx")
+        export_onnx(model, target)
+        console.ok("Export", "written", f"{target}, {target.stat().st_size / 1000:.0f} KB")
+
+
+@app.command()
+def info(
+    model: Annotated[str | None, typer.Argument(help="A shipped name or a .pth file; a fresh XiaoNet by default.")] = None,
+) -> None:
     """Size, cost, context, contract and provenance of a model, beside PhaseNet."""
     with _errors_told():
         from seisbench.models import PhaseNet
 
         from xiaonet.checkpoint import load_model, read_model_file
         from xiaonet.model import XiaoNet, count_multiply_adds
+        from xiaonet.predictors import model_path
         from xiaonet.spec import contract
 
-        ours, theirs = load_model(model) if model else XiaoNet(), PhaseNet()
+        path = model_path(model, ".pth") if model else None
+        ours, theirs = load_model(path) if path else XiaoNet(), PhaseNet()
         rows = {
             "parameters": lambda m: f"{sum(p.numel() for p in m.parameters()):,}",
             "multiply-adds a window": lambda m: f"{count_multiply_adds(m) / 1e6:.1f} million",
@@ -125,8 +198,10 @@ def info(model: Annotated[Path | None, typer.Argument(help="A model file; a fres
         console.say(f"{'receptive field':24}{f'{ours.receptive_field} samples':>16}")
         console.info("Model", ours.arguments)
         console.info("Contract", contract())
-        if model:
-            console.info("Provenance", read_model_file(model)["provenance"])
+        if path:
+            content = read_model_file(path)
+            console.info("Thresholds", content["thresholds"])
+            console.info("Provenance", content["provenance"])
 
 
 def _train(settings: Any, folder: Path, note: str) -> None:
@@ -148,31 +223,51 @@ def _reason(settings: Any, note: str) -> str:
 
 def _pick_example(folder: Path) -> Path:
     """Pick ObsPy's example record, 30 s of a local earthquake in Bavaria, and draw the result."""
-    import numpy as np
     import obspy
-    import torch
 
-    from xiaonet import plots
-    from xiaonet.checkpoint import load_model, write_atomically
-    from xiaonet.config import Config
-    from xiaonet.picking.picks import find_picks
-    from xiaonet.picking.windows import normalize
-    from xiaonet.spec import COMPONENTS, PHASES
+    from xiaonet.files import write_atomically
+    from xiaonet.picker import Picker
+    from xiaonet.plots import to_png
 
-    stream = obspy.read()
-    waveform = np.stack([stream.select(component=component)[0].data for component in COMPONENTS])
-    with torch.inference_mode():
-        probabilities = load_model(folder / "saved_model_fp32.pth")(torch.from_numpy(normalize(waveform))[None])[0].numpy()
-    settings = Config().peak_detection
-    picks = {phase: find_picks(probabilities[PHASES.index(phase)], settings.height, settings.distance) for phase in "PS"}
-    start = stream[0].stats.starttime
-    for phase, (samples, heights) in picks.items():
-        found = ", ".join(f"{start + s * stream[0].stats.delta} ({h:.2f})" for s, h in zip(samples, heights, strict=True))
-        console.ok(f"Pick {phase}", found or "none", f"probability at least {settings.height}")
+    picker, stream = Picker(folder / "saved_model_fp32.pth"), obspy.read()
+    picks = picker.pick(stream)
+    for phase, height in picker.thresholds.items():
+        found = ", ".join(f"{pick.time} ({pick.probability:.2f})" for pick in picks if pick.phase == phase)
+        console.ok(f"Pick {phase}", found or "none", f"probability at least {height:g}")
     picture = folder / "picks.png"
-    figure = plots.draw_picks(waveform, probabilities, picks, f"{stream[0].id[:-1]}?  {start}")
-    write_atomically(picture, lambda file: file.write(plots.to_png(figure)))
+    write_atomically(picture, lambda file: file.write(to_png(picker.plot(stream))))
     return picture
+
+
+def _gallery(out: Path, picker: Any) -> Any:
+    from xiaonet.gallery import Gallery
+
+    return Gallery(out.with_name(f"{out.stem}_plots"), picker.thresholds)
+
+
+def _time_ns(option: str, text: str | None) -> int | None:
+    """Nanoseconds since 1970-01-01 of a UTC time on the command line."""
+    if text is None:
+        return None
+    try:
+        time_utc = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} is {text!r}; wanted a UTC time such as 2014-05-01 or 2014-05-01T06:00:00") from error
+    return round((time_utc if time_utc.tzinfo else time_utc.replace(tzinfo=UTC)).timestamp() * 1e6) * 1000
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tell_skipped(archive: Any) -> None:
+    """Say what could not be used; all of a few, the first of many."""
+    problems = list(archive.problems)
+    for problem in problems[:SKIPS_TOLD]:
+        console.warn("Skipped", problem)
+    if len(problems) > SKIPS_TOLD:
+        console.warn("Skipped", f"and {len(problems) - SKIPS_TOLD} more")
 
 
 def _fresh(folder: Path) -> Path:

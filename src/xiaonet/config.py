@@ -61,7 +61,7 @@ class PeakSettings(_Settings):
     """How picks are read from probability curves, by `scipy.signal.find_peaks`."""
 
     sampling_rate: Literal[100] = 100
-    height: float = Field(0.3, ge=0, le=1, description="least probability of a pick")
+    height: float = Field(spec.DEFAULT_THRESHOLD, ge=0, le=1, description="least probability of a pick")
     distance: StrictInt = Field(100, ge=1, description="samples between two picks of one phase")
 
 

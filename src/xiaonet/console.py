@@ -6,8 +6,10 @@ processes may use.
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +19,7 @@ from rich.text import Text
 
 _console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)
 PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
+DAY = 86400  # s
 
 
 def silence(quiet: bool = True) -> None:
@@ -51,6 +54,11 @@ def info(component: str, parameters: Mapping[str, object]) -> None:
 def say(text: str = "") -> None:
     """Print a line as it is."""
     _console.print(text, markup=False)
+
+
+def busy(text: str) -> AbstractContextManager[object]:
+    """Show that something goes on, where there is a terminal."""
+    return _console.status(text)
 
 
 def ask(question: str) -> str:
@@ -90,6 +98,49 @@ class EpochProgress:
             self.spoken = now
             left = (self.total - done) / rate if rate else float("inf")
             say(f"loss: {loss:.6f}  [{done:>5}/{self.total:>5}]  {rate:.0f} windows/s, {left:.0f} s left")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+
+class DataProgress:
+    """A live bar by time of data, with a rate in station-days; a line every few seconds without a terminal.
+
+    Args:
+        total: seconds of data to be worked through.
+    """
+
+    def __init__(self, total: float) -> None:
+        self.total, self.done, self.fresh = total, 0.0, 0.0
+        self.started = self.spoken = time.monotonic()
+        self.lock = threading.Lock()
+        self.bar = Progress(
+            TextColumn("Picking"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=_console,
+            transient=True,
+            disable=not sys.stdout.isatty(),
+        )
+        self.task = self.bar.add_task("", total=total, text="")
+
+    def update(self, seconds: float, *, fresh: bool = True) -> None:
+        """Tell that more seconds of data are done, by this run if `fresh`; from any thread."""
+        with self.lock:
+            self.done += seconds
+            self.fresh += seconds * fresh
+            now = time.monotonic()
+            rate = self.fresh / DAY / max(now - self.started, 1e-9)
+            text = f"{self.done / DAY:.2f}/{self.total / DAY:.2f} station-days, {60 * rate:.1f} a minute"
+            self.bar.update(self.task, completed=self.done, text=text)
+            if not sys.stdout.isatty() and now - self.spoken > PLAIN_SECONDS:
+                self.spoken = now
+                say(f"{text}, {(self.total - self.done) / DAY / rate:.0f} s left" if rate else text)
 
     def __enter__(self) -> Self:
         self.bar.start()

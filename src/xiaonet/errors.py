@@ -4,7 +4,7 @@ XiaoNetError
 ├── ConfigError      a setting is unknown, out of range or fixed by design
 ├── DataError        a data set is missing, unlabelled, empty or not what it says
 ├── TeacherError     the teacher's weights cannot be had or do not fit
-├── CheckpointError  a model or run file is damaged, foreign or cannot be written
+├── CheckpointError  a model, run or result file is damaged, foreign or cannot be written
 ├── TrainingError    a check before training failed, or the loss stopped being a number
 └── WaveformError    an array of samples has the wrong shape, type or content
 
@@ -29,7 +29,7 @@ class TeacherError(XiaoNetError):
 
 
 class CheckpointError(XiaoNetError):
-    """A model or run file is damaged, foreign or cannot be written."""
+    """A model, run or result file is damaged, foreign or cannot be written."""
 
 
 class TrainingError(XiaoNetError):

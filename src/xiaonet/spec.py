@@ -3,6 +3,7 @@
 A window is 30 s of three components; the extra sample closes the interval.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 SAMPLING_RATE: Final = 100.0  # Hz
@@ -16,6 +17,8 @@ STRIDE: Final = 2**LEVELS  # 8 samples: lengths inside the network are multiples
 KERNEL_SIZE: Final = 3  # of every convolution
 BASE_CHANNELS: Final = 16  # channels of the first level; they double with each level
 LABEL_SIGMA: Final = 30  # samples: 0.3 s, width of the soft label around a pick
+DEFAULT_THRESHOLD: Final = 0.3  # least probability of a pick, unless a model file says otherwise
+DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
 
 
 def contract() -> dict[str, object]:
@@ -27,3 +30,24 @@ def contract() -> dict[str, object]:
         "phases": PHASES,
         "normalisation": "demean, linear detrend, peak of each component",
     }
+
+
+def contract_differences(found: Mapping[str, object]) -> dict[str, object]:
+    """Entries of a contract that are not as ours, with the values found there; none if it is ours."""
+    ours = contract()
+    return {key: found.get(key) for key in {**ours, **found} if found.get(key) != ours.get(key)}
+
+
+def checked_thresholds(values: object) -> dict[str, float]:
+    """Least probabilities of a pick, for `P` and `S`.
+
+    Raises:
+        ValueError: a phase is missing or unknown, or a value is no probability.
+    """
+    if isinstance(values, Mapping) and values.keys() == DEFAULT_THRESHOLDS.keys() and all(map(_is_probability, values.values())):
+        return {phase: float(values[phase]) for phase in DEFAULT_THRESHOLDS}
+    raise ValueError(f"thresholds are {values}; wanted a probability from 0 to 1 for P and S each, e.g. {DEFAULT_THRESHOLDS}")
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

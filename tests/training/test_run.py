@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from xiaonet import checkpoint
+from xiaonet import files
 from xiaonet.checkpoint import load_model, read_model_file
 from xiaonet.config import Config
 from xiaonet.data.pipeline import Windows
@@ -142,10 +142,10 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(finished, tm
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CheckpointError, match=rf"No space left on device.*--resume {folder}"):
         start_run(config, folder)
-    monkeypatch.setattr(checkpoint.os, "fsync", real)
+    monkeypatch.setattr(files.os, "fsync", real)
     resume_run(folder)
     assert losses(result.folder) == losses(folder)
 

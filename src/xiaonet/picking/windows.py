@@ -1,7 +1,6 @@
 """The one rule by which samples become a network's input: demean, detrend, divide by the peak."""
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 
 from xiaonet.errors import WaveformError
@@ -25,11 +24,13 @@ def normalize(window: NDArray[np.generic]) -> NDArray[np.float32]:
     """
     if window.ndim < 1 or window.shape[-1] == 0 or window.dtype.kind not in "iufb":
         raise WaveformError(f"window is {window.dtype} {window.shape}; wanted real numbers (components, samples), e.g. (3, 3001)")
-    x = silence_dead(fill_nonfinite(window))
-    x = scipy.signal.detrend(x - x.mean(axis=-1, keepdims=True), axis=-1)
-    peak = np.abs(x).max(axis=-1, keepdims=True)
-    scaled: NDArray[np.float64] = np.divide(x, peak, out=np.zeros_like(x), where=peak > 0)
-    return scaled.astype(np.float32)
+    x = fill_nonfinite(window)
+    largest = _peak(x)
+    x = _detrend(x)
+    peak = _peak(x)
+    alive = peak > DEAD * largest
+    x *= np.divide(1.0, peak, out=np.zeros_like(peak), where=alive)
+    return x.astype(np.float32)
 
 
 def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -45,6 +46,17 @@ def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
 
 def silence_dead(window: NDArray[np.float64]) -> NDArray[np.float64]:
     """Zero the components that stand still or only drift, such as a dead channel at a constant count."""
-    largest = np.abs(window).max(axis=-1, keepdims=True, initial=0.0)
-    still = np.ptp(scipy.signal.detrend(window, axis=-1), axis=-1, keepdims=True) <= DEAD * largest
-    return np.where(still, 0.0, window)
+    return np.asarray(np.where(_peak(_detrend(window)) <= DEAD * _peak(window), 0.0, window))
+
+
+def _peak(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.maximum(x.max(axis=-1, keepdims=True, initial=0.0), -x.min(axis=-1, keepdims=True, initial=0.0)))
+
+
+def _detrend(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take the straight line of least squares out; `scipy.signal` does the same but is slow to import."""
+    time = np.arange(x.shape[-1]) - (x.shape[-1] - 1) / 2
+    rest: NDArray[np.float64] = x - x.mean(axis=-1, keepdims=True)
+    slope = rest @ time / max(time @ time, 1.0)
+    rest -= slope[..., None] * time
+    return rest

@@ -18,12 +18,13 @@ import torch
 from torch.utils.data import default_collate
 
 from xiaonet import console
-from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors, write_atomically
+from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors
 from xiaonet.config import Config
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, split_data
 from xiaonet.errors import CheckpointError
+from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
 from xiaonet.training.checks import validate_setup
 from xiaonet.training.distributed import share_batch_norm

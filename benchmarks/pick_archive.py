@@ -1,0 +1,186 @@
+"""A station-day from the shell: `xiaonet pick` against SeisBench's PhaseNet, same files, same threads.
+
+    python benchmarks/pick_archive.py --repeats 5 --threads 1
+
+Each figure is a fresh process, start of the interpreter and reading included; the contestants take
+turns, so that a noisy machine is noisy for all. Further parts: the same day in 5,000 fragments,
+20 station-days one after another, and what a scout loses.
+
+    python benchmarks/pick_archive.py --part fragments
+    python benchmarks/pick_archive.py --part memory
+    python benchmarks/pick_archive.py --part scout
+"""
+
+import argparse
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import obspy
+
+SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))
+DAY = sorted((SHARED / "data" / "sds" / "2014").glob("CX/*/HH?.D/*.121"))  # 12 h of two stations
+XIAONET = str(Path(sys.executable).with_name("xiaonet"))
+SEISBENCH = """
+import sys, torch, obspy, seisbench.models as sbm
+torch.set_num_threads(int(sys.argv[1]))
+model = sbm.PhaseNet.from_pretrained("stead")
+stations = {}
+for path in sys.argv[2:]:
+    for trace in obspy.read(path):
+        stations.setdefault(trace.id[:-1], obspy.Stream()).append(trace)
+print(sum(len(model.classify(stream).picks) for stream in stations.values()))
+"""
+FRAGMENTS = 5000
+
+
+def measure(command: list[str], threads: int) -> tuple[float, float, float]:
+    """Seconds, peak memory in MB and seconds of processor time of a command that may use so many cores."""
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        sys.exit(f"{' '.join(command)} failed:\n{said.decode()}")
+    return seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+
+
+def ours(out: Path, files: list[Path], threads: int, *options: str) -> list[str]:
+    out.unlink(missing_ok=True)
+    return [XIAONET, "pick", *map(str, files), "--out", str(out), "--workers", str(threads), *options]
+
+
+def picks(path: Path) -> dict[tuple[str, str], np.ndarray]:
+    """Times of picks in s, by channel and phase."""
+    found: dict[tuple[str, str], list[float]] = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            found.setdefault((row["seed_id"], row["phase"]), []).append(float(row["time"]))
+    return {key: np.array(times) for key, times in found.items()}
+
+
+def missing(reference: dict[tuple[str, str], np.ndarray], other: dict[tuple[str, str], np.ndarray], tolerance: float) -> int:
+    """Picks of the reference that the other has not got within a tolerance in s."""
+    return sum(
+        int((np.abs(other.get(key, np.array([np.inf]))[:, None] - times).min(axis=0) > tolerance).sum()) for key, times in reference.items()
+    )
+
+
+def speed(folder: Path, threads: int, repeats: int) -> None:
+    models = {
+        "SeisBench PhaseNet": [sys.executable, "-c", SEISBENCH, str(threads), *map(str, DAY)],
+        "xiaonet, onnxruntime": ours(folder / "a.csv", DAY, threads, "--runtime", "onnxruntime"),
+        "xiaonet, OpenVINO": ours(folder / "b.csv", DAY, threads, "--runtime", "openvino"),
+        "xiaonet with scout, onnxruntime": ours(folder / "c.csv", DAY, threads, "--runtime", "onnxruntime", "--scout", "xiaonet-nano"),
+        "xiaonet with scout, OpenVINO": ours(folder / "d.csv", DAY, threads, "--runtime", "openvino", "--scout", "xiaonet-nano"),
+        "xiaonet-nano, onnxruntime": ours(folder / "e.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "onnxruntime"),
+        "xiaonet-nano, OpenVINO": ours(folder / "f.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "openvino"),
+    }
+    rounds = [{name: measure(command, threads) for name, command in models.items()} for _ in range(repeats)]
+    print(f"{threads} thread(s), medians of {repeats}")
+    print("| | s | times as fast, lowest to highest | processor time, s | times less | MB |\n|---|---|---|---|---|---|")
+    for name in models:
+        seconds = statistics.median(turn[name][0] for turn in rounds)
+        ratios = [turn["SeisBench PhaseNet"][0] / turn[name][0] for turn in rounds]
+        peak = max(turn[name][1] for turn in rounds)
+        spent = statistics.median(turn[name][2] for turn in rounds)
+        less = statistics.median(turn["SeisBench PhaseNet"][2] / turn[name][2] for turn in rounds)
+        spread = f"{statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
+        print(f"| {name} | {seconds:.2f} | {spread} | {spent:.2f} | {less:.2f} | {peak:.0f} |")
+
+
+def fragments(folder: Path, threads: int, repeats: int) -> None:
+    """The day in 5,000 pieces that follow each other, and in as many with a sample lost between two."""
+    whole = ours(folder / "whole.csv", DAY, threads)
+    cases: dict[str, list[Path]] = {"cut": [], "a sample lost at each cut": []}
+    for lost, files in enumerate(cases.values()):
+        for path in DAY:
+            trace = obspy.read(path)[0]
+            bounds = np.linspace(0, trace.stats.npts, FRAGMENTS // 2 + 1).astype(int)  # the day is 12 h of two stations
+            target = folder / f"{path.name}-{lost}"
+            obspy.Stream(_piece(trace, low, high - lost) for low, high in pairwise(bounds)).write(str(target), "MSEED", reclen=512)
+            files.append(target)
+    for name, files in cases.items():
+        command = ours(folder / "cut.csv", files, threads)
+        ratios = []
+        for _ in range(repeats):
+            base = measure(whole, threads)[0]
+            ratios.append(measure(command, threads)[0] / base)
+        reference, found = picks(folder / "whole.csv"), picks(folder / "cut.csv")
+        total = sum(map(len, reference.values()))
+        print(
+            f"{name}: {statistics.median(ratios):.2f} times the time of the whole day ({min(ratios):.2f} to {max(ratios):.2f}); "
+            f"of {total} picks {missing(reference, found, 0.005)} moved by a sample or more, "
+            f"{missing(reference, found, 0.1)} gone, {missing(found, reference, 0.1)} new at 0.1 s"
+        )
+
+
+def _piece(trace: obspy.Trace, low: int, high: int) -> obspy.Trace:
+    piece = obspy.Trace(
+        trace.data[low:high], {key: trace.stats[key] for key in ("network", "station", "location", "channel", "sampling_rate")}
+    )
+    piece.stats.starttime = trace.stats.starttime + low / trace.stats.sampling_rate
+    return piece
+
+
+def memory(folder: Path, threads: int, repeats: int) -> None:
+    """Peak memory and time over 1, 5 and 20 station-days."""
+    files: list[Path] = []
+    for number in range(20):
+        for path in DAY:
+            stream = obspy.read(path)
+            for trace in stream:
+                trace.stats.station = f"S{number:02d}{trace.stats.station[-1]}"
+            files.append(folder / f"{number}-{path.name}")
+            stream.write(str(files[-1]), "MSEED")
+    for days in (1, 5, 20):
+        seconds, peak, _ = measure(ours(folder / "picks.csv", files[: days * len(DAY)], threads, "--model", "xiaonet-nano"), threads)
+        print(f"{days} station-days: {seconds:.1f} s, {seconds / days:.2f} s each, {peak:.0f} MB")
+
+
+def scout(folder: Path, threads: int, repeats: int) -> None:
+    """What is lost when the narrow net looks first."""
+    archives = {"2014, 24 h": DAY, "2019, 5.3 h": [SHARED / "data" / "sds" / "2019"]}
+    for name, files in archives.items():
+        measure(ours(folder / "full.csv", files, threads), threads)
+        measure(ours(folder / "scout.csv", files, threads, "--scout", "xiaonet-nano"), threads)
+        full, fast = picks(folder / "full.csv"), picks(folder / "scout.csv")
+        total, gone, new = sum(map(len, full.values())), missing(full, fast, 0.1), missing(fast, full, 0.1)
+        print(f"{name}: of {total} picks {gone} lost ({100 * gone / total:.2f} %), {new} new")
+
+
+PARTS: dict[str, Callable[[Path, int, int], None]] = {"speed": speed, "fragments": fragments, "memory": memory, "scout": scout}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, default="speed")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    if not DAY:
+        sys.exit(f"no records below {SHARED / 'data' / 'sds'}: set XIAONET_SHARED")
+    with tempfile.TemporaryDirectory() as folder:
+        PARTS[arguments.part](Path(folder), arguments.threads, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()

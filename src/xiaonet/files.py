@@ -1,0 +1,32 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from xiaonet.errors import CheckpointError
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a new file that replaces `path` only when it is complete and on disk.
+
+    Raises:
+        CheckpointError: it could not be written; what was at `path` stays.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} could not be written: {error}; what stood there before is untouched; free some space or choose another folder"
+        ) from error
+    finally:
+        with suppress(OSError):  # it is in its place, or never was there
+            temporary.unlink()

@@ -1,0 +1,339 @@
+"""Runtimes behind one protocol: windows in, probabilities out, and the same picks from each.
+
+An ONNX file of ours carries a header, as JSON in its metadata, and in it a seal: the SHA-256 of the
+whole file with the seal itself written as zeros. So a file that was cut off or changed, be it by
+one bit of a weight, is refused before a runtime reads it.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xiaonet.errors import CheckpointError, ConfigError, WaveformError
+from xiaonet.spec import COMPONENTS, NOISE, WINDOW_SAMPLES, checked_thresholds, contract, contract_differences
+
+Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
+Windows = NDArray[np.float32]
+
+WEIGHTS = Path(__file__).with_name("weights")  # importlib.resources would cost as much as all else here
+HEADER = "xiaonet"  # the key of our entry in the metadata of an ONNX file
+FORMAT = "xiaonet-onnx"
+VERSION = 1
+UNSEALED = "0" * 64
+EXPORT = "what xiaonet.deploy.onnx.export_onnx writes"
+INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'xiaonet[openvino]'", "torch": "'xiaonet[train]'"}
+
+_SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"')  # never in a JSON string, whose quotes have backslashes
+
+
+class Predictor(Protocol):
+    """What the picker wants of a network on a runtime. May be called from several threads at once."""
+
+    @property
+    def runtime(self) -> str:
+        """`onnxruntime`, `openvino` or `torch`."""
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """Least probabilities of a pick that the model file advises, for `P` and `S`."""
+
+    @property
+    def description(self) -> str:
+        """Model, size and runtime in a line, for the header of a run."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model file."""
+
+    def __call__(self, windows: Windows) -> Windows:
+        """Probabilities `(batch, 3, 3001)` of P, S and noise.
+
+        Args:
+            windows: `(batch, 3, 3001)` in E, N, Z order at 100 Hz, normalised.
+        """
+
+
+class _OnOneRuntime(ABC):
+    """What the runtimes have in common."""
+
+    runtime: ClassVar[str]
+
+    def __init__(self, path: Path, raw: bytes, header: Mapping[str, Any], version: str) -> None:
+        self.thresholds: Mapping[str, float] = header["thresholds"]
+        self.digest = hashlib.sha256(raw).hexdigest()
+        self.description = f"{path.name}, {header['parameters']:,} parameters, {self.runtime} {version}"
+
+    def __call__(self, windows: Windows) -> Windows:
+        """Probabilities `(batch, 3, 3001)` in P, S, noise order.
+
+        Args:
+            windows: `(batch, 3, 3001)`, float32, in E, N, Z order at 100 Hz, normalised.
+
+        Raises:
+            WaveformError: the shape or the type does not fit.
+        """
+        if windows.shape[1:] != (len(COMPONENTS), WINDOW_SAMPLES) or windows.dtype != np.float32:
+            raise WaveformError(
+                f"windows are {windows.dtype} {windows.shape}; wanted float32 (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES}), "
+                "as xiaonet.picking.windows.normalize gives them"
+            )
+        return self._infer(np.require(windows, requirements="W")) if len(windows) else np.empty_like(windows)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.description}>"
+
+    @abstractmethod
+    def _infer(self, windows: Windows) -> Windows:
+        """Probabilities of at least one window of the right shape."""
+
+
+class OnnxRuntimePredictor(_OnOneRuntime):
+    """A network on onnxruntime, which comes with XiaoNet. Raises as `load_predictor` does."""
+
+    runtime = "onnxruntime"
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        onnxruntime = _import_onnxruntime()
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        raw = _sealed_bytes(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave the core to others
+        try:
+            self._session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
+            raise _unreadable(path, self.runtime, error) from error
+        text = self._session.get_modelmeta().custom_metadata_map.get(HEADER, "")
+        super().__init__(path, raw, _header(path, text), onnxruntime.__version__)
+
+    def _infer(self, windows: Windows) -> Windows:
+        probabilities: Windows = self._session.run(["probabilities"], {"windows": windows})[0]
+        return probabilities
+
+
+class OpenVinoPredictor(_OnOneRuntime):
+    """A network on OpenVINO, the fastest on processors of Intel and AMD. Raises as `load_predictor` does."""
+
+    runtime = "openvino"
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        openvino = _import_openvino()
+        raw = _sealed_bytes(path)
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",  # the same picks as on the other runtimes; it would take bf16 where it can
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # two processes would share one core and leave the other idle
+        }
+        core, place = openvino.Core(), ["framework", HEADER]
+        try:
+            model = core.read_model(raw)
+            header = _header(path, model.get_rt_info(place).value if model.has_rt_info(place) else "")
+            # Requests of one compiled model wait for each other, so each gets a compiled model of its own.
+            self._new_request: Callable[[], Any] = lambda: core.compile_model(model, "CPU", settings).create_infer_request()
+            self._idle = [self._new_request()]  # as many as there were calls at once
+        except RuntimeError as error:
+            raise _unreadable(path, self.runtime, error) from error
+        super().__init__(path, raw, header, openvino.__version__.partition("-")[0])
+
+    def _infer(self, windows: Windows) -> Windows:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._new_request()
+        try:
+            probabilities: Windows = request.infer([windows], share_inputs=True)[0]
+        finally:
+            self._idle.append(request)
+        return probabilities
+
+
+class TorchPredictor(_OnOneRuntime):
+    """A network on torch, on the CPU. Raises as `load_predictor` does.
+
+    It computes with as many threads as the process has told torch to (`torch.set_num_threads`,
+    `OMP_NUM_THREADS`), because torch has one number for all.
+    """
+
+    runtime = "torch"
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        from xiaonet.checkpoint import load_model, read_model_file
+
+        header = read_model_file(path)
+        self._model = load_model(path).float()
+        parameters = sum(weight.numel() for weight in self._model.parameters())
+        super().__init__(path, path.read_bytes(), {**header, "parameters": parameters}, torch.__version__)
+
+    def _infer(self, windows: Windows) -> Windows:
+        import torch
+
+        with torch.inference_mode():
+            probabilities: Windows = self._model(torch.from_numpy(windows)).numpy()
+        return probabilities
+
+
+class Cascade:
+    """A small network that sees every window, and a large one that sees those in which there is something.
+
+    Args:
+        scout: the small network.
+        model: the large one, whose thresholds count.
+        height: probability of P or S from which on the scout calls the model; other windows keep
+            the scout's probabilities.
+
+    Raises:
+        ConfigError: the height is not between 0 and 1.
+    """
+
+    def __init__(self, scout: Predictor, model: Predictor, height: float) -> None:
+        if not 0 <= height <= 1:
+            raise ConfigError(f"height of the cascade is {height}; wanted a probability from 0 to 1, e.g. 0.05")
+        self.scout, self.model, self.height = scout, model, height
+        self.runtime = model.runtime
+        self.thresholds = model.thresholds
+        self.description = f"{model.description}, where {scout.description} gives P or S {height:g}"
+        self.digest = hashlib.sha256(f"{scout.digest} {model.digest} {height!r}".encode()).hexdigest()
+
+    def __call__(self, windows: Windows) -> Windows:
+        """Probabilities `(batch, 3, 3001)` of windows `(batch, 3, 3001)`, as the networks give them."""
+        probabilities = np.array(self.scout(windows))
+        called = (np.delete(probabilities, NOISE, axis=1) >= self.height).any(axis=(1, 2))
+        if called.any():
+            probabilities[called] = self.model(windows[called])
+        return probabilities
+
+
+def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 1) -> Predictor:
+    """A network, ready to be called.
+
+    Args:
+        model: name of a shipped model, or path of a model file, `.onnx` or `.pth`.
+        runtime: `auto` takes torch for a `.pth` file, and onnxruntime for all else.
+        threads: with which onnxruntime and OpenVINO compute one batch; torch has its own setting.
+
+    Raises:
+        CheckpointError: there is no such model, it is damaged, not ours, or of another contract.
+        ConfigError: the runtime is unknown, not installed, or cannot read this kind of file.
+
+    Example:
+        >>> import numpy as np
+        >>> predictor = load_predictor("xiaonet", "onnxruntime")
+        >>> predictor(np.zeros((1, 3, 3001), np.float32)).shape
+        (1, 3, 3001)
+    """
+    if runtime not in get_args(Runtime):
+        raise ConfigError(f"runtime is {runtime!r}{_suggestion(str(runtime), get_args(Runtime))}")
+    if threads < 1:
+        raise ConfigError(f"threads is {threads}; wanted at least 1")
+    path = model_path(model, ".pth" if runtime == "torch" else ".onnx")
+    kind = path.suffix
+    if runtime == "auto":
+        runtime = "torch" if kind == ".pth" else "onnxruntime"
+    if (runtime == "torch") != (kind == ".pth"):
+        wanted = "a .pth file" if runtime == "torch" else f"a .onnx file, {EXPORT}"
+        raise ConfigError(f"{runtime} cannot read {path}; wanted {wanted}")
+    if not find_spec(runtime):
+        raise ConfigError(f"the runtime {runtime} is not installed: pip install {INSTALL[runtime]}")
+    if runtime == "torch":
+        return TorchPredictor(path)
+    return (OpenVinoPredictor if runtime == "openvino" else OnnxRuntimePredictor)(path, threads)
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with XiaoNet."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
+
+
+def model_path(model: str | Path, suffix: str) -> Path:
+    """The file of a shipped model of that suffix, or the given path of a model file.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    if Path(model).suffix in (".onnx", ".pth") or Path(model).is_file():
+        return Path(model).expanduser()
+    if str(model) in shipped_models():
+        return WEIGHTS / f"{model}{suffix}"
+    raise CheckpointError(
+        f"there is no model {str(model)!r}{_suggestion(str(model), shipped_models())}, or the path of a .onnx or .pth file"
+    )
+
+
+def seal(raw: bytes) -> bytes:
+    """Write the seal into an ONNX file whose header has 64 zeros in its place."""
+    return raw.replace(b'"seal": "' + UNSEALED.encode(), b'"seal": "' + hashlib.sha256(raw).hexdigest().encode(), 1)
+
+
+def _sealed_bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {path}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    found = _SEAL.search(raw)
+    if found is None:
+        raise CheckpointError(f"{path} is damaged or no model of XiaoNet's: it lacks our seal; copy it again, or take {EXPORT}")
+    if hashlib.sha256(raw[: found.start(1)] + UNSEALED.encode() + raw[found.end(1) :]).hexdigest().encode() != found[1]:
+        raise CheckpointError(f"{path} is damaged: its content does not fit its seal; copy it again")
+    return raw
+
+
+def _header(path: Path, text: str) -> dict[str, Any]:
+    """The header of an unharmed file, if it is one for us."""
+    header = json.loads(text or "{}")
+    found = header.get("format"), header.get("version")
+    if found != (FORMAT, VERSION):
+        raise CheckpointError(f"{path} is no file of this XiaoNet's: found {found}, wanted {(FORMAT, VERSION)}; take {EXPORT}")
+    if differing := contract_differences(header["contract"]):
+        raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
+    return {**header, "thresholds": checked_thresholds(header["thresholds"])}
+
+
+def _unreadable(path: Path, runtime: str, error: Exception) -> CheckpointError:
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]  # places in C++
+    return CheckpointError(f"{path} is beyond this {runtime}: {' '.join(lines[:3])}; pip install -U {INSTALL[runtime]}")
+
+
+def _suggestion(name: str, known: "list[str] | tuple[str, ...]") -> str:
+    near = difflib.get_close_matches(name, known)
+    return f"; did you mean {' or '.join(near)}? There are {', '.join(known)}" if near else f"; there are {', '.join(known)}"
+
+
+def _import_onnxruntime() -> Any:
+    """onnxruntime without the messages to its makers that it sends from version 1.29 on, unless the user wants them."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # is read as it is imported
+    import onnxruntime
+
+    return onnxruntime
+
+
+def _import_openvino() -> Any:
+    """OpenVINO without the message to its makers that importing it would send."""
+    name, absent = "openvino_telemetry", object()
+    before = sys.modules.get(name, absent)
+    sys.modules[name] = None  # type: ignore[assignment]  # so that it takes its own stub
+    try:
+        import openvino
+    finally:
+        del sys.modules[name]
+        if before is not absent:
+            sys.modules[name] = before  # type: ignore[assignment]
+    return openvino

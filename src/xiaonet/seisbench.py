@@ -1,0 +1,176 @@
+"""XiaoNet as a model of SeisBench, for its tools: the same weights, the same probabilities."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from obspy import Stream, Trace, UTCDateTime
+
+if __name__ == "seisbench":
+    raise ImportError(
+        "this is xiaonet/seisbench.py and not SeisBench: the folder of the package xiaonet is on Python's path; run from another folder"
+    )
+
+from seisbench.models import PhaseNet, WaveformModel
+from torch import Tensor
+
+from xiaonet.checkpoint import load_model, read_model_file
+from xiaonet.errors import CheckpointError
+from xiaonet.model import XiaoNet as Network
+from xiaonet.picking.windows import fill_nonfinite, normalize
+from xiaonet.predictors import model_path, shipped_models
+from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+
+CITATION = (
+    "XiaoNet, distilled from PhaseNet: Zhu, W., & Beroza, G. C. (2019). PhaseNet: a deep-neural-network-based seismic "
+    "arrival-time picking method. Geophysical Journal International, 216(1), 261-273. https://doi.org/10.1093/gji/ggy423"
+)
+SHIPPED_VERSION = "1"
+
+
+class XiaoNet(WaveformModel):
+    """XiaoNet for `annotate`, `classify`, `save`, `load` and whatever else SeisBench does with its models.
+
+    What is picked, how windows overlap and what is discarded at their edges follows SeisBench's
+    PhaseNet; thresholds are those of the weights. A record shorter than a window is picked too.
+
+    Args:
+        **arguments: of `xiaonet.XiaoNet`, such as `base_channels`.
+
+    Example:
+        >>> import obspy
+        >>> for pick in XiaoNet.from_pretrained("xiaonet").classify(obspy.read()).picks:
+        ...     print(pick.phase, pick.peak_time.strftime("%H:%M:%S"))
+        P 00:20:07
+        S 00:20:08
+    """
+
+    _annotate_args = PhaseNet._annotate_args
+    annotate_batch_post = PhaseNet.annotate_batch_post
+    classify_aggregate = PhaseNet.classify_aggregate
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(
+            citation=CITATION,
+            component_order=COMPONENTS,
+            sampling_rate=SAMPLING_RATE,
+            output_type="array",
+            in_samples=WINDOW_SAMPLES,
+            pred_sample=(0, WINDOW_SAMPLES),
+            labels=PHASES,
+        )
+        self.network = Network(**arguments)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Weights and thresholds of a model file as `xiaonet train` writes it, `.pth`.
+
+        Raises:
+            CheckpointError: as `xiaonet.load_model` does.
+        """
+        content, network = read_model_file(path), load_model(path)
+        model = cls(**network.arguments)
+        model.network.load_state_dict(network.state_dict())
+        model._weights_metadata = {
+            "docstring": content["provenance"].get("note", ""),
+            "version": SHIPPED_VERSION,
+            "default_args": {f"{phase}_threshold": height for phase, height in content["thresholds"].items()},
+        }
+        model._parse_metadata()
+        model.eval()
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, version_str: str = "latest", update: bool = False, force: bool = False, wait_for_file: bool = False
+    ) -> Self:
+        """Load a shipped model, without the network, or weights that lie in SeisBench's cache.
+
+        Args:
+            name: `xiaonet`, `xiaonet-nano`, or weights in SeisBench's cache.
+            version_str: of the weights; shipped ones have version 1.
+            update: look for the weights at SeisBench's server too.
+            force: download them again.
+            wait_for_file: wait for another process that is downloading them.
+
+        Raises:
+            CheckpointError: there are no such weights.
+        """
+        if name in shipped_models():
+            if version_str not in ("latest", SHIPPED_VERSION):
+                raise CheckpointError(f"{name} has version {SHIPPED_VERSION}, not {version_str}; leave version_str out")
+            return cls.from_file(model_path(name, ".pth"))
+        if update or name in cls.list_pretrained():
+            loaded: Self = super().from_pretrained(name, version_str, update, force, wait_for_file)
+            return loaded
+        return cls.from_file(model_path(name, ".pth"))
+
+    @classmethod
+    def list_pretrained(cls, details: bool = False, remote: bool = True) -> list[str] | dict[str, str]:
+        """Shipped models and what lies in SeisBench's cache; SeisBench's server has none and is not asked.
+
+        Args:
+            details: also say what each is.
+            remote: as elsewhere in SeisBench; it changes nothing here.
+        """
+        found: dict[str, str] = super().list_pretrained(details=True, remote=False)
+        for name in shipped_models():
+            found[name] = read_model_file(model_path(name, ".pth"))["provenance"]["note"]
+        return found if details else sorted(found)
+
+    @classmethod
+    def list_versions(cls, name: str, remote: bool = True) -> list[str]:
+        """Versions of the weights of that name, as SeisBench lists them."""
+        if name in shipped_models():
+            return [SHIPPED_VERSION]
+        versions: list[str] = super().list_versions(name, remote)
+        return versions
+
+    def forward(self, x: Tensor, logits: bool = False) -> Tensor:
+        """Probabilities `(batch, 3, samples)` of P, S and noise, or logits, of normalised windows in E, N, Z order."""
+        return self.network.logits(x) if logits else self.network(x)
+
+    def annotate_stream_pre(self, stream: Stream, argdict: Mapping[str, Any]) -> Stream:
+        """Demean, so that little is lost when SeisBench rounds to float32; resample; lengthen what is shorter than a window."""
+        for trace in stream:
+            data = fill_nonfinite(np.ma.filled(trace.data.astype(np.float64), np.nan))
+            trace.data = data - data.mean()
+        super().annotate_stream_pre(stream, argdict)
+        starts = {_station(trace): min(other.stats.starttime for other in stream if _station(other) == _station(trace)) for trace in stream}
+        ends = _ends(stream)
+        for trace in stream:
+            start, end = starts[_station(trace)], ends[_station(trace)]
+            lacking = WINDOW_SAMPLES - 1 - round((end - start) * SAMPLING_RATE)
+            if lacking > 0 and trace.stats.endtime == end:
+                trace.data = np.pad(trace.data, (0, lacking), mode="edge")
+        return stream
+
+    async def annotate_async(self, stream: Stream, copy: bool = True, **kwargs: Any) -> Stream:
+        """Probability curves, which end where the records end."""
+        ends = _ends(stream)
+        annotations: Stream = await super().annotate_async(stream, copy, **kwargs)
+        for trace in annotations:
+            trace.trim(endtime=ends[_station(trace)])
+        return annotations
+
+    def annotate_batch_pre(self, batch: Tensor, argdict: Mapping[str, Any]) -> Tensor:
+        """Normalise as everywhere in XiaoNet."""
+        return torch.from_numpy(normalize(batch.cpu().numpy())).to(batch.device)
+
+    def get_model_args(self) -> dict[str, Any]:
+        """What `save` writes for `load` to build the network again."""
+        return dict(self.network.arguments)
+
+
+def _station(trace: Trace) -> str:
+    """NET.STA.LOC."""
+    return str(trace.id).rpartition(".")[0]
+
+
+def _ends(stream: Stream) -> dict[str, UTCDateTime]:
+    ends: dict[str, UTCDateTime] = {}
+    for trace in stream:
+        ends[_station(trace)] = max(trace.stats.endtime, ends.get(_station(trace), trace.stats.endtime))
+    return ends

@@ -1,0 +1,118 @@
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from xiaonet.errors import CheckpointError
+from xiaonet.files import write_atomically
+
+
+def newer(file: IO[bytes]) -> None:
+    file.write(b"newer")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """An older file, alone in its folder."""
+    (tmp_path / "file").write_bytes(b"older")
+    return tmp_path / "file"
+
+
+def untouched(path: Path) -> bool:
+    return path.read_bytes() == b"older" and [path] == list(path.parent.iterdir())
+
+
+def test_a_new_file_takes_the_place_of_the_older_one(path: Path) -> None:
+    write_atomically(path, newer)
+    assert (b"newer", [path]) == (path.read_bytes(), list(path.parent.iterdir()))
+
+
+def test_a_file_is_on_disk_before_it_replaces_the_older_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: steps.append(("fsync", os.fstat(descriptor).st_size, path.read_bytes())))
+    monkeypatch.setattr(
+        os, "replace", lambda source, target: (steps.append(("replace", Path(source).parent, target)), replace(source, target))
+    )
+    write_atomically(path, newer)
+    assert [("fsync", 5, b"older"), ("replace", path.parent, path)] == steps
+    assert b"newer" == path.read_bytes()
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_has_the_rights_that_any_new_file_has(path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomically(path, newer)
+        assert mask == os.umask(mask)
+    finally:
+        os.umask(before)
+    assert mode == path.stat().st_mode & 0o777
+
+
+def test_the_rights_of_what_other_threads_write_meanwhile_stay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[int] = []
+    monkeypatch.setattr(os, "umask", masks.append)  # it is one for the whole process
+    write_atomically(path, newer)
+    assert [] == masks
+
+
+def test_many_threads_may_write_one_file(path: Path) -> None:
+    contents = [bytes([number]) * 10**5 for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_atomically(path, lambda file: file.write(content)), contents))
+    assert path.read_bytes() in contents
+    assert [path] == list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_write_leaves_the_older_file_as_it_was(path: Path, error: type[BaseException]) -> None:
+    def write(file: IO[bytes]) -> None:
+        newer(file)
+        raise error
+
+    with pytest.raises(error):
+        write_atomically(path, write)
+    assert untouched(path)
+
+
+def test_a_full_disk_leaves_the_older_file_as_it_was(path: Path, write_limit: Callable[[int], None]) -> None:
+    write_limit(1000)
+    with pytest.raises(CheckpointError, match=r"file could not be written: .*File too large; what stood there before is untouched"):
+        write_atomically(path, lambda file: file.write(b"x" * 1001))
+    write_limit(2000)
+    assert untouched(path)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_disk_that_fails_late_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(CheckpointError, match=r"file could not be written: \[Errno 28\] No space left on device"):
+            write_atomically(path, newer)
+    assert untouched(path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing/file could not be written: .*No such file or directory"):
+        write_atomically(tmp_path / "missing" / "file", newer)
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"file/inner could not be written: .*Not a directory"):
+        write_atomically(path / "inner", newer)
+    assert untouched(path)
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(CheckpointError, match=r"taken could not be written: .*Is a directory"):
+        write_atomically(tmp_path / "taken", newer)
+    assert [tmp_path / "taken"] == list(tmp_path.iterdir())

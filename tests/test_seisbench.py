@@ -1,0 +1,244 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pytest
+import requests
+import seisbench
+import torch
+from seisbench.models import PhaseNet
+
+import xiaonet.seisbench
+from xiaonet.checkpoint import load_model, save_model
+from xiaonet.errors import CheckpointError
+from xiaonet.picking.windows import normalize
+from xiaonet.predictors import WEIGHTS, load_predictor
+from xiaonet.seisbench import XiaoNet
+
+
+@pytest.fixture(scope="module")
+def model() -> XiaoNet:
+    return XiaoNet.from_pretrained("xiaonet")
+
+
+@pytest.fixture(scope="module")
+def record(sds: Path) -> obspy.Stream:
+    """Five minutes of Ridgecrest aftershocks at one station, components 1, 2, Z."""
+    stream = obspy.read(str(sds / "2019" / "PB" / "B916" / "*" / "*"))
+    start = stream[0].stats.starttime + 600
+    return stream.slice(start, start + 300)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise requests.ConnectionError("no network in this test")
+
+    monkeypatch.setattr(requests, "request", refuse)
+    monkeypatch.setattr(requests.Session, "request", refuse)
+
+
+def curves(stream: obspy.Stream) -> np.ndarray:
+    """P, S and noise of one instrument, `(3, samples)`."""
+    assert 3 == len(stream)
+    return np.stack([stream.select(channel=f"XiaoNet_{phase}")[0].data for phase in "PSN"])
+
+
+def picks(model: XiaoNet, stream: obspy.Stream, **options: float) -> list[tuple[str, str, str]]:
+    return [(pick.trace_id, pick.phase, str(pick.peak_time)) for pick in model.classify(stream, **options).picks]
+
+
+def test_it_is_what_seisbench_wants_of_a_picker(model: XiaoNet) -> None:
+    assert ("ENZ", "PSN", 100.0, 3001) == (model.component_order, model.labels, model.sampling_rate, model.in_samples)
+    assert ("XiaoNet", "array", (0, 3001)) == (model.name, model.output_type, model.pred_sample)
+    assert not model.training
+    assert "10.1093/gji/ggy423" in model.citation
+
+
+def test_the_local_earthquake_of_obspy_is_picked(model: XiaoNet) -> None:
+    expected = [("BW.RJOB.", "P", "2009-08-24T00:20:07"), ("BW.RJOB.", "S", "2009-08-24T00:20:08")]
+    assert expected == [(trace_id, phase, time[:19]) for trace_id, phase, time in picks(model, obspy.read())]
+
+
+def test_an_annotation_ends_where_a_short_record_ends(model: XiaoNet) -> None:
+    stream = obspy.read()
+    for seconds in (30, 12):
+        cut = stream.slice(endtime=stream[0].stats.starttime + seconds)
+        annotation = model.annotate(cut)
+        assert ["XiaoNet_P", "XiaoNet_S", "XiaoNet_N"] == [trace.stats.channel for trace in annotation]
+        for trace in annotation:
+            assert (cut[0].stats.starttime, cut[0].stats.endtime, cut[0].stats.npts) == (
+                trace.stats.starttime,
+                trace.stats.endtime,
+                trace.stats.npts,
+            )
+
+
+def test_short_records_of_two_stations_keep_their_own_ends(model: XiaoNet) -> None:
+    first, second = obspy.read(), obspy.read()
+    for trace in second:
+        trace.stats.station = "OTHER"
+    second.trim(endtime=second[0].stats.endtime - 10)
+    annotation = model.annotate(first + second)
+    ends = {trace.stats.station: trace.stats.endtime for trace in annotation}
+    assert {"RJOB": first[0].stats.endtime, "OTHER": second[0].stats.endtime} == ends
+
+
+def test_a_stream_is_left_as_it_was(model: XiaoNet) -> None:
+    stream = obspy.read()
+    model.annotate(stream)
+    assert obspy.read() == stream
+
+
+def test_without_a_stream_there_is_nothing(model: XiaoNet) -> None:
+    assert 0 == len(model.annotate(obspy.Stream()))
+    assert 0 == len(model.classify(obspy.Stream()).picks)
+
+
+def test_probabilities_equal_those_of_our_own_predictor(model: XiaoNet, record: obspy.Stream) -> None:
+    predictor = load_predictor("xiaonet", "onnxruntime")
+    waveform = np.stack([record.select(component=component)[0].data for component in "21Z"])  # as E, N, Z
+    for start in range(0, 27001, 4500):
+        window = record.slice(record[0].stats.starttime + start / 100, record[0].stats.starttime + start / 100 + 30)
+        expected = predictor(normalize(waveform[None, :, start : start + 3001]))[0]
+        np.testing.assert_allclose(expected, curves(model.annotate(window)), rtol=0, atol=1e-4)
+
+
+def test_overlapping_windows_are_averaged_over_a_real_record(model: XiaoNet, record: obspy.Stream) -> None:
+    waveform = np.stack([record.select(component=component)[0].data for component in "21Z"])
+    predictor = load_predictor("xiaonet", "onnxruntime")
+    starts = [*range(0, 27000, 1501), 27000]  # SeisBench's windows: 1500 samples of overlap, the last one flush
+    total, count = np.zeros((3, 30001)), np.zeros(30001)
+    for start in starts:
+        total[:, start : start + 3001] += predictor(normalize(waveform[None, :, start : start + 3001]))[0]
+        count[start : start + 3001] += 1
+    np.testing.assert_allclose(total / count, curves(model.annotate(record)), rtol=0, atol=1e-4)
+
+
+def test_a_real_record_gives_picks_like_those_of_its_teacher(model: XiaoNet, record: obspy.Stream, teachers: Path) -> None:
+    ours, theirs = model.classify(record).picks, PhaseNet.from_pretrained("stead").classify(record, P_threshold=0.3, S_threshold=0.3).picks
+    assert 4 <= len(theirs)
+    near = [any(one.phase == other.phase and abs(one.peak_time - other.peak_time) < 0.5 for one in ours) for other in theirs]
+    assert 0.7 <= np.mean(near)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 3.7e-6, 1e6])
+def test_a_change_of_units_changes_nothing(model: XiaoNet, record: obspy.Stream, factor: float) -> None:
+    scaled = record.copy()
+    for trace in scaled:
+        trace.data = trace.data * factor
+    np.testing.assert_allclose(curves(model.annotate(record)), curves(model.annotate(scaled)), rtol=0, atol=1e-4)
+    assert picks(model, record) == picks(model, scaled)
+
+
+def test_a_large_offset_changes_nothing(model: XiaoNet, record: obspy.Stream) -> None:
+    shifted = record.copy()
+    for trace in shifted:
+        trace.data = trace.data + 10**8
+    np.testing.assert_allclose(curves(model.annotate(record)), curves(model.annotate(shifted)), rtol=0, atol=1e-4)
+
+
+def test_samples_that_are_not_finite_spoil_only_themselves(model: XiaoNet, record: obspy.Stream) -> None:
+    broken = record.copy()
+    for trace in broken:
+        trace.data = trace.data.astype(float)
+        trace.data[20_000:20_003] = np.nan
+    probabilities = curves(model.annotate(broken))
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(curves(model.annotate(record))[:, :15_000], probabilities[:, :15_000], rtol=0, atol=0.02)
+
+
+def test_another_sampling_rate_is_resampled(model: XiaoNet, record: obspy.Stream) -> None:
+    double = record.copy().resample(200.0)
+    annotation = model.annotate(double)
+    assert {100.0} == {trace.stats.sampling_rate for trace in annotation}
+    assert picks(model, double)
+
+
+def test_thresholds_of_the_weights_hold_unless_others_are_given(model: XiaoNet, record: obspy.Stream) -> None:
+    assert {"P_threshold": 0.15, "S_threshold": 0.1} == model.default_args
+    assert picks(model, record) == picks(model, record, P_threshold=0.15, S_threshold=0.1)
+    assert len(picks(model, record, P_threshold=0.9, S_threshold=0.9)) < len(picks(model, record))
+
+
+def test_blinding_discards_the_edges_of_windows(model: XiaoNet, record: obspy.Stream) -> None:
+    annotation = model.annotate(record, blinding=(250, 250))
+    assert 30_001 - 500 == curves(annotation).shape[1]
+
+
+def test_what_is_saved_comes_back(tmp_path: Path, record: obspy.Stream) -> None:
+    torch.manual_seed(0)
+    fresh = XiaoNet(base_channels=3, dropout=0.25, dilations=((1, 2),) * 7).eval()
+    fresh.default_args["P_threshold"] = 0.4
+    fresh.save(tmp_path / "mine", weights_docstring="for a test", version_str="2")
+    loaded = XiaoNet.load(tmp_path / "mine", version_str="2").eval()
+    assert (fresh.network.arguments, {"P_threshold": 0.4}, "for a test") == (
+        loaded.network.arguments,
+        loaded.default_args,
+        loaded.weights_docstring,
+    )
+    np.testing.assert_array_equal(curves(fresh.annotate(record)), curves(loaded.annotate(record)))
+
+
+def test_shipped_weights_survive_saving(model: XiaoNet, tmp_path: Path, record: obspy.Stream) -> None:
+    model.save(tmp_path / "mine")
+    loaded = XiaoNet.load(tmp_path / "mine")
+    assert picks(model, record) == picks(loaded, record)
+    assert model.default_args == loaded.default_args
+
+
+def test_a_model_file_becomes_a_model_of_seisbench(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = xiaonet.XiaoNet(base_channels=2)
+    save_model(network, tmp_path / "model.pth", {"note": "trained on nothing"}, {"P": 0.6, "S": 0.7})
+    model = XiaoNet.from_file(tmp_path / "model.pth")
+    assert {"P_threshold": 0.6, "S_threshold": 0.7} == model.default_args
+    assert ("trained on nothing", False) == (model.weights_docstring, model.training)
+    windows = torch.rand(2, 3, 3001) - 0.5
+    with torch.inference_mode():
+        assert torch.equal(network.eval()(windows), model(windows))
+        assert torch.equal(network.logits(windows), model(windows, logits=True))
+
+
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano"])
+@pytest.mark.usefixtures("no_network")
+def test_shipped_weights_come_without_network(name: str) -> None:
+    model = XiaoNet.from_pretrained(name, update=True)
+    expected = load_model(WEIGHTS / f"{name}.pth").state_dict()
+    assert expected.keys() == model.network.state_dict().keys()
+    assert all(torch.equal(tensor, model.network.state_dict()[key]) for key, tensor in expected.items())
+    assert ("1", ["1"]) == (model.weights_version, XiaoNet.list_versions(name))
+    assert model.weights_docstring.startswith("provisional: ")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_weights_in_the_cache_of_seisbench_are_found_and_listed_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
+    assert ["xiaonet", "xiaonet-nano"] == XiaoNet.list_pretrained()
+    fresh = XiaoNet(base_channels=2)
+    (tmp_path / "xiaonet").mkdir(exist_ok=True)
+    fresh.save(tmp_path / "xiaonet" / "mine", weights_docstring="my own", version_str="3")
+    assert ["mine", "xiaonet", "xiaonet-nano"] == XiaoNet.list_pretrained()
+    assert "my own" == XiaoNet.list_pretrained(details=True)["mine"]
+    assert ["3"] == XiaoNet.list_versions("mine", remote=False)
+    loaded = XiaoNet.from_pretrained("mine")
+    assert torch.equal(fresh.network.head.weight, loaded.network.head.weight)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_unknown_weights_get_near_names_and_the_list() -> None:
+    with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nona'; did you mean xiaonet-nano or xiaonet"):
+        XiaoNet.from_pretrained("xiaonet-nona")
+
+
+def test_an_unknown_version_of_shipped_weights_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="xiaonet has version 1, not 7; leave version_str out"):
+        XiaoNet.from_pretrained("xiaonet", version_str="7")
+
+
+def test_it_does_not_hide_seisbench_from_those_who_work_inside_the_package() -> None:
+    folder = Path(xiaonet.__file__).parent
+    done = subprocess.run([sys.executable, "-c", "import seisbench"], cwd=folder, capture_output=True, text=True, check=False)
+    assert "ImportError: this is xiaonet/seisbench.py and not SeisBench: " in done.stderr
