@@ -195,6 +195,7 @@ def test_each_instrument_gets_its_own_picks(picker: Picker) -> None:
     picks = picker.pick(everything)
     assert sorted(f"{name}Z" for name in names for _ in QUAKES) == sorted(pick.seed_id for pick in picks)
     assert {"AA.STA", "BB.STA", "AA.TWO"} == {pick.station for pick in picks}
+    assert sorted(picks) == picks
 
 
 @pytest.mark.parametrize("offset_ms", [1, 4, -4])
