@@ -203,9 +203,7 @@ def stop(found: Archive, picker: Picker, out: Path, lines: int, error: type[Base
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("lines", [1, 2, 5, 6])
-def test_a_run_that_was_stopped_ends_with_the_same_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path, lines: int, workers: int
-) -> None:
+def test_a_run_that_was_stopped_ends_with_the_same_file(tmp_path: Path, picker: Picker, days: Path, lines: int, workers: int) -> None:
     expected = pick_archive(Archive([days]), picker, tmp_path / "whole.csv")
     out = tmp_path / "picks.csv"
     stop(Archive([days]), picker, out, lines, KeyboardInterrupt, workers=workers)
@@ -280,9 +278,7 @@ def test_nothing_is_done_twice(
     assert expected == out.read_bytes()
 
 
-def test_what_was_skipped_before_the_stop_is_told_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
-) -> None:
+def test_what_was_skipped_before_the_stop_is_told_after_it(tmp_path: Path, picker: Picker, days: Path) -> None:
     shutil.copytree(days, tmp_path / "days")
     spoiled = sorted(path for path in (tmp_path / "days").rglob("*.2020.*") if path.is_file())[:3:2]
     for path in spoiled:
@@ -297,9 +293,7 @@ def test_what_was_skipped_before_the_stop_is_told_after_it(
 
 
 @pytest.mark.parametrize("change", ["threshold", "time", "stations", "file", "model"])
-def test_a_journal_of_another_run_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path, stopped: tuple[bytes, bytes], change: str
-) -> None:
+def test_a_journal_of_another_run_is_refused(tmp_path: Path, picker: Picker, days: Path, change: str) -> None:
     shutil.copytree(days, tmp_path / "days")
     out = tmp_path / "picks.csv"
     stop(Archive([tmp_path / "days"]), picker, out, 1)
@@ -333,7 +327,7 @@ def test_without_a_journal_there_is_nothing_to_go_on_with(tmp_path: Path, picker
     assert [] == list(tmp_path.iterdir())
 
 
-def test_an_older_file_stays_until_all_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path) -> None:
+def test_an_older_file_stays_until_all_is_done(tmp_path: Path, picker: Picker, days: Path) -> None:
     out = tmp_path / "picks.csv"
     out.write_text("older")
     stop(Archive([days]), picker, out, 5)
@@ -476,9 +470,7 @@ def test_a_file_that_went_before_the_start_is_no_crash(tmp_path: Path, picker: P
     assert [f"{gone}: cannot be read: No such file or directory"] == list(found.problems)
 
 
-def test_the_journal_and_the_picks_in_the_folder_itself_disturb_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
-) -> None:
+def test_the_journal_and_the_picks_in_the_folder_itself_disturb_nothing(tmp_path: Path, picker: Picker, days: Path) -> None:
     shutil.copytree(days, tmp_path / "days")
     out = tmp_path / "days" / "picks.csv"
     out.write_text("older\n")

@@ -85,7 +85,7 @@ def test_time_and_stations_may_be_chosen(run: Callable[..., tuple[int, list[str]
         assert (0, expected) == (status, lines_of(tmp_path / "picks.csv")), told
 
 
-def test_a_threshold_may_be_chosen(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path) -> None:
+def test_a_threshold_may_be_chosen(run: Callable[..., tuple[int, list[str]]], data: Path) -> None:
     status, told = run(data, "--threshold", "0.9")
     assert (0, "✓ Model: stand-in - P from 0.9, S from 0.9") == (status, told[0])
 
