@@ -137,6 +137,62 @@ def pick(
 
 
 @app.command()
+def evaluate(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="xiaonet, a model file, seisbench:PhaseNet/stead and the like, or stalta.")
+    ],
+    data: Annotated[str, typer.Option(help="SeisBench class, folder or name with labels; several joined by +.")],
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    out: Annotated[Path, typer.Option(help="Folder of report.html and metrics.json.")] = Path("report"),
+    threshold: Annotated[
+        str | None, typer.Option(help="Least probability of a pick, or the metrics.json of --tune; each model's own by default.")
+    ] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on this split, which must not be test.")] = False,
+    noise: Annotated[list[str] | None, typer.Option(help="miniSEED without earthquakes, to count false picks; repeatable.")] = None,
+    teacher: Annotated[str, typer.Option(help="PhaseNet weights for the distillation loss, or 'none'.")] = "none",
+    targets: Annotated[Path | None, typer.Option(help="The pick benchmark's task1.csv and task23.csv; drawn by default.")] = None,
+    windows: Annotated[int, typer.Option(min=1, help="Windows around the picks of each record.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of windows, targets and intervals.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="Settings as JSON: peak distance, temperature, alpha, statuses.")] = None,
+    runtime: Annotated[Runtime, typer.Option(help="What runs our models; auto: torch for a .pth file, else onnxruntime.")] = "auto",
+) -> None:
+    """Score models on the same windows, with intervals, and draw a report."""
+    with _errors_told():
+        from xiaonet.config import Config
+        from xiaonet.evaluation.contestants import load_contestants
+        from xiaonet.evaluation.report import table, write_report
+        from xiaonet.evaluation.run import KEPT, Referee, read_thresholds
+        from xiaonet.evaluation.run import evaluate as judge
+        from xiaonet.picking.archive import Archive
+        from xiaonet.training.parts import load_teacher
+
+        if tune and threshold is not None:
+            raise ConfigError(f"--tune chooses thresholds, so --threshold {threshold} has no use; leave one of them out")
+        contestants = load_contestants(models, runtime=runtime, threads=_cores())
+        for contestant in contestants:
+            console.ok("Model", contestant.name, contestant.description)
+        thresholds = read_thresholds(threshold, contestants) if threshold is not None else None
+        settings = Config.read(config) if config else Config()
+        referee = Referee(data, split, tune=tune, windows_per_record=windows, seed=seed, targets=targets, keep=out / KEPT, config=settings)
+        console.ok("Data", f"{referee.name}, split {split}", f"{len(referee.windows)} windows of {len(referee.records)} records")
+        archive = Archive(noise) if noise else None
+        with console.WindowProgress("Scoring", len(contestants) * referee.total) as progress:
+            found = judge(
+                referee,
+                contestants,
+                thresholds=thresholds,
+                teacher=load_teacher(teacher),
+                archive=archive,
+                watch=progress.update,
+            )
+        if archive is not None:
+            _tell_skipped(archive)
+        page = write_report(found, out)
+        console.table(*table(found.metrics))
+        console.ok("Report", "written", f"{page} and {out / 'metrics.json'}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run and the pictures.")] = Path("runs/demo"),
     teacher: Annotated[str, typer.Option(help="PhaseNet weights of SeisBench, a local .pt file, or 'none'.")] = "stead",

@@ -8,18 +8,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 _console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)
 PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
 DAY = 86400  # s
+TABLE_WIDTH = 120  # letters, where there is no terminal
 
 
 def silence(quiet: bool = True) -> None:
@@ -56,6 +58,16 @@ def say(text: str = "") -> None:
     _console.print(text, markup=False)
 
 
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, its first column to the left; a row of one cell is a heading within it."""
+    lines = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for number, head in enumerate(heads):
+        lines.add_column(head, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        lines.add_row(*(Text(cell, style="" if len(row) > 1 else "bold") for cell in row))
+    _console.print(lines, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+
+
 def busy(text: str) -> AbstractContextManager[object]:
     """Show that something goes on, where there is a terminal."""
     return _console.status(text)
@@ -66,60 +78,20 @@ def ask(question: str) -> str:
     return _console.input(f"{question} ", markup=False).strip() if sys.stdin.isatty() and not _console.quiet else ""
 
 
-class EpochProgress:
-    """A live bar with loss, rate and time left; without a terminal, `loss: 0.123456  [ 640/ 5000]` lines.
+class _Bar:
+    """A live bar with the time left; without a terminal, a line every few seconds.
 
     Args:
-        title: shown before the bar, such as `Epoch 3/50`.
-        total: windows in the epoch.
-        done: windows that a run before an interruption has seen.
+        title: shown before the bar.
+        total: of whatever is counted.
+        done: of it, before this run.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
-        self.title, self.total, self.first = title, total, done
+    def __init__(self, title: str, total: float, done: int = 0) -> None:
+        self.total, self.first = total, done
         self.started = self.spoken = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}  loss: {task.fields[loss]}  {task.fields[rate]:.0f} windows/s"),
-            TimeRemainingColumn(),
-            console=_console,
-            transient=True,
-            disable=not sys.stdout.isatty(),
-        )
-        self.task = self.bar.add_task(title, total=total, completed=done, loss="–", rate=0.0)
-
-    def update(self, done: int, loss: float) -> None:
-        """Tell that `done` windows of the epoch are seen at a mean `loss`."""
-        now = time.monotonic()
-        rate = (done - self.first) / max(now - self.started, 1e-9)
-        self.bar.update(self.task, completed=done, loss=f"{loss:.6f}", rate=rate)
-        if not sys.stdout.isatty() and (now - self.spoken > PLAIN_SECONDS or done >= self.total):
-            self.spoken = now
-            left = (self.total - done) / rate if rate else float("inf")
-            say(f"loss: {loss:.6f}  [{done:>5}/{self.total:>5}]  {rate:.0f} windows/s, {left:.0f} s left")
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.stop()
-
-
-class DataProgress:
-    """A live bar by time of data, with a rate in station-days; a line every few seconds without a terminal.
-
-    Args:
-        total: seconds of data to be worked through.
-    """
-
-    def __init__(self, total: float) -> None:
-        self.total, self.done, self.fresh = total, 0.0, 0.0
-        self.started = self.spoken = time.monotonic()
-        self.lock = threading.Lock()
-        self.bar = Progress(
-            TextColumn("Picking"),
             BarColumn(),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
@@ -127,20 +99,19 @@ class DataProgress:
             transient=True,
             disable=not sys.stdout.isatty(),
         )
-        self.task = self.bar.add_task("", total=total, text="")
+        self.task = self.bar.add_task(title, total=total, completed=done, text="")
 
-    def update(self, seconds: float, *, fresh: bool = True) -> None:
-        """Tell that more seconds of data are done, by this run if `fresh`; from any thread."""
-        with self.lock:
-            self.done += seconds
-            self.fresh += seconds * fresh
-            now = time.monotonic()
-            rate = self.fresh / DAY / max(now - self.started, 1e-9)
-            text = f"{self.done / DAY:.2f}/{self.total / DAY:.2f} station-days, {60 * rate:.1f} a minute"
-            self.bar.update(self.task, completed=self.done, text=text)
-            if not sys.stdout.isatty() and now - self.spoken > PLAIN_SECONDS:
-                self.spoken = now
-                say(f"{text}, {(self.total - self.done) / DAY / rate:.0f} s left" if rate else text)
+    def _rate(self, fresh: float) -> float:
+        """What of `fresh`, done by this run, is done in a second."""
+        return fresh / max(time.monotonic() - self.started, 1e-9)
+
+    def _show(self, done: float, text: str, line: str, *, last: bool = False) -> None:
+        """Show `text` beside the bar; without a terminal `line`, if it is time or the `last` one."""
+        self.bar.update(self.task, completed=done, text=text)
+        now = time.monotonic()
+        if not sys.stdout.isatty() and (now - self.spoken > PLAIN_SECONDS or last):
+            self.spoken = now
+            say(line)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -148,6 +119,55 @@ class DataProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.stop()
+
+
+class EpochProgress(_Bar):
+    """Windows of an epoch, such as `Epoch 3/50`: loss, rate and time left; else `loss: 0.123456  [ 640/ 5000]` lines."""
+
+    def update(self, done: int, loss: float) -> None:
+        """Tell that `done` windows of the epoch are seen at a mean `loss`."""
+        rate = self._rate(done - self.first)
+        left = (self.total - done) / rate if rate else float("inf")
+        self._show(
+            done,
+            f"{done:.0f}/{self.total:.0f}  loss: {loss:.6f}  {rate:.0f} windows/s",
+            f"loss: {loss:.6f}  [{done:>5}/{self.total:>5}]  {rate:.0f} windows/s, {left:.0f} s left",
+            last=done >= self.total,
+        )
+
+
+class WindowProgress(_Bar):
+    """Windows that models are shown."""
+
+    done = 0
+
+    def update(self, windows: int) -> None:
+        """Tell that so many more windows are done."""
+        self.done += windows
+        text = f"{self.done}/{self.total:.0f} windows, {self._rate(self.done):.0f}/s"
+        self._show(self.done, text, text)
+
+
+class DataProgress(_Bar):
+    """Seconds of data that are picked, with a rate in station-days.
+
+    Args:
+        total: seconds of data to be worked through.
+    """
+
+    def __init__(self, total: float) -> None:
+        super().__init__("Picking", total)
+        self.done, self.fresh = 0.0, 0.0
+        self.lock = threading.Lock()
+
+    def update(self, seconds: float, *, fresh: bool = True) -> None:
+        """Tell that more seconds of data are done, by this run if `fresh`; from any thread."""
+        with self.lock:
+            self.done += seconds
+            self.fresh += seconds * fresh
+            rate = self._rate(self.fresh) / DAY
+            text = f"{self.done / DAY:.2f}/{self.total / DAY:.2f} station-days, {60 * rate:.1f} a minute"
+            self._show(self.done, text, f"{text}, {(self.total - self.done) / DAY / rate:.0f} s left" if rate else text)
 
 
 def _line(mark: str, component: str, status: str, details: str) -> None:

@@ -1,0 +1,51 @@
+"""Picks in continuous records that hold no earthquake: each of them is false."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from obspy import Stream, Trace, UTCDateTime
+
+from xiaonet.batch import Task, plan
+from xiaonet.errors import DataError
+from xiaonet.evaluation.contestants import Contestant
+from xiaonet.evaluation.metrics import FalsePicks
+from xiaonet.picking.archive import Archive
+from xiaonet.spec import COMPONENTS, SAMPLING_RATE
+
+
+def count_false_picks(contestant: Contestant, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
+    """Picks for each hour of a station, as users of the model would take them.
+
+    Records are brought to 100 Hz and given to every model alike, a day of an instrument at a time.
+
+    Raises:
+        DataError: there is nothing to pick.
+    """
+    hours, picks = 0.0, dict.fromkeys(thresholds, 0)
+    for task in plan(archive):
+        for stream, samples in _streams(task):
+            hours += samples / SAMPLING_RATE / 3600
+            for reading in contestant.pick(stream, thresholds):
+                picks[reading.phase] += 1
+    if not hours:
+        raise DataError(f"no continuous records to look for false picks in: {'; '.join(archive.problems) or 'nothing was found'}")
+    return FalsePicks(hours=hours, per_hour={phase: number / hours for phase, number in picks.items()})
+
+
+def _streams(task: Task) -> Iterator[tuple[Stream, int]]:
+    """The components of each run within a day, gaps cut out, and how many samples have any of them."""
+    runs = list(dict.fromkeys(run for run, _, _ in task.ranges))
+    for run in runs:
+        own = [(first, end) for other, first, end in task.ranges if other == run]
+        first, end = min(low for low, _ in own), max(high for _, high in own)
+        waveform, _ = task.instrument.waveform(run, first, end)
+        network, station, location, code = task.instrument.name.split(".")
+        stats = {"network": network, "station": station, "location": location, "sampling_rate": SAMPLING_RATE}
+        stream = Stream()
+        for component, samples in zip(COMPONENTS, waveform, strict=True):
+            there = ~np.isnan(samples)
+            for low, high in np.flatnonzero(np.diff(there.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
+                start = UTCDateTime(ns=int(run.time_ns(first + int(low))))
+                stream.append(Trace(samples[low:high], {**stats, "channel": code + component, "starttime": start}))
+        if stream:
+            yield stream, int((~np.isnan(waveform)).any(axis=0).sum())

@@ -1,0 +1,62 @@
+"""The prescribed losses, of anything that gives probabilities."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xiaonet.data.loaders import Batches, make_loader
+from xiaonet.data.pipeline import Windows
+from xiaonet.data.sets import WaveformData
+from xiaonet.evaluation.contestants import Contestant
+from xiaonet.evaluation.metrics import Losses
+from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.training.losses import distillation_loss, task_loss
+
+SMALLEST = 1e-30  # for probabilities that float32 has rounded to zero
+
+
+def measure_losses(
+    contestant: Contestant,
+    data: WaveformData,
+    teacher: PhaseNetTeacher | None,
+    *,
+    temperature: float,
+    alpha: float,
+    seed: int,
+    incomplete_statuses: Sequence[str],
+    batch_size: int = 64,
+) -> Losses:
+    """Task, distillation and combined loss over one prescribed window of each record.
+
+    For a model of `xiaonet train` the task loss on the test split is the final test loss of its run, if
+    seed and statuses are those of the run.
+
+    Args:
+        contestant: gives probabilities.
+        data: of the split.
+        teacher: to be compared with; None for the task loss alone.
+        temperature: T of the distillation loss.
+        alpha: weight of the distillation loss.
+        seed: of the windows.
+        incomplete_statuses: of phases that may be there unpicked.
+        batch_size: windows at once.
+    """
+    windows = Windows(data, seed=seed, incomplete_statuses=incomplete_statuses)
+    loader = make_loader(windows, Batches(len(data), batch_size, shuffle=False), num_workers=0, pin_memory=False)
+    task, distilled = 0.0, 0.0
+    for batch in loader:
+        logits = _logits(contestant.curves(batch["X"].numpy()))
+        task += float(task_loss(logits, batch["y"], batch["incomplete"])) * len(logits)
+        if teacher is not None:
+            distilled += float(distillation_loss(logits, teacher.logits(batch["X"]), temperature)) * len(logits)
+    task, distilled = task / len(data), distilled / len(data)
+    if teacher is None:
+        return Losses(task=task, distillation=None, combined=None)
+    return Losses(task=task, distillation=distilled, combined=alpha * distilled + (1 - alpha) * task)
+
+
+def _logits(probabilities: "np.ndarray[tuple[int, ...], np.dtype[np.floating]]") -> Tensor:
+    """Log probabilities, which are logits up to a constant."""
+    return torch.from_numpy(np.log(np.maximum(probabilities, SMALLEST)))
