@@ -132,3 +132,50 @@ def test_a_missing_package_is_named_with_its_extra(run, monkeypatch):
 def test_the_module_is_the_command():
     told = subprocess.run([sys.executable, "-m", "xiaonet", "--version"], capture_output=True, text=True, check=True).stdout
     assert f"{__version__}\n" == told
+
+
+def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
+    save_model(XiaoNet(base_channels=2), tmp_path / "two.pth")
+    status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--split", "dev", "--tune", "--out", "tuned")
+    assert status == 0, told
+    assert "✓ Report: written - tuned/report.html and tuned/metrics.json" in told
+    assert re.search(r"^all records\n  two +\d\.\d\d", told, re.MULTILINE)
+    status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--threshold", "tuned/metrics.json", "--windows", "2")
+    assert status == 0, told
+    tuned, final = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("tuned", "report"))
+    assert [model["thresholds"] for model in tuned["models"]] == [model["thresholds"] for model in final["models"]]
+    assert ("test", False, "given") == (final["split"], final["tuned"], final["models"][0]["threshold_from"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tune"], "✗ Config: stopped - thresholds are not chosen on split 'test'"),
+        (
+            ["--tune", "--split", "dev", "--threshold", "0.3"],
+            "✗ Config: stopped - --tune chooses thresholds, so --threshold 0.3 has no use",
+        ),
+        (["--split", "tset"], "✗ Data: stopped - split 'tset' is empty: the column split holds"),
+        (["--targets", "none"], "✗ Data: stopped - none/task1.csv cannot be read"),
+        (["--noise", "none", "--split", "dev"], "✗ Data: stopped - no continuous records to look for false picks in"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(run, made_up, words, message):
+    status, told = run("evaluate", "stalta", "--data", str(made_up), *words)
+    assert (1, True) == (status, message in told), told
+
+
+def test_ctrl_c_while_scoring_keeps_what_models_gave(run, made_up, monkeypatch, tmp_path):
+    from xiaonet.evaluation.contestants import StaLta
+
+    save_model(XiaoNet(base_channels=2), tmp_path / "two.pth")
+
+    def interrupted(self, windows):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StaLta, "curves", interrupted)
+        status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")
+    assert (130, True) == (status, "! Scoring: stopped - what models gave is kept in report/kept; the same command goes on" in told), told
+    assert 1 == len(list((tmp_path / "report" / "kept").iterdir()))
+    assert 0 == run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")[0]

@@ -160,9 +160,9 @@ def evaluate(
     with _errors_told():
         from xiaonet.config import Config
         from xiaonet.evaluation.contestants import load_contestants
+        from xiaonet.evaluation.referee import KEPT, Referee, read_thresholds
+        from xiaonet.evaluation.referee import evaluate as judge
         from xiaonet.evaluation.report import table, write_report
-        from xiaonet.evaluation.run import KEPT, Referee, read_thresholds
-        from xiaonet.evaluation.run import evaluate as judge
         from xiaonet.picking.archive import Archive
         from xiaonet.training.parts import load_teacher
 
@@ -176,15 +176,14 @@ def evaluate(
         referee = Referee(data, split, tune=tune, windows_per_record=windows, seed=seed, targets=targets, keep=out / KEPT, config=settings)
         console.ok("Data", f"{referee.name}, split {split}", f"{len(referee.windows)} windows of {len(referee.records)} records")
         archive = Archive(noise) if noise else None
-        with console.WindowProgress("Scoring", len(contestants) * referee.total) as progress:
-            found = judge(
-                referee,
-                contestants,
-                thresholds=thresholds,
-                teacher=load_teacher(teacher),
-                archive=archive,
-                watch=progress.update,
-            )
+        try:
+            with console.WindowProgress("Scoring", len(contestants) * referee.total) as progress:
+                found = judge(
+                    referee, contestants, thresholds=thresholds, teacher=load_teacher(teacher), archive=archive, watch=progress.update
+                )
+        except KeyboardInterrupt:
+            console.warn("Scoring", "stopped", f"what models gave is kept in {out / KEPT}; the same command goes on")
+            raise
         if archive is not None:
             _tell_skipped(archive)
         page = write_report(found, out)

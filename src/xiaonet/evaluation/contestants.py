@@ -131,8 +131,10 @@ class SeisBench:
         return [Reading(pick.peak_time.ns, pick.phase, pick.peak_value) for pick in found if pick.phase in thresholds]
 
     def _threshold(self, phase: str) -> float:
-        general = self._model.default_args.get("*_threshold", DEFAULT_THRESHOLD)
-        return float(self._model.default_args.get(f"{phase}_threshold", general))
+        """What `classify` would take: that of the weights, or else that of the class."""
+        known = self._model.default_args
+        usual = self._model._annotate_args.get("*_threshold", (None, DEFAULT_THRESHOLD))[1]
+        return float(known.get(f"{phase}_threshold", known.get("*_threshold", usual)))
 
     def _annotate(self, window: Windows) -> Windows:
         start, around = UTCDateTime(2000, 1, 1), int((self._model.in_samples or 0) / (self._model.sampling_rate or SAMPLING_RATE) + 1)

@@ -25,8 +25,8 @@ from xiaonet.evaluation.continuous import count_false_picks
 from xiaonet.evaluation.losses import measure_losses
 from xiaonet.evaluation.metrics import Class, Difference, FalsePicks, Losses, Metrics, ModelMetrics
 from xiaonet.evaluation.peaks import Peaks, find_peaks
+from xiaonet.evaluation.records import PICKED, LabelledWindows, Record, around_picks, before_picks, read_records
 from xiaonet.evaluation.scores import TOLERANCE, Judged, PhaseScores, best_threshold, stability
-from xiaonet.evaluation.windows import PICKED, LabelledWindows, Record, around_picks, before_picks, read_records
 from xiaonet.files import write_atomically
 from xiaonet.picking.archive import Archive
 from xiaonet.teacher import PhaseNetTeacher
