@@ -122,11 +122,17 @@ def test_ctrl_c_is_status_130(run, monkeypatch):
     assert 130 == run("train", "--teacher", "none")[0]
 
 
-def test_a_missing_package_is_named_with_its_extra(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "seisbench.models", None)
-    status, told = run("info")
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [("seisbench.models", ["info"], "train,plots"), ("jinja2", ["evaluate", "stalta", "--data", "synthetic"], "evaluate")],
+)
+def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, package, words, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    for module in [name for name in sys.modules if name.startswith("xiaonet.evaluation")]:
+        monkeypatch.delitem(sys.modules, module)
+    status, told = run(*words)
     assert status == 1
-    assert "✗ Install: seisbench.models is missing - pip install 'xiaonet[train,plots]'" in told
+    assert f"✗ Install: {package} is missing - pip install 'xiaonet[{extra}]'" in told
 
 
 def test_the_module_is_the_command():

@@ -345,7 +345,8 @@ def _errors_told() -> Iterator[None]:
         console.fail(type(error).__name__.removesuffix("Error"), "stopped", str(error))
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:
-        console.fail("Install", f"{error.name} is missing", "pip install 'xiaonet[train,plots]'")
+        extra = "evaluate" if error.name == "jinja2" else "train,plots"
+        console.fail("Install", f"{error.name} is missing", f"pip install 'xiaonet[{extra}]'")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         console.warn("Stopped", "by Ctrl-C")
