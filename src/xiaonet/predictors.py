@@ -175,10 +175,11 @@ class TorchPredictor(_OnOneRuntime):
         import torch
 
         from xiaonet.checkpoint import load_model, read_model_file
+        from xiaonet.model import XiaoNet
 
         header = read_model_file(path)
         self._model = load_model(path).float()
-        parameters = sum(weight.numel() for weight in self._model.parameters())
+        parameters = sum(weight.numel() for weight in XiaoNet(**header["arguments"]).parameters())  # in whatever precision
         super().__init__(path, path.read_bytes(), {**header, "parameters": parameters}, torch.__version__)
 
     def _infer(self, windows: Windows) -> Windows:

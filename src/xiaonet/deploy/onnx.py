@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from xiaonet.checkpoint import load_model, read_model_file
+from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import FORMAT, HEADER, UNSEALED, VERSION, OnnxRuntimePredictor, seal
+from xiaonet.quantized import QuantizedXiaoNet
 from xiaonet.spec import COMPONENTS, KERNEL_SIZE, STRIDE, WINDOW_SAMPLES
 
 if TYPE_CHECKING:
@@ -47,7 +49,11 @@ def export_onnx(model_file: Path, out: Path) -> None:
     if missing:
         raise ConfigError(f"export needs {' and '.join(missing)}: pip install 'xiaonet[export]'")
     content, model = read_model_file(model_file), load_model(model_file).float()
-    graph = _to_onnx(model)
+    if isinstance(model, QuantizedXiaoNet):
+        graph = _to_onnx(XiaoNet(**content["arguments"]))
+        to_int8(graph, model)
+    else:
+        graph = _to_onnx(model)
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -55,7 +61,8 @@ def export_onnx(model_file: Path, out: Path) -> None:
         "contract": content["contract"],
         "thresholds": content["thresholds"],
         "arguments": content["arguments"],
-        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "precision": content["precision"],
+        "parameters": sum(weight.numel() for weight in XiaoNet(**content["arguments"]).parameters()),
         "provenance": without_folders(content["provenance"]),
     }
     graph.metadata_props.add(key=HEADER, value=json.dumps(header))
