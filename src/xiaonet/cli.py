@@ -215,6 +215,32 @@ def demo(
 
 
 @app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A model file of `xiaonet train`, such as saved_model_fp32.pth.")],
+    data: Annotated[str, typer.Option(help="SeisBench class, folder or name; windows of its split train calibrate; joined by +.")],
+    out: Annotated[Path, typer.Option(help="Folder of the four model files and quantization.md.")] = Path("quantized"),
+    judge: Annotated[str | None, typer.Option(help="Labelled records to compare on, split test; split dev of --data by default.")] = None,
+    windows: Annotated[int, typer.Option(min=1, help="Windows that calibrate.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of windows.")] = 0,
+) -> None:
+    """Round a model to eight bits, for torch and as ONNX, and say what that cost."""
+    with _errors_told():
+        from xiaonet.deploy.comparison import compare, to_markdown
+        from xiaonet.deploy.quantize import quantize as round_down
+        from xiaonet.evaluation.referee import Referee
+
+        with console.busy("Calibrating"):
+            files = round_down(model, data, out, windows=windows, seed=seed)
+        for name, path in files.items():
+            console.ok("Written", name, f"{path.stat().st_size / 1000:.0f} KB")
+        referee = Referee(judge or data, "test" if judge else "dev", seed=seed)
+        with console.WindowProgress("Comparing", 2 * referee.total) as progress:
+            found = compare(out, referee, progress.update)
+        console.say(to_markdown(found))
+        console.ok("Comparison", "written", f"{out / 'quantization.md'} and .json")
+
+
+@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A model file of `xiaonet train`, such as saved_model_fp32.pth.")],
     out: Annotated[Path | None, typer.Option(help="The ONNX file; beside the model by default.")] = None,

