@@ -120,7 +120,7 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
     if differing := contract_differences(content["contract"]):
         raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
     if content.setdefault("precision", FP32) not in (FP32, INT8):
-        raise CheckpointError(f"{path} holds weights in {content['precision']!r}; this XiaoNet knows {FP32} and {INT8}; pip install -U xiaonet")
+        raise CheckpointError(f"{path} holds weights in {content['precision']!r}; wanted {FP32} or {INT8}; pip install -U xiaonet")
     if _digest(content["weights"]) != content["digest"]:
         raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
     try:
@@ -166,7 +166,7 @@ def _side_by_side(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     placed: dict[str, Tensor] = {}
     for dtype in {tensor.dtype for tensor in weights.values()}:
         own = {name: tensor for name, tensor in weights.items() if tensor.dtype == dtype}
-        parts = torch.cat([tensor.reshape(-1) for tensor in own.values()]).split([tensor.numel() for tensor in own.values()])
+        parts = torch.split(torch.cat([tensor.reshape(-1) for tensor in own.values()]), [tensor.numel() for tensor in own.values()])
         placed |= {name: part.view(own[name].shape) for name, part in zip(own, parts, strict=True)}
     return {name: placed[name] for name in weights}
 

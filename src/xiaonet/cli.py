@@ -220,7 +220,8 @@ def quantize(
     data: Annotated[str, typer.Option(help="SeisBench class, folder or name; windows of its split train calibrate; joined by +.")],
     out: Annotated[Path, typer.Option(help="Folder of the four model files and quantization.md.")] = Path("quantized"),
     judge: Annotated[str | None, typer.Option(help="Labelled records to compare on, split test; split dev of --data by default.")] = None,
-    windows: Annotated[int, typer.Option(min=1, help="Windows that calibrate.")] = 512,
+    qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of training with the rounding in place; 0 for none.")] = 0,
+    windows: Annotated[int, typer.Option(min=1, help="Windows that calibrate, and of an epoch of --qat.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of windows.")] = 0,
 ) -> None:
     """Round a model to eight bits, for torch and as ONNX, and say what that cost."""
@@ -230,7 +231,15 @@ def quantize(
         from xiaonet.evaluation.referee import Referee
 
         with console.busy("Calibrating"):
-            files = round_down(model, data, out, windows=windows, seed=seed)
+            files = round_down(
+                model,
+                data,
+                out,
+                epochs=qat,
+                windows=windows,
+                seed=seed,
+                watch=lambda epoch, loss: console.say(f"Epoch {epoch}/{qat}  loss: {loss:.6f}"),
+            )
         for name, path in files.items():
             console.ok("Written", name, f"{path.stat().st_size / 1000:.0f} KB")
         referee = Referee(judge or data, "test" if judge else "dev", seed=seed)

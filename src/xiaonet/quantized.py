@@ -5,7 +5,8 @@ al. 2018, with the zero at 0 since nothing is negative after ReLU). Sums of prod
 stay below 2^24, so float32 holds them exactly and torch gives what integer arithmetic gives.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from xiaonet.spec import LEVELS
 FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights: the windows themselves, and the logits, are no whole numbers
 LARGEST_WEIGHT = 63  # 7 bits: two products of 255 times more than that overflow the 16 bits of AVX2's multiplier
 LARGEST_SAMPLE = 255
+LARGEST_BIAS = 2**31 - 1
+TINY = torch.finfo(torch.float32).tiny
 
 
 class QuantizedConv(nn.Module):
@@ -60,9 +63,9 @@ class QuantizedConv(nn.Module):
 
 
 class QuantizedXiaoNet(XiaoNet):
-    """The same network in eight-bit integers; made by `from_model`, or filled from a model file.
+    """The same network in eight-bit integers; made by `xiaonet quantize`, or filled from a model file.
 
-    It cannot be trained. Arguments are those of `XiaoNet`.
+    It cannot be trained further. Arguments are those of `XiaoNet`.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -74,32 +77,32 @@ class QuantizedXiaoNet(XiaoNet):
         self.eval()
 
     @classmethod
-    def from_model(cls, model: XiaoNet, largest: dict[str, float]) -> "QuantizedXiaoNet":
-        """Round a trained model.
+    def from_convolutions(
+        cls, arguments: Mapping[str, Any], convolutions: Sequence[nn.Conv1d], steps: Mapping[str, float]
+    ) -> "QuantizedXiaoNet":
+        """Round a network.
 
         Args:
-            model: in float32 and evaluation mode.
-            largest: for each convolution but the last the highest sample that is told from higher ones,
-                as `largest_samples` of `xiaonet.deploy.quantize` gives it.
+            arguments: of its model.
+            convolutions: with batch normalisation folded in, as `folded` gives them.
+            steps: of the samples that each convolution but the last gives, as `shared_steps` gives them.
         """
-        quantized = cls(**model.arguments)  # type: ignore[arg-type]
+        quantized = cls(**arguments)
         step_in = torch.ones(())
-        steps = _shared_steps(largest)
-        for (name, convolution), folded in zip(quantized.convolutions(), _folded(model), strict=True):
-            weight, bias = folded.weight.detach(), folded.bias.detach()  # type: ignore[union-attr]
-            if not convolution.precise:
-                scale = (weight.abs().amax(dim=(1, 2)) / LARGEST_WEIGHT).clamp(min=torch.finfo(torch.float32).tiny)
-                unit = (step_in * scale).clamp(min=torch.finfo(torch.float32).tiny)
-                convolution.scale.copy_(scale)
+        for (name, rounded), convolution in zip(quantized.convolutions(), convolutions, strict=True):
+            weight, bias = convolution.weight.detach(), convolution.bias.detach()  # type: ignore[union-attr]
+            if not rounded.precise:
+                scale = weight_scale(weight)
+                rounded.scale.copy_(scale)
                 weight = (weight / scale[:, None, None]).round()
-                bias = (bias.double() / unit).round().clamp(-(2**31) + 1, 2**31 - 1)
-            convolution.weight.copy_(weight)
-            convolution.bias.copy_(bias)
-            if not convolution.first:
-                convolution.step_in.copy_(step_in)
-            if not convolution.last:
-                convolution.step.copy_(torch.tensor(steps[name]))
-                step_in = convolution.step
+                bias = (bias.double() / (step_in * scale).clamp(min=TINY)).round().clamp(-LARGEST_BIAS, LARGEST_BIAS)
+            rounded.weight.copy_(weight)
+            rounded.bias.copy_(bias)
+            if not rounded.first:
+                rounded.step_in.copy_(step_in)
+            if not rounded.last:
+                rounded.step.copy_(torch.tensor(steps[name]))
+                step_in = rounded.step
         return quantized
 
     def convolutions(self) -> Iterator[tuple[str, QuantizedConv]]:
@@ -107,11 +110,6 @@ class QuantizedXiaoNet(XiaoNet):
         for name, module in self.named_modules():
             if isinstance(module, QuantizedConv):
                 yield name, module
-
-
-def convolution_names() -> list[str]:
-    """Names of a quantized model's convolutions, in the order in which they compute."""
-    return [name for name, _ in QuantizedXiaoNet(base_channels=1).convolutions()]
 
 
 def _block(block: nn.Module, name: str) -> nn.Sequential:
@@ -122,18 +120,23 @@ def _block(block: nn.Module, name: str) -> nn.Sequential:
     )
 
 
-def _folded(model: XiaoNet) -> Iterator[nn.Conv1d]:
+def weight_scale(weight: Tensor) -> Tensor:
+    """For each output channel the value of a weight's unit."""
+    return (weight.abs().amax(dim=(1, 2)) / LARGEST_WEIGHT).clamp(min=TINY)
+
+
+def folded(model: XiaoNet) -> list[nn.Conv1d]:
     """A model's convolutions with their batch normalisation folded in."""
-    blocks = [*model.encoder, model.bottleneck, *model.decoder]
-    for block in blocks:
-        layers = list(block)
-        for convolution, normalisation in zip(layers[0::3], layers[1::3], strict=False):  # the last of three is ReLU
-            yield fuse_conv_bn_eval(convolution, normalisation)
-    yield model.head
+    blocks = [list(block) for block in (*model.encoder, model.bottleneck, *model.decoder)]  # convolution, normalisation, ReLU, …
+    pairs = [pair for block in blocks for pair in zip(block[0::3], block[1::3], strict=False)]
+    return [*(fuse_conv_bn_eval(convolution, normalisation) for convolution, normalisation in pairs), deepcopy(model.head)]
 
 
-def _shared_steps(largest: dict[str, float]) -> dict[str, float]:
-    """A step for each convolution; one for those whose samples are concatenated, so that they need no new rounding."""
+def shared_steps(largest: Mapping[str, float]) -> dict[str, float]:
+    """A step for each convolution, from the largest sample that is worth telling from larger ones.
+
+    Those whose samples are concatenated share one, so that they need no new rounding.
+    """
     steps = {name: max(value, 1e-6) / LARGEST_SAMPLE for name, value in largest.items()}
     below = ["bottleneck.1", *(f"decoder.{level}.1" for level in range(LEVELS - 1))]
     for level, name in zip(reversed(range(LEVELS)), below, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 from xiaonet.checkpoint import read_model_file
 from xiaonet.evaluation.contestants import load_contestants
 from xiaonet.evaluation.records import PICKED
-from xiaonet.evaluation.referee import Referee, evaluate
+from xiaonet.evaluation.referee import Referee, Watch, evaluate
 from xiaonet.files import write_atomically
 from xiaonet.picking.windows import normalize
 from xiaonet.predictors import Predictor, Windows, load_predictor
@@ -25,7 +25,7 @@ TURNS = 9
 RUNTIMES = {"torch": "saved_model_{}.pth", "onnxruntime": "model_{}.onnx", "openvino": "model_{}.onnx"}
 
 
-def compare(folder: Path, referee: Referee, watch: Callable[[int], None] = lambda windows: None) -> dict[str, Any]:
+def compare(folder: Path, referee: Referee, watch: Watch = lambda windows: None) -> dict[str, Any]:
     """Write `quantization.json` and `quantization.md` beside the files that `quantize` wrote.
 
     Args:
@@ -65,11 +65,13 @@ def compare(folder: Path, referee: Referee, watch: Callable[[int], None] = lambd
         },
         "int8_less_fp32": {
             subset: {
-                one.phase: {key: one.values[key].model_dump() for key in FIGURES} for one in found.metrics.differences if one.subset == subset
+                one.phase: {key: one.values[key].model_dump() for key in FIGURES}
+                for one in found.metrics.differences
+                if one.subset == subset
             }
             for subset in int8.subsets
         },
-        "milliseconds": _milliseconds(folder, next(referee.windows.batches())),
+        "milliseconds": _milliseconds(folder, normalize(next(iter(referee.windows.batches())))),
     }
     write_atomically(folder / "quantization.json", lambda file: file.write(json.dumps(told, indent=1).encode()))
     write_atomically(folder / "quantization.md", lambda file: file.write(to_markdown(told).encode()))
@@ -94,19 +96,26 @@ def to_markdown(told: Mapping[str, Any]) -> str:
     lines = [
         "# FP32 against INT8",
         "",
-        f"Calibrated on {calibration['windows']} training windows of {calibration['data']} (rule {calibration['rule']}); judged on "
-        f"{told['data']}, split {told['split']}: {told['windows']} windows of {told['records']} records from {told['events']} events, "
+        f"Calibrated on {calibration['windows']} training windows of {calibration['data']} (rule {calibration['rule']}), then "
+        f"{calibration['epochs']} epochs of training with the rounding in place. Judged on {told['data']}, split {told['split']}: "
+        f"{told['windows']} windows of {told['records']} records from {told['events']} events, "
         f"thresholds P {told['thresholds']['P']:g}, S {told['thresholds']['S']:g}. Figures in points (0 to 100); intervals (95 %) over "
         "events, paired.",
         "",
         *_table(
             ["records", "phase", "", "FP32", "INT8", "INT8 − FP32"],
             [
-                [subset, phase, label, *(_points(told["scores"][model][subset][phase][key]["value"]) for model in told["scores"]), _span(one)]
+                [
+                    subset,
+                    phase,
+                    label,
+                    *(_points(told["scores"][model][subset][phase][key]["value"]) for model in told["scores"]),
+                    _span(values[key]),
+                ]
                 for subset, phases in told["int8_less_fp32"].items()
                 for phase, values in phases.items()
                 for key, label in FIGURES.items()
-                for one in [values[key]]
+                if values[key]["value"] is not None
             ],
         ),
         "",
@@ -137,7 +146,7 @@ def to_markdown(told: Mapping[str, Any]) -> str:
 
 
 def _milliseconds(folder: Path, windows: Windows) -> dict[str, dict[str, dict[str, float]]]:
-    shown = np.resize(normalize(windows), (max(BATCHES), *windows.shape[1:]))
+    shown = np.resize(windows, (max(BATCHES), *windows.shape[1:]))
     found: dict[str, dict[str, dict[str, float]]] = {}
     for runtime, name in RUNTIMES.items():
         if find_spec(runtime):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 TOLERANCE = 1e-5  # largest difference between onnxruntime's probabilities and torch's
+INT8_TOLERANCE = 0.05  # where a sample halfway between two steps goes up on one runtime and down on the other
 FOLDERS = re.compile(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\+\s]+[/\\])*")  # of an absolute path
 
 
@@ -167,9 +168,10 @@ def _compare(model: XiaoNet, path: Path, out: Path) -> None:
     with torch.inference_mode():
         expected = model(torch.from_numpy(windows)).numpy()
     difference = float(np.abs(OnnxRuntimePredictor(path)(windows) - expected).max())
-    if not difference <= TOLERANCE:
+    tolerance = INT8_TOLERANCE if isinstance(model, QuantizedXiaoNet) else TOLERANCE
+    if not difference <= tolerance:
         raise CheckpointError(
-            f"{out} was not written: onnxruntime's probabilities differ from torch's by {difference:g}; wanted at most {TOLERANCE:g}"
+            f"{out} was not written: onnxruntime's probabilities differ from torch's by {difference:g}; wanted at most {tolerance:g}"
         )
 
 

@@ -11,23 +11,33 @@ from torch import Tensor, nn
 from xiaonet.checkpoint import INT8, load_model, read_model_file, save_model
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
+from xiaonet.deploy.adapt import Watch, adapt
 from xiaonet.deploy.onnx import export_onnx
 from xiaonet.errors import CheckpointError, ConfigError, DataError, WaveformError
 from xiaonet.model import XiaoNet
-from xiaonet.quantized import LARGEST_SAMPLE, QuantizedXiaoNet, convolution_names
+from xiaonet.quantized import LARGEST_SAMPLE, QuantizedXiaoNet, folded, shared_steps
 from xiaonet.spec import COMPONENTS, WINDOW_SAMPLES
 
 CALIBRATION_WINDOWS = 512
 LEAST_WINDOWS = 16
 BINS = 4096
 BATCH = 32
-RULE = "min-max"
+RULE = "least squares"
 
 Seen = TypeVar("Seen")
 Rule = Callable[[Tensor, float], float]  # a histogram from 0 on and its end, to the largest sample worth telling apart
 
 
-def quantize(model_file: Path, data: str, out: Path, *, windows: int = CALIBRATION_WINDOWS, seed: int = 0) -> dict[str, Path]:
+def quantize(
+    model_file: Path,
+    data: str,
+    out: Path,
+    *,
+    epochs: int = 0,
+    windows: int = CALIBRATION_WINDOWS,
+    seed: int = 0,
+    watch: Watch = lambda epoch, loss: None,
+) -> dict[str, Path]:
     """Write a model in float32 and in eight-bit integers, each for torch and as ONNX.
 
     Args:
@@ -35,8 +45,10 @@ def quantize(model_file: Path, data: str, out: Path, *, windows: int = CALIBRATI
         data: class, path or name of a SeisBench data set, or several joined by `+`; windows of its
             split train tell how large activations become.
         out: folder of `saved_model_fp32.pth`, `saved_model_int8.pth`, `model_fp32.onnx` and `model_int8.onnx`.
-        windows: for calibration.
+        epochs: of training with rounding in place.
+        windows: for calibration, and of an epoch.
         seed: of which windows.
+        watch: is told of each epoch and its mean loss.
 
     Returns:
         The four files by name.
@@ -50,14 +62,19 @@ def quantize(model_file: Path, data: str, out: Path, *, windows: int = CALIBRATI
     if content["precision"] == INT8:
         raise ConfigError(f"{model_file} is quantized already; wanted the model in float32 that it was made from")
     whole = open_data(data)
-    shown = calibration_windows(split_data(whole)[0], windows, seed)
-    quantized = QuantizedXiaoNet.from_model(model, largest_samples(model, shown))
+    train = split_data(whole)[0]
+    shown = calibration_windows(train, windows, seed)
+    steps = shared_steps(largest_samples(model, shown))
+    convolutions = folded(model)
+    if epochs:
+        convolutions = adapt(model, steps, epochs, lambda epoch: calibration_windows(train, windows, seed + epoch), watch)
+    quantized = QuantizedXiaoNet.from_convolutions(model.arguments, convolutions, steps)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{out} cannot be made: {error}; choose another --out") from error
     files = {name: out / name for name in ("saved_model_fp32.pth", "saved_model_int8.pth", "model_fp32.onnx", "model_int8.onnx")}
-    calibration = {"data": data, "fingerprint": fingerprint(whole), "windows": len(shown), "seed": seed, "rule": RULE}
+    calibration = {"data": data, "fingerprint": fingerprint(whole), "windows": len(shown), "seed": seed, "rule": RULE, "epochs": epochs}
     origin = content["provenance"]
     save_model(model, files["saved_model_fp32.pth"], origin, content["thresholds"])
     save_model(quantized, files["saved_model_int8.pth"], {**origin, "calibration": calibration}, content["thresholds"])
@@ -97,7 +114,7 @@ def largest_samples(model: XiaoNet, windows: Tensor, rule: str = RULE) -> dict[s
         raise WaveformError(
             f"calibration windows are {tuple(windows.shape)}; wanted (windows, {len(COMPONENTS)}, {WINDOW_SAMPLES}), 30 s at 100 Hz"
         )
-    names = convolution_names()[:-1]
+    names = [name for name, _ in QuantizedXiaoNet(base_channels=1).convolutions()][:-1]
     ends = dict(zip(names, _watched(model, windows, lambda x, seen, place: max(seen, float(x.max())), 0.0), strict=True))
     if rule == "min-max":
         return ends
@@ -124,7 +141,7 @@ def _watched(model: XiaoNet, windows: Tensor, update: Callable[[Tensor, Seen, in
     hooks = [layer.register_forward_hook(watch(place)) for place, layer in enumerate(layers)]
     try:
         with torch.inference_mode():
-            for batch in windows.split(BATCH):
+            for batch in torch.split(windows, BATCH):
                 model(batch)
     finally:
         for hook in hooks:
