@@ -251,16 +251,17 @@ def quantize(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A model file of `xiaonet train`, such as saved_model_fp32.pth.")],
-    out: Annotated[Path | None, typer.Option(help="The ONNX file; beside the model by default.")] = None,
+    model: Annotated[Path, typer.Argument(help="A model file such as saved_model_fp32.pth or saved_model_int8.pth.")],
+    kind: Annotated[str, typer.Option("--format", help="onnx, openvino, executorch or litert.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The new file; beside the model by default.")] = None,
 ) -> None:
-    """Write a model as ONNX, which picks without torch."""
+    """Write a model for runtimes that pick without torch."""
     with _errors_told():
-        from xiaonet.deploy.onnx import export_onnx
+        from xiaonet.deploy.export import export as write
+        from xiaonet.deploy.export import suffix
 
-        target = out or model.with_suffix(".onnx")
-        export_onnx(model, target)
-        console.ok("Export", "written", f"{target}, {target.stat().st_size / 1000:.0f} KB")
+        for path in write(model, kind, out or model.with_suffix(suffix(kind))):
+            console.ok("Export", "written", f"{path}, {path.stat().st_size / 1000:.0f} KB")
 
 
 @app.command()

@@ -131,7 +131,7 @@ class OpenVinoPredictor(_OnOneRuntime):
     runtime = "openvino"
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        openvino = _import_openvino()
+        openvino = import_openvino()
         raw = _sealed_bytes(path)
         settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -326,7 +326,7 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """OpenVINO without the message to its makers that importing it would send."""
     name, absent = "openvino_telemetry", object()
     before = sys.modules.get(name, absent)

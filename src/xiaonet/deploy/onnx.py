@@ -162,16 +162,20 @@ def _strip(graph: "ModelProto") -> None:
         part.ClearField("metadata_props")
 
 
+def limit(model: XiaoNet) -> float:
+    """By how much a runtime's probabilities may differ from torch's."""
+    return INT8_TOLERANCE if isinstance(model, QuantizedXiaoNet) else TOLERANCE
+
+
 def _compare(model: XiaoNet, path: Path, out: Path) -> None:
     rng = np.random.default_rng(0)
     windows = rng.uniform(-1, 1, (5, len(COMPONENTS), WINDOW_SAMPLES)).astype(np.float32)
     with torch.inference_mode():
         expected = model(torch.from_numpy(windows)).numpy()
     difference = float(np.abs(OnnxRuntimePredictor(path)(windows) - expected).max())
-    tolerance = INT8_TOLERANCE if isinstance(model, QuantizedXiaoNet) else TOLERANCE
-    if not difference <= tolerance:
+    if not difference <= limit(model):
         raise CheckpointError(
-            f"{out} was not written: onnxruntime's probabilities differ from torch's by {difference:g}; wanted at most {tolerance:g}"
+            f"{out} was not written: onnxruntime's probabilities differ from torch's by {difference:g}; wanted at most {limit(model):g}"
         )
 
 
