@@ -1,0 +1,41 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from xiaonet import XiaoNet, cli, load_model, save_model
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A function that calls the command line in an empty folder that holds `small.pth`."""
+    monkeypatch.chdir(tmp_path)
+    save_model(XiaoNet(base_channels=2), "small.pth")
+
+    def call(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "250"})
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    return call
+
+
+def test_quantizing_from_the_command_line(run, tmp_path, made_up):
+    status, told = run("quantize", "small.pth", "--data", str(made_up), "--windows", "16", "--qat", "1", "--out", "out")
+    assert status == 0, told
+    assert "Epoch 1/1  loss: " in told
+    assert "✓ Written: saved_model_int8.pth - " in told
+    assert "thresholds P 0.3, S 0.3" in told
+    assert 1 == json.loads((tmp_path / "out" / "quantization.json").read_text())["calibration"]["epochs"]
+    assert 2 == load_model("out/saved_model_int8.pth").arguments["base_channels"]
+    status, told = run("quantize", "out/saved_model_int8.pth", "--data", str(made_up))
+    assert (1, True) == (status, "✗ Config: stopped - out/saved_model_int8.pth is quantized already" in told)
+
+
+def test_exporting_from_the_command_line(run, tmp_path):
+    status, told = run("export", "small.pth", "--format", "openvino")
+    assert status == 0, told
+    assert ["small.bin", "small.pth", "small.xml"] == sorted(path.name for path in tmp_path.iterdir())
+    status, told = run("export", "small.pth", "--format", "litert")
+    assert (1, True) == (status, "format litert is not available here, because litert-torch" in told)
