@@ -28,7 +28,10 @@ def test_every_option_of_the_readme_exists():
 
     from xiaonet.cli import app
 
-    known = "".join(CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output for command in ("train", "pick", "export"))
+    known = "".join(
+        CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        for command in ("train", "pick", "evaluate", "export", "quantize")
+    )
     commands = re.sub(r"`python benchmarks/[^`]*`", "", README)  # these have options of their own
     named = set(re.findall(r"(?<![\w-])--[a-z]+(?![\w-])", commands)) - {"--standalone", "--nproc"}
     assert [] == sorted(option for option in named if option not in known)

@@ -19,7 +19,7 @@ from xiaonet.spec import COMPONENTS, STRIDE, WINDOW_SAMPLES
 SHAPES = ((1, WINDOW_SAMPLES), (3, WINDOW_SAMPLES), (2, WINDOW_SAMPLES - WINDOW_SAMPLES % STRIDE), (2, 4 * STRIDE))  # windows, samples
 NOT_HERE: Mapping[str, str] = {
     "litert": "litert-torch, which converts to it, wants torch below 2.13 in all its releases up to 0.9.3, and XiaoNet torch 2.13",
-    "executorch": "with torch 2.13 its converter gave a file only for windows of a fixed length; docs/decisions/int8.md says what was tried",
+    "executorch": "with torch 2.13 its converter gave a file only for a fixed length; docs/decisions/int8.md says what was tried",
 }
 
 
