@@ -230,6 +230,25 @@ def export(
 
 
 @app.command()
+def recipe(
+    file: Annotated[Path, typer.Argument(help="A recipe, such as recipes/xiaonet-nano.json; its name becomes the model's.")],
+    data: Annotated[Path, typer.Option(help="Folder in which the recipe's data are looked for first.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder of the model; what stands there is gone on with.")] = Path("runs/recipes"),
+) -> None:
+    """Make a model as the shipped ones were made: fused teachers, many crops, and files ready to ship."""
+    with _errors_told():
+        from xiaonet.deploy.onnx import export_onnx
+        from xiaonet.training.recipe import Recipe, cook
+
+        done = cook(Recipe.read(file), file.stem, data, out)
+        target = done.model.with_suffix(".onnx")
+        export_onnx(done.model, target)
+        for phase, scores in done.dev.items():
+            console.ok(f"Dev {phase}", ", ".join(f"{name} {value:g}" for name, value in scores.items()))
+        console.ok("Recipe", f"{done.windows} windows seen", f"{done.model} and {target}")
+
+
+@app.command()
 def info(
     model: Annotated[str | None, typer.Argument(help="A shipped name or a .pth file; a fresh XiaoNet by default.")] = None,
 ) -> None:

@@ -20,6 +20,37 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+class SettingsFile(_Settings):
+    """Settings that a JSON file holds; keys that it leaves out keep their defaults."""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], source: str = "settings") -> Self:
+        """Check plain values.
+
+        Raises:
+            ConfigError: names the source, the path of each bad key, the value seen and the one wanted.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: " + "; ".join(_explain(cls, dict(item)) for item in error.errors())) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a JSON file; keys that it leaves out keep their defaults.
+
+        Raises:
+            ConfigError: it cannot be read, is no JSON object, or holds a bad key.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f'{path} holds a {type(values).__name__}; wanted an object such as {{"training": {{"epochs": 5}}}}')
+        return cls.parse(values, str(path))
+
+
 class DeviceSettings(_Settings):
     """Where to compute. Without a CUDA device the CPU is used, and the console says so."""
 
@@ -98,7 +129,7 @@ class ModelSettings(_Settings):
     dilations: Literal["wide", "plain"] = "wide"
 
 
-class Config(_Settings):
+class Config(SettingsFile):
     """All settings of a run; `Config()` equals the `config.json` at the root of the repository.
 
     Example:
@@ -112,33 +143,6 @@ class Config(_Settings):
     data: DataSettings = DataSettings()
     distillation: DistillationSettings = DistillationSettings()
     model: ModelSettings = ModelSettings()
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], source: str = "settings") -> Self:
-        """Check plain values.
-
-        Raises:
-            ConfigError: names the source, the path of each bad key, the value seen and the one wanted.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(f"{source}: " + "; ".join(_explain(cls, dict(item)) for item in error.errors())) from error
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a JSON file; keys that it leaves out keep their defaults.
-
-        Raises:
-            ConfigError: it cannot be read, is no JSON object, or holds a bad key.
-        """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f'{path} holds a {type(values).__name__}; wanted an object such as {{"training": {{"epochs": 5}}}}')
-        return cls.parse(values, str(path))
 
     def override(self, assignments: Iterable[str]) -> Self:
         """A copy with `training.epochs=5`-like assignments carried out.
