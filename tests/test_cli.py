@@ -4,11 +4,15 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from seisbench.models import PhaseNet
 from typer.testing import CliRunner
 
 from xiaonet import XiaoNet, __version__, cli, save_model
 from xiaonet.config import Config
+from xiaonet.predictors import load_predictor
 
 SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]
 
@@ -132,3 +136,30 @@ def test_a_missing_package_is_named_with_its_extra(run, monkeypatch):
 def test_the_module_is_the_command():
     told = subprocess.run([sys.executable, "-m", "xiaonet", "--version"], capture_output=True, text=True, check=True).stdout
     assert f"{__version__}\n" == told
+
+
+def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
+    write_set(
+        list(np.random.default_rng(0).normal(size=(3, 3, 4000))),
+        name="records",
+        split=["train", "train", "dev"],
+        trace_p_arrival_sample=[1000.0] * 3,
+        trace_s_arrival_sample=[1300.0] * 3,
+        trace_p_status=["manual"] * 3,
+        trace_s_status=["manual"] * 3,
+    )
+    torch.manual_seed(0)
+    PhaseNet(phases="PSN", norm="peak").save(tmp_path / "untrained")
+    recipe = {"labelled": "records", "teachers": {"untrained.pt": 1.0}, "base_channels": 2, "steps": 1, "batch_size": 2}
+    (tmp_path / "tiny.json").write_text(json.dumps(recipe))
+    status, told = run("recipe", "tiny.json", "--out", "out")
+    assert status == 0, told
+    assert "✓ Recipe: 2 windows seen - out/tiny.pth and out/tiny.onnx" in told
+    assert re.search(r"^✓ Dev P: F1 \d", told, re.MULTILINE)
+    assert load_predictor(tmp_path / "out" / "tiny.onnx").thresholds.keys() == {"P", "S"}
+
+
+def test_a_recipe_that_is_no_recipe(run, tmp_path):
+    (tmp_path / "bad.json").write_text('{"learning_rte": 1}')
+    status, told = run("recipe", "bad.json")
+    assert (1, True) == (status, "bad.json: learning_rte is no setting; did you mean learning_rate?" in told), told

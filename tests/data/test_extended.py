@@ -64,14 +64,14 @@ def test_the_same_seed_gives_the_same_batch_and_another_one_another() -> None:
 
 def test_an_analysts_pick_makes_half_of_the_target_and_halves_the_teacher_elsewhere() -> None:
     _, targets = _draw(_record(onset=5000, manual=True), size=64, aimed=1.0)
-    curve = next(t[0] for t in targets if t[0].max() > 0.45 and 1500 < t[0].argmax() < 2900)  # so that the teacher's peak, 10 s before, is in it
+    curve = next(t[0] for t in targets if t[0].max() > 0.45 and 1500 < t[0].argmax() < 2900)  # and the teacher's, 10 s before
     place = int(curve.argmax())
     assert_allclose([0.5, 0.4], [curve[place], curve[place - 1000]], atol=1e-3)
 
 
 def test_an_automatic_pick_is_believed_nearby_alone() -> None:
     record = _record("automatic", onset=5000)
-    windows, targets = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(aimed=1.0))
+    _, targets = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(aimed=1.0))
     heights = {round(float(target[0].max()), 2) for target in targets if target[0].argmax() not in (0, 3000)}
     assert 0.8 in heights  # of the teacher, 10 s from the pick
     assert max(heights) <= 0.8

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from obspy import UTCDateTime
-
 from tests.stand_in import record, write_days
+
 from xiaonet.data.extended import Record
 from xiaonet.errors import DataError
 from xiaonet.teacher import PhaseNetTeacher
@@ -91,7 +91,7 @@ def test_records_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
         assert_array_equal(expected.target, actual.target)
     assert load_records(path, "y") is None
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DataError, match="is damaged: .*; delete it, and it is made again"):
+    with pytest.raises(DataError, match=r"is damaged: .*; delete it, and it is made again"):
         load_records(path, "x")
 
 

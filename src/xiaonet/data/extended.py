@@ -78,6 +78,7 @@ class Chances(BaseModel):
     artefact: float = Field(0.04, ge=0, le=1, description="a spike or a step")
 
 
+HALF = Labels()
 PLAIN_CROPS = Chances(**dict.fromkeys(Chances.model_fields, 0.0))
 
 
@@ -116,7 +117,7 @@ class Pool:
 
 
 def draw_batch(
-    pool: Pool, size: int, seed: tuple[int, ...], chances: Chances = PLAIN_CROPS, labels: Labels = Labels()
+    pool: Pool, size: int, seed: tuple[int, ...], chances: Chances = PLAIN_CROPS, labels: Labels = HALF
 ) -> tuple[Floats, Floats]:
     """Windows `(size, 3, 3001)`, normalised, and soft targets of the same shape in P, S, noise order.
 
@@ -256,4 +257,3 @@ def _quiet(record: Record) -> list[tuple[int, int]]:
     seen = record.target.max(axis=0)
     starts = range(0, end - length + 1, QUIET_STEP)
     return [(start, start + length) for start in starts if alive and seen[start : start + length].max() < QUIET]
-

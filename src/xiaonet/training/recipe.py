@@ -4,7 +4,11 @@ import copy
 import functools
 import json
 import math
+import signal
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -235,6 +239,19 @@ def f1(counted: list[tuple[NDArray[np.float32], float]], height: float) -> float
     return 2 * right / max(2 * right + wrong + missed, 1)
 
 
+@contextmanager
+def stop_asked() -> Iterator[Callable[[], bool]]:
+    """Take Ctrl-C and SIGTERM as a wish to stop after the step at hand; half a step cannot be gone on with."""
+    asked: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda number, _: asked.append(number)) for kind in kinds]
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
 class _Run:
     """Student, averaged student and optimizer, and how far they are."""
 
@@ -258,20 +275,28 @@ class _Run:
     def execute(self) -> None:
         """Train to the end; save now and then, and when stopped."""
         torch.set_flush_denormal(True)  # tiny numbers take processors a hundred times as long
-        saved = time.monotonic()
-        losses: list[float] = []
         try:
-            with console.ShareProgress("Training") as bar:
-                while self.progress < 1:
-                    started = time.monotonic()
-                    losses.append(self._step())
-                    self.seconds += time.monotonic() - started
-                    bar.update(self.progress, self.step * self.recipe.batch_size, float(np.mean(losses[-TOLD_STEPS:])))
-                    if time.monotonic() - saved > SAVE_SECONDS:
-                        self._save()
-                        saved = time.monotonic()
+            self._train()
         finally:
-            self._save()
+            torch.set_flush_denormal(False)
+        self._save()
+
+    def _train(self) -> None:
+        saved = time.monotonic()
+        losses: deque[float] = deque(maxlen=TOLD_STEPS)
+        with console.ShareProgress("Training") as bar, stop_asked() as stopped:
+            while self.progress < 1:
+                started = time.monotonic()
+                losses.append(self._step())
+                self.seconds += time.monotonic() - started
+                bar.update(self.progress, self.step * self.recipe.batch_size, float(np.mean(losses)))
+                if stopped():
+                    self._save()
+                    console.warn("Training", "stopped", "nothing is lost; the same command goes on")
+                    raise KeyboardInterrupt
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
 
     def _step(self) -> float:
         for group in self.optimizer.param_groups:
