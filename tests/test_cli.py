@@ -185,3 +185,28 @@ def test_ctrl_c_while_scoring_keeps_what_models_gave(run, made_up, monkeypatch, 
     assert (130, True) == (status, "! Scoring: stopped - what models gave is kept in report/kept; the same command goes on" in told), told
     assert 1 == len(list((tmp_path / "report" / "kept").iterdir()))
     assert 0 == run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")[0]
+
+
+def test_several_students_are_trained_and_a_repeat_goes_on(run, tmp_path, made_up):
+    words = ["train", "--data", str(made_up), "--teacher", "none", "--out", "runs", "--students", "2", *sets(*SMALL), "--note", "a test"]
+    status, told = run(*words)
+    assert status == 0, told
+    models = "runs/student-1/saved_model_fp32.pth+runs/student-2/saved_model_fp32.pth"
+    assert f"✓ Students: 2 trained - averaged by: xiaonet pick FOLDER --model {models}" in told
+    assert [0, 1] == [Config.read(tmp_path / "runs" / f"student-{number}" / "config.json").training.seed for number in (1, 2)]
+    status, told = run(*words)
+    assert (0, False) == (status, "Epoch" in told)
+
+
+def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):
+    options = ["--set", "training.epochs=1", "--set", "training.num_workers=0", "--set", "training.learning_rate=1e-3"]
+    status, told = run("finetune", "xiaonet-nano", "--data", str(made_up), "--out", "run", *options)
+    assert status == 0, told
+    assert re.search(r"^✓ Start: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
+    found = Config.read(tmp_path / "run" / "config.json")
+    assert ("start", "xiaonet-nano", 5, 1.0) == (
+        found.distillation.teacher,
+        found.training.start,
+        found.model.base_channels,
+        found.distillation.temperature,
+    )
