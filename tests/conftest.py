@@ -55,6 +55,12 @@ def unlabelled() -> Path:
 
 
 @pytest.fixture(scope="session")
+def benchmark() -> Path:
+    """Folder of real records to measure on."""
+    return _shared("data", "benchmark")
+
+
+@pytest.fixture(scope="session")
 def teachers() -> Path:
     """Folder of the PhaseNet weights stead, original and okla; SeisBench finds them by name too."""
     return _shared("teachers", "models", "v3", "phasenet")

@@ -126,11 +126,17 @@ def test_ctrl_c_is_status_130(run, monkeypatch):
     assert 130 == run("train", "--teacher", "none")[0]
 
 
-def test_a_missing_package_is_named_with_its_extra(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "seisbench.models", None)
-    status, told = run("info")
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [("seisbench.models", ["info"], "train,plots"), ("jinja2", ["evaluate", "stalta", "--data", "synthetic"], "evaluate")],
+)
+def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, package, words, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    for module in [name for name in sys.modules if name.startswith("xiaonet.evaluation")]:
+        monkeypatch.delitem(sys.modules, module)
+    status, told = run(*words)
     assert status == 1
-    assert "✗ Install: seisbench.models is missing - pip install 'xiaonet[train,plots]'" in told
+    assert f"✗ Install: {package} is missing - pip install 'xiaonet[{extra}]'" in told
 
 
 def test_the_module_is_the_command():
@@ -163,3 +169,75 @@ def test_a_recipe_that_is_no_recipe(run, tmp_path):
     (tmp_path / "bad.json").write_text('{"learning_rte": 1}')
     status, told = run("recipe", "bad.json")
     assert (1, True) == (status, "bad.json: learning_rte is no setting; did you mean learning_rate?" in told), told
+
+
+def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
+    save_model(XiaoNet(base_channels=2), tmp_path / "two.pth")
+    status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--split", "dev", "--tune", "--out", "tuned")
+    assert status == 0, told
+    assert "✓ Report: written - tuned/report.html and tuned/metrics.json" in told
+    assert re.search(r"^all records\n  two +\d\.\d\d", told, re.MULTILINE)
+    status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--threshold", "tuned/metrics.json", "--windows", "2")
+    assert status == 0, told
+    tuned, final = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("tuned", "report"))
+    assert [model["thresholds"] for model in tuned["models"]] == [model["thresholds"] for model in final["models"]]
+    assert ("test", False, "given") == (final["split"], final["tuned"], final["models"][0]["threshold_from"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tune"], "✗ Config: stopped - thresholds are not chosen on split 'test'"),
+        (
+            ["--tune", "--split", "dev", "--threshold", "0.3"],
+            "✗ Config: stopped - --tune chooses thresholds, so --threshold 0.3 has no use",
+        ),
+        (["--split", "tset"], "✗ Data: stopped - split 'tset' is empty: the column split holds"),
+        (["--targets", "none"], "✗ Data: stopped - none/task1.csv cannot be read"),
+        (["--noise", "none", "--split", "dev"], "✗ Data: stopped - no continuous records to look for false picks in"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(run, made_up, words, message):
+    status, told = run("evaluate", "stalta", "--data", str(made_up), *words)
+    assert (1, True) == (status, message in told), told
+
+
+def test_ctrl_c_while_scoring_keeps_what_models_gave(run, made_up, monkeypatch, tmp_path):
+    from xiaonet.evaluation.contestants import StaLta
+
+    save_model(XiaoNet(base_channels=2), tmp_path / "two.pth")
+
+    def interrupted(self, windows):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StaLta, "curves", interrupted)
+        status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")
+    assert (130, True) == (status, "! Scoring: stopped - what models gave is kept in report/kept; the same command goes on" in told), told
+    assert 1 == len(list((tmp_path / "report" / "kept").iterdir()))
+    assert 0 == run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")[0]
+
+
+def test_several_students_are_trained_and_a_repeat_goes_on(run, tmp_path, made_up):
+    words = ["train", "--data", str(made_up), "--teacher", "none", "--out", "runs", "--students", "2", *sets(*SMALL), "--note", "a test"]
+    status, told = run(*words)
+    assert status == 0, told
+    models = "runs/student-1/saved_model_fp32.pth+runs/student-2/saved_model_fp32.pth"
+    assert f"✓ Students: 2 trained - averaged by: xiaonet pick FOLDER --model {models}" in told
+    assert [0, 1] == [Config.read(tmp_path / "runs" / f"student-{number}" / "config.json").training.seed for number in (1, 2)]
+    status, told = run(*words)
+    assert (0, False) == (status, "Epoch" in told)
+
+
+def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):
+    options = ["--set", "training.epochs=1", "--set", "training.num_workers=0", "--set", "training.learning_rate=1e-3"]
+    status, told = run("finetune", "xiaonet-nano", "--data", str(made_up), "--out", "run", *options)
+    assert status == 0, told
+    assert re.search(r"^✓ Start: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
+    found = Config.read(tmp_path / "run" / "config.json")
+    assert ("start", "xiaonet-nano", 5, 1.0) == (
+        found.distillation.teacher,
+        found.training.start,
+        found.model.base_channels,
+        found.distillation.temperature,
+    )

@@ -84,6 +84,7 @@ class TrainingSettings(_Settings):
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field("auto", description="auto: bf16 where the hardware has it")
     seed: StrictInt = Field(0, ge=0, lt=2**32)
+    start: str = Field("none", min_length=1, description="a model of ours, by name or file, that the student starts from, or none")
     checkpoint_minutes: float = Field(5.0, gt=0, description="between saves within an epoch")
     scheduler: SchedulerSettings = SchedulerSettings()
 
@@ -110,7 +111,7 @@ class DataSettings(_Settings):
 class DistillationSettings(_Settings):
     """What to learn from the teacher."""
 
-    teacher: str = Field("stead", min_length=1, description="PhaseNet weights of SeisBench, a local file, or none")
+    teacher: str = Field("stead", min_length=1, description="PhaseNet weights of SeisBench, a local file, none, or start")
     temperature: float = Field(3.0, gt=0)
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the teacher against the labels")
 

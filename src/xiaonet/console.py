@@ -15,13 +15,11 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 _console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)
 PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
 DAY = 86400  # s
-TABLE_WIDTH = 120  # letters, where there is no terminal
 
 
 def silence(quiet: bool = True) -> None:
@@ -60,12 +58,13 @@ def say(text: str = "") -> None:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, its first column to the left; a row of one cell is a heading within it."""
-    lines = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for number, head in enumerate(heads):
-        lines.add_column(head, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        lines.add_row(*(Text(cell, style="" if len(row) > 1 else "bold") for cell in row))
-    _console.print(lines, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    widths = [max(map(len, column)) for column in zip(heads, *(row for row in rows if len(row) > 1), strict=True)]
+    for row in (heads, *rows):
+        say(
+            "  ".join(
+                cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=False))
+            ).rstrip()
+        )
 
 
 def busy(text: str) -> AbstractContextManager[object]:
@@ -89,7 +88,7 @@ class _Bar:
 
     def __init__(self, title: str, total: float, done: int = 0) -> None:
         self.total, self.first = total, done
-        self.started = self.spoken = time.monotonic()
+        self.started = self.spoken = self.now = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -102,15 +101,15 @@ class _Bar:
         self.task = self.bar.add_task(title, total=total, completed=done, text="")
 
     def _rate(self, fresh: float) -> float:
-        """What of `fresh`, done by this run, is done in a second."""
-        return fresh / max(time.monotonic() - self.started, 1e-9)
+        """What of `fresh`, done by this run, is done in a second; looks at the clock."""
+        self.now = time.monotonic()
+        return fresh / max(self.now - self.started, 1e-9)
 
     def _show(self, done: float, text: str, line: str, *, last: bool = False) -> None:
         """Show `text` beside the bar; without a terminal `line`, if it is time or the `last` one."""
         self.bar.update(self.task, completed=done, text=text)
-        now = time.monotonic()
-        if not sys.stdout.isatty() and (now - self.spoken > PLAIN_SECONDS or last):
-            self.spoken = now
+        if not sys.stdout.isatty() and (self.now - self.spoken > PLAIN_SECONDS or last):
+            self.spoken = self.now
             say(line)
 
     def __enter__(self) -> Self:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from obspy import UTCDateTime
-from tests.stand_in import record, write_days
 
+from stand_in import record, write_days
 from xiaonet.data.extended import Record
 from xiaonet.errors import DataError
 from xiaonet.teacher import PhaseNetTeacher

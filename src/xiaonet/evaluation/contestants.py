@@ -64,7 +64,7 @@ class Ours:
     def __init__(self, model: str, runtime: Runtime = "auto", threads: int = 1) -> None:
         self._model: tuple[Any, ...] = (model, runtime, threads)
         self._predictor = Picker(model, runtime=runtime, threads=threads).predictor
-        self.name, self.description = Path(model).stem, self._predictor.description
+        self.name, self.description = "+".join(Path(part).stem for part in model.split("+")), self._predictor.description
         self.digest, self.thresholds = self._predictor.digest, self._predictor.thresholds
 
     def curves(self, windows: Windows) -> Windows:
@@ -131,8 +131,10 @@ class SeisBench:
         return [Reading(pick.peak_time.ns, pick.phase, pick.peak_value) for pick in found if pick.phase in thresholds]
 
     def _threshold(self, phase: str) -> float:
-        general = self._model.default_args.get("*_threshold", DEFAULT_THRESHOLD)
-        return float(self._model.default_args.get(f"{phase}_threshold", general))
+        """What `classify` would take: that of the weights, or else that of the class."""
+        known = self._model.default_args
+        usual = self._model._annotate_args.get("*_threshold", (None, DEFAULT_THRESHOLD))[1]
+        return float(known.get(f"{phase}_threshold", known.get("*_threshold", usual)))
 
     def _annotate(self, window: Windows) -> Windows:
         start, around = UTCDateTime(2000, 1, 1), int((self._model.in_samples or 0) / (self._model.sampling_rate or SAMPLING_RATE) + 1)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.evaluation.metrics import Metrics, ModelMetrics
-from xiaonet.evaluation.run import ALL, Evaluation
+from xiaonet.evaluation.records import PICKED, cut
+from xiaonet.evaluation.referee import ALL, Evaluation
 from xiaonet.evaluation.scores import HISTOGRAM, TOLERANCE
-from xiaonet.evaluation.windows import PICKED, cut
 from xiaonet.picking.picks import find_picks
 from xiaonet.plots import CEILING, FLOOR, GREY, INK, PALE, draw_picks
 from xiaonet.spec import PHASES, SAMPLING_RATE
@@ -83,6 +83,7 @@ def to_svg(figure: "Figure", salt: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in each picture, and nobody refers to them
     for colour, name in VARIABLES.items():
         text = text.replace(colour, f"var(--{name})")
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", path[0]), text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.evaluation.windows import PICKED
+from xiaonet.evaluation.records import PICKED
 from xiaonet.picking.picks import SIGMAS, find_picks, width
 from xiaonet.spec import PHASES, SAMPLING_RATE
 

@@ -7,9 +7,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from xiaonet.errors import CheckpointError
 from xiaonet.evaluation import figures
 from xiaonet.evaluation.metrics import Metrics, Value
-from xiaonet.evaluation.run import ALL, Evaluation
+from xiaonet.evaluation.records import PICKED
+from xiaonet.evaluation.referee import ALL, Evaluation
 from xiaonet.evaluation.scores import MIN_EVENTS
-from xiaonet.evaluation.windows import PICKED
 from xiaonet.files import write_atomically
 
 NONE = "–"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xiaonet.evaluation.metrics import Bin, CurvePoint, PhaseMetrics, Stability, Value
 from xiaonet.evaluation.peaks import LEAST, NOT_MATCHED, Peaks, match, residuals
-from xiaonet.evaluation.windows import CLASSES, EDGE, LabelledWindows
+from xiaonet.evaluation.records import CLASSES, EDGE, LabelledWindows
 from xiaonet.spec import DEFAULT_THRESHOLD, SAMPLING_RATE, WINDOW_SAMPLES
 
 Floats = NDArray[np.float64]

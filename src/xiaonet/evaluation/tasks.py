@@ -15,7 +15,7 @@ from xiaonet.data.sets import WaveformData
 from xiaonet.errors import DataError
 from xiaonet.evaluation.contestants import Contestant
 from xiaonet.evaluation.metrics import Detection, Onset, Tasks
-from xiaonet.evaluation.windows import PICKED, Record, cut
+from xiaonet.evaluation.records import PICKED, Record, cut
 from xiaonet.spec import NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
 EVENT_SAMPLES = 3000  # 30 s: a target of task 1
@@ -100,7 +100,7 @@ def answer(contestant: Contestant, data: WaveformData, targets: Targets) -> dict
         own = np.array([rows[trace] for trace in table["trace_name"]], dtype=np.int64)
         lengths = np.array([data.get_waveforms(int(row)).shape[-1] for row in own], dtype=np.int64)
         low, high = table["start_sample"].to_numpy(), table["end_sample"].to_numpy()
-        starts = np.clip((low + high - WINDOW_SAMPLES) // 2, 0, np.maximum(lengths - WINDOW_SAMPLES, 0))
+        starts = np.clip(low - (WINDOW_SAMPLES - (high - low)) // 2, 0, np.maximum(lengths - WINDOW_SAMPLES, 0))
         answers: list[tuple[float, float, int, int]] = []
         for windows in cut(data, own, starts):
             for curves in contestant.curves(windows):

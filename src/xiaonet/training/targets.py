@@ -14,7 +14,7 @@ from torch import Tensor
 from xiaonet import console
 from xiaonet.checkpoint import DAMAGE
 from xiaonet.data.extended import Record
-from xiaonet.data.sets import open_data
+from xiaonet.data.sets import WaveformData, open_data
 from xiaonet.errors import DataError
 from xiaonet.files import write_atomically
 from xiaonet.picking.archive import Archive
@@ -33,6 +33,9 @@ HOPS = (750, 1000, 1500)  # samples between windows on short, middling and long 
 def gather(labelled: str, unlabelled: str = "", continuous: Iterable[str] = ()) -> Iterator[Raw]:
     """Records to train on, without offset: labelled ones, unlabelled ones and the gap-free stretches of an archive.
 
+    Sources are `manual` for what an analyst picked, `automatic` for the rest of the labelled set, `unlabelled` and
+    `continuous`.
+
     Args:
         labelled: what `open_data` opens; its train split is taken.
         unlabelled: a set without picks, likewise; none if empty.
@@ -41,7 +44,10 @@ def gather(labelled: str, unlabelled: str = "", continuous: Iterable[str] = ()) 
     Raises:
         DataError: a set cannot be opened, or a record is shorter than a window.
     """
-    yield from _records("+".join(filter(None, (labelled, unlabelled))))
+    records = open_data(labelled)
+    yield from _records(labelled, records)
+    if unlabelled:  # SeisBench's sets need a pick somewhere, so it is opened beside the labelled one
+        yield from _records(unlabelled, open_data(f"{labelled}+{unlabelled}"), len(records))
     for waveform in _stretches(list(continuous)):
         yield "continuous", waveform, (np.nan, np.nan), False
 
@@ -117,17 +123,17 @@ def load_records(path: Path, made_by: object) -> list[Record] | None:
         raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}; delete it, and it is made again") from error
 
 
-def _records(spec: str) -> Iterator[Raw]:
-    """The train split: `manual`, `automatic` and `unlabelled` records."""
-    data = open_data(spec)
+def _records(name: str, data: WaveformData, first: int = 0) -> Iterator[Raw]:
+    """The train split of a set, or of what joins it from row `first` on."""
     for row in np.flatnonzero(data.metadata["split"] == "train"):
+        if row < first:
+            continue
         waveform, metadata = data.get_sample(int(row))
         onsets = tuple(float(metadata.get(f"trace_{phase}_arrival_sample", np.nan)) for phase in "ps")
-        statuses = {str(metadata.get(f"trace_{phase}_status")) for phase in "ps"}
-        source = "manual" if "manual" in statuses else "automatic" if "automatic" in statuses else "unlabelled"
+        manual = "manual" in (metadata.get("trace_p_status"), metadata.get("trace_s_status"))
         if waveform.shape[1] < WINDOW_SAMPLES:
-            raise DataError(f"{spec}: {metadata['trace_name']} has {waveform.shape[1]} samples; wanted at least {WINDOW_SAMPLES}")
-        yield source, _still(waveform), (onsets[0], onsets[1]), source == "manual"
+            raise DataError(f"{name}: {metadata['trace_name']} has {waveform.shape[1]} samples; wanted at least {WINDOW_SAMPLES}")
+        yield "manual" if manual else "unlabelled" if first else "automatic", _still(waveform), (onsets[0], onsets[1]), manual
 
 
 def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:

@@ -1,0 +1,79 @@
+"""How long 10,000 windows take to score, and which share of it is network: XiaoNet beside PhaseNet, in one run.
+
+    python benchmarks/evaluate.py --repeats 3
+
+Windows are cut from the records of `labelled`, split dev. Network is the time within the models alone; all is
+cutting, normalising, network, peaks, matching and scores with their intervals. One thread.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))
+os.environ.setdefault("SEISBENCH_CACHE_ROOT", str(Path.home() / ".seisbench"))
+
+import numpy as np
+import torch
+
+from xiaonet.evaluation.contestants import Contestant, load_contestants
+from xiaonet.evaluation.peaks import find_peaks
+from xiaonet.evaluation.referee import Referee
+from xiaonet.evaluation.scores import PhaseScores
+from xiaonet.spec import PHASES
+
+
+class Timed:
+    """A model that counts the seconds within it."""
+
+    def __init__(self, model: Contestant) -> None:
+        self.model, self.seconds = model, 0.0
+
+    def curves(self, windows: np.ndarray) -> np.ndarray:
+        started = time.perf_counter()
+        curves = self.model.curves(windows)
+        self.seconds += time.perf_counter() - started
+        return curves
+
+
+def score(referee: Referee, model: Contestant) -> tuple[float, float, float, float]:
+    """Seconds for all, within the model, for peaks beside it, and for scores."""
+    timed = Timed(model)
+    started = time.perf_counter()
+    peaks = find_peaks((timed.curves(batch) for batch in referee.windows.batches()), referee.config.peak_detection.distance)
+    cut = time.perf_counter()
+    for phase in PHASES[:2]:
+        scores = PhaseScores.of(peaks[phase], referee.windows, phase, 0.3)
+        for mask in referee.subsets().values():
+            scores.metrics(mask, 0)
+    end = time.perf_counter()
+    return end - started, timed.seconds, cut - started - timed.seconds, end - cut
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--windows", type=int, default=10_000)
+    parser.add_argument("--models", nargs="+", default=["xiaonet", "xiaonet-nano", "seisbench:PhaseNet/stead"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    models = load_contestants(arguments.models)
+    data = str(SHARED / "data" / "labelled")
+    records = len(Referee(data, "dev").records)
+    referee = Referee(data, "dev", windows_per_record=-(-arguments.windows // records))
+    figures: dict[str, list[tuple[float, ...]]] = {model.name: [] for model in models}
+    for _ in range(arguments.repeats):
+        for model in models:
+            figures[model.name].append(score(referee, model))
+    print(f"{len(referee.windows)} windows; medians of {arguments.repeats}\n")
+    print("| model | all, s | network, s | share | cutting and peaks, s | matching and scores, s |\n|---|---|---|---|---|---|")
+    for name, rows in figures.items():
+        whole, network, peaks, scores = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"| {name} | {whole:.1f} | {network:.1f} | {network / whole:.0%} | {peaks:.1f} | {scores:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from oracle import Oracle
+
+from xiaonet.errors import CheckpointError
+from xiaonet.evaluation.metrics import Metrics, Value
+from xiaonet.evaluation.referee import Referee, evaluate
+from xiaonet.evaluation.report import interval, number, table, write_report
+
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+
+
+@pytest.fixture
+def page(referee, tmp_path) -> Path:
+    models = [Oracle(), Oracle("<late> & low", late=30, height=0.4, everywhere=0.35), Oracle("blind", height=0.0)]
+    return write_report(evaluate(referee, models), tmp_path / "report")
+
+
+class Outline(HTMLParser):
+    """What a page refers to, and how many of its elements there are."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.links += [value for name, value in attributes if name in ("href", "src", "xlink:href") and value]
+        self.ids += [value for name, value in attributes if name == "id" and value]
+
+
+def test_a_page_needs_nothing_but_itself(page):
+    outline = Outline(page.read_text())
+    assert [] == [link for link in outline.links if not link.startswith(("#", "data:"))]
+    assert [] == re.findall(r"url\((?!#)|@import", page.read_text())
+    assert len(outline.ids) == len(set(outline.ids))
+    assert set() == {link[1:] for link in outline.links if link.startswith("#")} - set(outline.ids)
+
+
+def test_a_page_shows_figures_tables_and_records(page):
+    outline = Outline(page.read_text())
+    keys = [one.removeprefix("figure-") for one in outline.ids if one.startswith("figure-")]
+    assert ["curves", "residuals", "reliability", "snr_db", "s_minus_p_s", "magnitude"] == keys
+    assert 6 + 6 == outline.counts["svg"]  # a picture each; two records of six for each kind
+    text = page.read_text()
+    assert "&lt;late&gt; &amp; low" in text
+    assert "<late>" not in text
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL).lower().replace("finance", "")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_without_an_error(page, tmp_path, scheme):
+    dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    options = [
+        *QUIET,
+        *dark,
+        f"--user-data-dir={tmp_path}",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=2000",
+        "--window-size=1200,2000",
+    ]
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--enable-logging=stderr",
+            *options,
+            f"--screenshot={tmp_path / 'page.png'}",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert [] == [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    shown = Outline(done.stdout)
+    assert (12, 3) == (shown.counts["svg"], done.stdout.count('class="record"') // 2)
+    from PIL import Image
+
+    with Image.open(tmp_path / "page.png") as picture:
+        colours = picture.convert("RGB").getcolors(1 << 24)
+        assert (1200, 2000) == picture.size
+    page_colour = max(colours)[1]
+    assert {"light": (255, 255, 255), "dark": (22, 24, 27)}[scheme] == page_colour
+    models = {"light": (0, 114, 178), "dark": (75, 166, 224)}[scheme]  # of the first model
+    assert any(colour == models for _, colour in colours)
+
+
+def test_metrics_can_be_read_again(page, referee):
+    metrics = Metrics.model_validate_json((page.parent / "metrics.json").read_bytes())
+    assert ["oracle", "<late> & low", "blind"] == [model.name for model in metrics.models]
+    assert None is json.loads((page.parent / "metrics.json").read_text())["models"][2]["subsets"]["all"]["P"]["precision"]["0.5"]["value"]
+
+
+def test_the_schema_in_the_documents_is_that_of_the_code():
+    path = Path(__file__).parents[2] / "docs" / "metrics.schema.json"
+    assert Metrics.model_json_schema() == json.loads(path.read_text())
+
+
+def test_tuned_thresholds_are_said_to_flatter(picked, tmp_path):
+    page = write_report(evaluate(Referee(str(picked), "dev", tune=True), [Oracle()]), tmp_path / "tuned")
+    assert "Thresholds were chosen on these windows, so the figures flatter." in page.read_text()
+    assert "One model has nothing to be compared with." in page.read_text()
+
+
+def test_the_table_tells_what_decides(referee):
+    heads, rows = table(evaluate(referee, [Oracle(), Oracle("late", late=30)]).metrics)
+    assert ["", "P F1", "S F1", "P at 0.1 s", "S at 0.1 s", "P, S false an hour"] == heads
+    expected = [
+        ["all records"],
+        ["  oracle", "1.00 [1.00, 1.00]", "1.00 [1.00, 1.00]", "1.00", "1.00", "0.0, 0.0"],
+        ["  late", "1.00 [1.00, 1.00]", "1.00 [1.00, 1.00]", "0.00", "0.00", "0.0, 0.0"],
+    ]
+    assert expected == rows[:3]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Value(value=0.8512, low=0.79, high=0.913), "0.85 [0.79, 0.91]"),
+        (Value(value=0.8512), "0.85"),
+        (Value(), "–"),
+        (Value(value=-0.1, low=-0.2, high=0.0), "−0.10 [−0.20, 0.00]"),
+    ],
+)
+def test_figures_in_words(value, expected):
+    assert expected == interval(value)
+    assert "–" == number(None)
+
+
+def test_a_full_disk_leaves_the_older_report(referee, tmp_path, write_limit):
+    folder = tmp_path / "report"
+    found = evaluate(referee, [Oracle()])
+    page = write_report(found, folder)
+    before = page.read_bytes()
+    write_limit(20_000)
+    with pytest.raises(CheckpointError, match="could not be written"):
+        write_report(found, folder)
+    write_limit(-1)
+    assert before == page.read_bytes()
