@@ -210,7 +210,7 @@ def test_shipped_weights_come_without_network(name: str) -> None:
     assert expected.keys() == model.network.state_dict().keys()
     assert all(torch.equal(tensor, model.network.state_dict()[key]) for key, tensor in expected.items())
     assert ("1", ["1"]) == (model.weights_version, XiaoNet.list_versions(name))
-    assert model.weights_docstring.startswith("provisional: ")
+    assert model.weights_docstring.endswith(f"by recipes/{name}.json")
 
 
 @pytest.mark.usefixtures("no_network")

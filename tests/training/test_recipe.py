@@ -29,7 +29,14 @@ def small(write_set, teacher_file: Path) -> Recipe:
         trace_p_status=["manual"] * 4,
         trace_s_status=["manual"] * 4,
     )
-    values = {"labelled": labelled.name, "teachers": {str(teacher_file): 1.0}, "base_channels": 2, "steps": 3, "batch_size": 2}
+    values = {
+        "labelled": labelled.name,
+        "teachers": {str(teacher_file): 1.0},
+        "base_channels": 2,
+        "steps": 3,
+        "batch_size": 2,
+        "note": "tiny",
+    }
     return Recipe.parse(values)
 
 
@@ -42,7 +49,7 @@ def test_shipped_recipes_are_valid_and_keep_the_quiet_hour_out(name: str) -> Non
     recipe = Recipe.read(ROOT / "recipes" / f"{name}.json")
     assert {"xiaonet": 16, "xiaonet-nano": 5}[name] == recipe.base_channels
     assert 1.0 == pytest.approx(sum(recipe.shares.values()))
-    assert not [path for path in recipe.continuous if "060" in path or path in ("sds", "sds/2014")]
+    assert not [path for path in recipe.continuous if path.endswith("2014.060") or path in ("sds", "sds/2014")]
 
 
 def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Recipe, tmp_path: Path) -> None:
@@ -52,7 +59,7 @@ def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Recipe, tm
     assert 2 == content["arguments"]["base_channels"]
     assert {phase: done.dev[phase]["threshold"] for phase in "PS"} == content["thresholds"]
     assert json.loads(small.model_dump_json()) == content["provenance"]["recipe"]
-    assert (3, 6, {"manual": 3}) == tuple(content["provenance"][key] for key in ("steps", "windows", "records"))
+    assert ("tiny", 3, 6, {"manual": 3}) == tuple(content["provenance"][key] for key in ("note", "steps", "windows", "records"))
 
 
 def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

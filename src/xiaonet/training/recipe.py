@@ -57,6 +57,7 @@ class Recipe(SettingsFile):
     Either `steps` or `minutes` says how long: steps can be repeated to the digit, minutes end on time.
     """
 
+    note: str = Field("", description="what the model is, in a line; SeisBench shows it")
     labelled: str = Field("labelled", min_length=1, description="SeisBench set with splits; train is learnt, dev chooses thresholds")
     unlabelled: str = Field("", description="SeisBench set without picks")
     continuous: tuple[str, ...] = Field((), description="miniSEED files, folders and globs")
@@ -146,6 +147,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     model = run.average.model
     scores = dev.scores(model)
     provenance: dict[str, Any] = {
+        "note": recipe.note,
         "recipe": json.loads(recipe.model_dump_json()),
         "steps": run.step,
         "windows": run.step * recipe.batch_size,
