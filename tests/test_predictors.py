@@ -165,7 +165,7 @@ def test_both_files_of_a_shipped_model_say_the_same_and_name_no_folder(name: str
     header = json.loads(entry.value)
     for key in ("contract", "thresholds", "provenance"):
         assert torch_file[key] == header[key]
-    assert torch_file["provenance"]["note"].startswith("provisional: ")
+    assert torch_file["provenance"]["note"].endswith(f"by recipes/{name}.json")
     assert [] == [text for text in re.findall(r"[^\s\"']+", json.dumps(torch_file["provenance"])) if text.startswith(("/", "~", "\\"))]
 
 

@@ -158,8 +158,8 @@ def test_another_sampling_rate_is_resampled(model: XiaoNet, record: obspy.Stream
 
 
 def test_thresholds_of_the_weights_hold_unless_others_are_given(model: XiaoNet, record: obspy.Stream) -> None:
-    assert {"P_threshold": 0.15, "S_threshold": 0.1} == model.default_args
-    assert picks(model, record) == picks(model, record, P_threshold=0.15, S_threshold=0.1)
+    assert {"P_threshold": 0.25, "S_threshold": 0.2} == model.default_args
+    assert picks(model, record) == picks(model, record, P_threshold=0.25, S_threshold=0.2)
     assert len(picks(model, record, P_threshold=0.9, S_threshold=0.9)) < len(picks(model, record))
 
 
