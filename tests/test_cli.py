@@ -4,11 +4,15 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from seisbench.models import PhaseNet
 from typer.testing import CliRunner
 
 from xiaonet import XiaoNet, __version__, cli, save_model
 from xiaonet.config import Config
+from xiaonet.predictors import load_predictor
 
 SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]
 
@@ -140,6 +144,33 @@ def test_the_module_is_the_command():
     assert f"{__version__}\n" == told
 
 
+def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
+    write_set(
+        list(np.random.default_rng(0).normal(size=(3, 3, 4000))),
+        name="records",
+        split=["train", "train", "dev"],
+        trace_p_arrival_sample=[1000.0] * 3,
+        trace_s_arrival_sample=[1300.0] * 3,
+        trace_p_status=["manual"] * 3,
+        trace_s_status=["manual"] * 3,
+    )
+    torch.manual_seed(0)
+    PhaseNet(phases="PSN", norm="peak").save(tmp_path / "untrained")
+    recipe = {"labelled": "records", "teachers": {"untrained.pt": 1.0}, "base_channels": 2, "steps": 1, "batch_size": 2}
+    (tmp_path / "tiny.json").write_text(json.dumps(recipe))
+    status, told = run("recipe", "tiny.json", "--out", "out")
+    assert status == 0, told
+    assert "✓ Recipe: 2 windows seen - out/tiny.pth and out/tiny.onnx" in told
+    assert re.search(r"^✓ Dev P: F1 \d", told, re.MULTILINE)
+    assert load_predictor(tmp_path / "out" / "tiny.onnx").thresholds.keys() == {"P", "S"}
+
+
+def test_a_recipe_that_is_no_recipe(run, tmp_path):
+    (tmp_path / "bad.json").write_text('{"learning_rte": 1}')
+    status, told = run("recipe", "bad.json")
+    assert (1, True) == (status, "bad.json: learning_rte is no setting; did you mean learning_rate?" in told), told
+
+
 def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
     save_model(XiaoNet(base_channels=2), tmp_path / "two.pth")
     status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--split", "dev", "--tune", "--out", "tuned")
@@ -185,3 +216,28 @@ def test_ctrl_c_while_scoring_keeps_what_models_gave(run, made_up, monkeypatch, 
     assert (130, True) == (status, "! Scoring: stopped - what models gave is kept in report/kept; the same command goes on" in told), told
     assert 1 == len(list((tmp_path / "report" / "kept").iterdir()))
     assert 0 == run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")[0]
+
+
+def test_several_students_are_trained_and_a_repeat_goes_on(run, tmp_path, made_up):
+    words = ["train", "--data", str(made_up), "--teacher", "none", "--out", "runs", "--students", "2", *sets(*SMALL), "--note", "a test"]
+    status, told = run(*words)
+    assert status == 0, told
+    models = "runs/student-1/saved_model_fp32.pth+runs/student-2/saved_model_fp32.pth"
+    assert f"✓ Students: 2 trained - averaged by: xiaonet pick FOLDER --model {models}" in told
+    assert [0, 1] == [Config.read(tmp_path / "runs" / f"student-{number}" / "config.json").training.seed for number in (1, 2)]
+    status, told = run(*words)
+    assert (0, False) == (status, "Epoch" in told)
+
+
+def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):
+    options = ["--set", "training.epochs=1", "--set", "training.num_workers=0", "--set", "training.learning_rate=1e-3"]
+    status, told = run("finetune", "xiaonet-nano", "--data", str(made_up), "--out", "run", *options)
+    assert status == 0, told
+    assert re.search(r"^✓ Start: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
+    found = Config.read(tmp_path / "run" / "config.json")
+    assert ("start", "xiaonet-nano", 5, 1.0) == (
+        found.distillation.teacher,
+        found.training.start,
+        found.model.base_channels,
+        found.distillation.temperature,
+    )

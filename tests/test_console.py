@@ -141,6 +141,13 @@ def test_the_rate_of_data_counts_only_what_this_run_has_done(capsys: pytest.Capt
     assert expected == capsys.readouterr().out.splitlines()
 
 
+def test_a_run_by_the_clock_tells_windows_loss_and_share(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = console.ShareProgress("Training")
+    bar.update(0.5, 320, 0.25)  # too early for a line
+    bar.update(1.02, 640, 0.125)
+    assert "640 windows  loss: 0.1250  [100.0 %]\n" == capsys.readouterr().out
+
+
 def test_data_progress_may_be_told_by_many_threads(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
     total = 400 * 864.0
     with console.DataProgress(total) as bar, ThreadPoolExecutor(8) as pool:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from xiaonet.checkpoint import load_model, read_model_file
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import WEIGHTS, Cascade, Predictor, load_predictor, model_path, seal, shipped_models
+from xiaonet.predictors import WEIGHTS, Cascade, Ensemble, Predictor, load_predictor, model_path, seal, shipped_models
 
 NANO = WEIGHTS / "xiaonet-nano.onnx"
 RUNTIMES = ["onnxruntime", "openvino", "torch"]
@@ -148,7 +148,7 @@ def test_windows_that_do_not_fit_are_refused(predictors: dict[str, Predictor], r
 def test_a_predictor_tells_what_a_run_is_to_note(predictors: dict[str, Predictor], runtime: str, file: str) -> None:
     predictor = predictors[runtime]
     assert runtime == predictor.runtime
-    assert {"P": 0.15, "S": 0.15} == predictor.thresholds
+    assert {"P": 0.3, "S": 0.2} == predictor.thresholds
     assert hashlib.sha256((WEIGHTS / file).read_bytes()).hexdigest() == predictor.digest
     assert re.fullmatch(rf"{file}, 16,578 parameters, {runtime} \d+\.\d+\.\d+\S*", predictor.description)
 
@@ -165,7 +165,7 @@ def test_both_files_of_a_shipped_model_say_the_same_and_name_no_folder(name: str
     header = json.loads(entry.value)
     for key in ("contract", "thresholds", "provenance"):
         assert torch_file[key] == header[key]
-    assert torch_file["provenance"]["note"].startswith("provisional: ")
+    assert torch_file["provenance"]["note"].endswith(f"by recipes/{name}.json")
     assert [] == [text for text in re.findall(r"[^\s\"']+", json.dumps(torch_file["provenance"])) if text.startswith(("/", "~", "\\"))]
 
 
@@ -453,3 +453,40 @@ print(sys.modules["openvino_telemetry"] is mine)
 """
     done = run(code, tmp_path)
     assert ("", "True\n") == (done.stderr, done.stdout)
+
+
+def test_an_ensemble_is_the_mean_of_its_members():
+    members = [
+        Drawn("one", {"P": 0.2, "S": 0.4}, lambda windows: windows + 1),
+        Drawn("two", {"P": 0.4, "S": 0.4}, lambda windows: windows + 2),
+    ]
+    ensemble = Ensemble(members)
+    windows = np.zeros((2, 3, 3001), np.float32)
+    np.testing.assert_array_equal(windows + 1.5, ensemble(windows))
+    assert np.float32 == ensemble(windows).dtype
+    assert {"P": pytest.approx(0.3), "S": pytest.approx(0.4)} == ensemble.thresholds
+    assert ensemble.digest not in {Ensemble(members[::-1]).digest, *(member.digest for member in members)}
+
+
+@pytest.mark.parametrize("names", [["one"], ["one", "two", "one"]])
+def test_an_ensemble_of_one_or_of_the_same_is_refused(names):
+    with pytest.raises(ConfigError, match="wanted two or more different models"):
+        Ensemble([Drawn(name, {"P": 0.2, "S": 0.4}, lambda windows: windows) for name in names])
+
+
+def test_models_joined_by_plus_are_averaged():
+    windows = np.random.default_rng(0).uniform(-1, 1, (2, 3, 3001)).astype(np.float32)
+    one, two = (load_predictor(name)(windows) for name in ("xiaonet", "xiaonet-nano"))
+    np.testing.assert_allclose((one + two) / 2, load_predictor("xiaonet + xiaonet-nano")(windows), atol=1e-6)
+
+
+def test_a_member_of_another_contract_is_refused(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from xiaonet import XiaoNet, checkpoint, save_model
+
+    torch.manual_seed(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "contract", lambda: {"sampling_rate": 50.0})
+        save_model(XiaoNet(base_channels=2), tmp_path / "slow.pth")
+    with pytest.raises(CheckpointError, match=r"slow.pth was made for another contract: .*'sampling_rate': 50.0"):
+        load_predictor(f"xiaonet+{tmp_path / 'slow.pth'}")

@@ -28,10 +28,8 @@ def test_every_option_of_the_readme_exists():
 
     from xiaonet.cli import app
 
-    known = "".join(
-        CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
-        for command in ("train", "pick", "evaluate", "export", "quantize")
-    )
+    names = [command.name or command.callback.__name__ for command in app.registered_commands]
+    known = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output for name in names)
     commands = re.sub(r"`python benchmarks/[^`]*`", "", README)  # these have options of their own
     named = set(re.findall(r"(?<![\w-])--[a-z]+(?![\w-])", commands)) - {"--standalone", "--nproc"}
     assert [] == sorted(option for option in named if option not in known)

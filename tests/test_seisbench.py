@@ -158,8 +158,8 @@ def test_another_sampling_rate_is_resampled(model: XiaoNet, record: obspy.Stream
 
 
 def test_thresholds_of_the_weights_hold_unless_others_are_given(model: XiaoNet, record: obspy.Stream) -> None:
-    assert {"P_threshold": 0.15, "S_threshold": 0.1} == model.default_args
-    assert picks(model, record) == picks(model, record, P_threshold=0.15, S_threshold=0.1)
+    assert {"P_threshold": 0.25, "S_threshold": 0.2} == model.default_args
+    assert picks(model, record) == picks(model, record, P_threshold=0.25, S_threshold=0.2)
     assert len(picks(model, record, P_threshold=0.9, S_threshold=0.9)) < len(picks(model, record))
 
 
@@ -210,7 +210,7 @@ def test_shipped_weights_come_without_network(name: str) -> None:
     assert expected.keys() == model.network.state_dict().keys()
     assert all(torch.equal(tensor, model.network.state_dict()[key]) for key, tensor in expected.items())
     assert ("1", ["1"]) == (model.weights_version, XiaoNet.list_versions(name))
-    assert model.weights_docstring.startswith("provisional: ")
+    assert model.weights_docstring.endswith(f"by recipes/{name}.json")
 
 
 @pytest.mark.usefixtures("no_network")

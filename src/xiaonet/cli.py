@@ -41,6 +41,13 @@ DEMO = (
     "data.synthetic_records=800",
     "distillation.alpha=0.3",  # the teacher knows real quakes better than made-up ones
 )
+FINETUNE = (
+    "training.epochs=20",
+    "training.patience=5",
+    "training.learning_rate=1e-4",
+    "distillation.temperature=1",  # the anchor's probabilities as they are
+    "data.windows_per_record=5",
+)
 SKIPS_TOLD = 20  # reasons why something was skipped, before they are only counted
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 
@@ -62,6 +69,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/DATE-TIME by default.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as training.epochs=5; repeatable.")] = None,
+    students: Annotated[int, typer.Option(min=1, help="How many to train, each with a seed of its own; they can be averaged.")] = 1,
     note: Annotated[str, typer.Option(help="Why the settings differ from the defaults; kept in notes.md.")] = "",
 ) -> None:
     """Teach a XiaoNet what a frozen PhaseNet and the labels know."""
@@ -80,13 +88,40 @@ def train(
         settings = settings.override(
             f"{section}.{key}={json.dumps(value)}" for section, pair in chosen.items() for key, value in pair.items() if value is not None
         )
-        _train(settings, out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"), _reason(settings, note))
+        folder, reason = out or _new_folder(), _reason(settings, note)
+        if students == 1:
+            _train(settings, folder, reason)
+        else:
+            _train_several(settings, folder, reason, students)
+
+
+@app.command()
+def finetune(
+    model: Annotated[str, typer.Argument(help="The model to start from: xiaonet, xiaonet-nano, or a .pth file.")],
+    data: Annotated[str, typer.Option(help="SeisBench class, folder or name of labelled records; several joined by +.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/DATE-TIME by default.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as training.epochs=5; repeatable.")] = None,
+    note: Annotated[str, typer.Option(help="What for; kept in notes.md.")] = "",
+) -> None:
+    """Adapt a model to records of your own; what it knew is its teacher, so that it does not forget."""
+    with _errors_told():
+        from xiaonet.checkpoint import load_model
+        from xiaonet.config import Config
+        from xiaonet.model import PLAIN
+        from xiaonet.predictors import model_path
+
+        arguments = load_model(model_path(model, ".pth")).arguments
+        context = "plain" if arguments["dilations"] == PLAIN else "wide"
+        kept = [f"model.base_channels={arguments['base_channels']}", f"model.dilations={context}", f"data.name={json.dumps(data)}"]
+        start = [f"training.start={json.dumps(model)}", "distillation.teacher=start"]
+        settings = Config().override([*FINETUNE, *kept, *start, *(assignments or [])])
+        _train(settings, out or _new_folder(), note or f"xiaonet finetune {model}")
 
 
 @app.command()
 def pick(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="miniSEED files, globs, folders or SDS archives.")],
-    model: Annotated[str, typer.Option(help="xiaonet, xiaonet-nano, or a model file (.onnx, .pth).")] = "xiaonet",
+    model: Annotated[str, typer.Option(help="xiaonet, xiaonet-nano or a model file; several joined by + are averaged.")] = "xiaonet",
     threshold: Annotated[float | None, typer.Option(help="Least probability of a pick; the model's own by default.")] = None,
     out: Annotated[Path, typer.Option(help="Where the picks go: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
     first: Annotated[str | None, typer.Option("--from", help="Pick from this UTC time on, such as 2014-05-01T06:00.")] = None,
@@ -265,6 +300,25 @@ def export(
 
 
 @app.command()
+def recipe(
+    file: Annotated[Path, typer.Argument(help="A recipe, such as recipes/xiaonet-nano.json; its name becomes the model's.")],
+    data: Annotated[Path, typer.Option(help="Folder in which the recipe's data are looked for first.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder of the model; what stands there is gone on with.")] = Path("runs/recipes"),
+) -> None:
+    """Make a model as the shipped ones were made: fused teachers, many crops, and files ready to ship."""
+    with _errors_told():
+        from xiaonet.deploy.onnx import export_onnx
+        from xiaonet.training.recipe import Recipe, cook
+
+        done = cook(Recipe.read(file), file.stem, data, out)
+        target = done.model.with_suffix(".onnx")
+        export_onnx(done.model, target)
+        for phase, scores in done.dev.items():
+            console.ok(f"Dev {phase}", ", ".join(f"{name} {value:g}" for name, value in scores.items()))
+        console.ok("Recipe", f"{done.windows} windows seen", f"{done.model} and {target}")
+
+
+@app.command()
 def info(
     model: Annotated[str | None, typer.Argument(help="A shipped name or a .pth file; a fresh XiaoNet by default.")] = None,
 ) -> None:
@@ -299,6 +353,25 @@ def _train(settings: Any, folder: Path, note: str) -> None:
     from xiaonet.training.run import start_run
 
     start_run(settings, folder, note=note)
+
+
+def _train_several(settings: Any, folder: Path, note: str, students: int) -> None:
+    """A run for each seed from the configured one on; those that are finished are left, others gone on with."""
+    from xiaonet.training.folder import read_manifest
+    from xiaonet.training.run import resume_run
+
+    for number in range(students):
+        own = folder / f"student-{number + 1}"
+        if not (own / "manifest.json").exists():
+            _train(settings.override([f"training.seed={settings.training.seed + number}"]), own, note)
+        elif "best_dev_loss" not in read_manifest(own):
+            resume_run(own)
+    models = "+".join(str(folder / f"student-{number + 1}" / "saved_model_fp32.pth") for number in range(students))
+    console.ok("Students", f"{students} trained", f"averaged by: xiaonet pick FOLDER --model {models}")
+
+
+def _new_folder() -> Path:
+    return Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def _reason(settings: Any, note: str) -> str:

@@ -20,6 +20,37 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+class SettingsFile(_Settings):
+    """Settings that a JSON file holds; keys that it leaves out keep their defaults."""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], source: str = "settings") -> Self:
+        """Check plain values.
+
+        Raises:
+            ConfigError: names the source, the path of each bad key, the value seen and the one wanted.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: " + "; ".join(_explain(cls, dict(item)) for item in error.errors())) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a JSON file; keys that it leaves out keep their defaults.
+
+        Raises:
+            ConfigError: it cannot be read, is no JSON object, or holds a bad key.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f'{path} holds a {type(values).__name__}; wanted an object such as {{"training": {{"epochs": 5}}}}')
+        return cls.parse(values, str(path))
+
+
 class DeviceSettings(_Settings):
     """Where to compute. Without a CUDA device the CPU is used, and the console says so."""
 
@@ -53,6 +84,7 @@ class TrainingSettings(_Settings):
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field("auto", description="auto: bf16 where the hardware has it")
     seed: StrictInt = Field(0, ge=0, lt=2**32)
+    start: str = Field("none", min_length=1, description="a model of ours, by name or file, that the student starts from, or none")
     checkpoint_minutes: float = Field(5.0, gt=0, description="between saves within an epoch")
     scheduler: SchedulerSettings = SchedulerSettings()
 
@@ -79,7 +111,7 @@ class DataSettings(_Settings):
 class DistillationSettings(_Settings):
     """What to learn from the teacher."""
 
-    teacher: str = Field("stead", min_length=1, description="PhaseNet weights of SeisBench, a local file, or none")
+    teacher: str = Field("stead", min_length=1, description="PhaseNet weights of SeisBench, a local file, none, or start")
     temperature: float = Field(3.0, gt=0)
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the teacher against the labels")
 
@@ -98,7 +130,7 @@ class ModelSettings(_Settings):
     dilations: Literal["wide", "plain"] = "wide"
 
 
-class Config(_Settings):
+class Config(SettingsFile):
     """All settings of a run; `Config()` equals the `config.json` at the root of the repository.
 
     Example:
@@ -112,33 +144,6 @@ class Config(_Settings):
     data: DataSettings = DataSettings()
     distillation: DistillationSettings = DistillationSettings()
     model: ModelSettings = ModelSettings()
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], source: str = "settings") -> Self:
-        """Check plain values.
-
-        Raises:
-            ConfigError: names the source, the path of each bad key, the value seen and the one wanted.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(f"{source}: " + "; ".join(_explain(cls, dict(item)) for item in error.errors())) from error
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a JSON file; keys that it leaves out keep their defaults.
-
-        Raises:
-            ConfigError: it cannot be read, is no JSON object, or holds a bad key.
-        """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f'{path} holds a {type(values).__name__}; wanted an object such as {{"training": {{"epochs": 5}}}}')
-        return cls.parse(values, str(path))
 
     def override(self, assignments: Iterable[str]) -> Self:
         """A copy with `training.epochs=5`-like assignments carried out.

@@ -135,6 +135,18 @@ class EpochProgress(_Bar):
         )
 
 
+class ShareProgress(_Bar):
+    """A run that knows what share of it is done, by steps or by the clock."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, 1.0)
+
+    def update(self, share: float, windows: int, loss: float) -> None:
+        """Tell how far the run is, after how many windows, at what recent loss."""
+        text = f"{windows} windows  loss: {loss:.4f}"
+        self._show(share, text, f"{text}  [{100 * min(share, 1):.1f} %]", last=share >= 1)
+
+
 class WindowProgress(_Bar):
     """Windows that models are shown."""
 

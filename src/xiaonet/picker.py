@@ -27,7 +27,8 @@ class Picker:
     """Finds P and S in streams of any rate, length and cut.
 
     Args:
-        model: a shipped model, `xiaonet` or `xiaonet-nano`, or a model file (`.onnx`, `.pth`).
+        model: a shipped model, `xiaonet` or `xiaonet-nano`, or a model file (`.onnx`, `.pth`); several joined
+            by `+` are averaged.
         threshold: least probability of a pick, one for both phases or `{"P": …, "S": …}`; by
             default what the model file advises.
         runtime: `onnxruntime`, `openvino` or `torch`; `auto` takes torch for a `.pth` file, else onnxruntime.

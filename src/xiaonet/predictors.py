@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, get_args
@@ -221,11 +221,37 @@ class Cascade:
         return probabilities
 
 
+class Ensemble:
+    """Several networks whose probabilities are averaged, as those of several seeds are (Lakshminarayanan et al. 2017).
+
+    Thresholds are the members' means.
+
+    Raises:
+        ConfigError: there are fewer than two members, or one is there twice.
+    """
+
+    def __init__(self, members: Sequence[Predictor]) -> None:
+        digests = [member.digest for member in members]
+        if len(members) < 2 or len(set(digests)) < len(digests):
+            raise ConfigError(f"an ensemble of {', '.join(member.description for member in members)}; wanted two or more different models")
+        self.members = members
+        self.runtime = members[0].runtime
+        self.thresholds = {phase: float(np.mean([member.thresholds[phase] for member in members])) for phase in members[0].thresholds}
+        self.description = "mean of " + " and ".join(member.description for member in members)
+        self.digest = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    def __call__(self, windows: Windows) -> Windows:
+        """Mean probabilities `(batch, 3, 3001)` of windows `(batch, 3, 3001)`."""
+        mean: Windows = np.mean([member(windows) for member in self.members], axis=0, dtype=np.float32)
+        return mean
+
+
 def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 1) -> Predictor:
     """A network, ready to be called.
 
     Args:
-        model: name of a shipped model, or path of a model file, `.onnx` or `.pth`.
+        model: name of a shipped model, or path of a model file, `.onnx` or `.pth`; several joined by `+`
+            are averaged.
         runtime: `auto` takes torch for a `.pth` file, and onnxruntime for all else.
         threads: with which onnxruntime and OpenVINO compute one batch; torch has its own setting.
 
@@ -243,6 +269,8 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
         raise ConfigError(f"runtime is {runtime!r}{_suggestion(str(runtime), get_args(Runtime))}")
     if threads < 1:
         raise ConfigError(f"threads is {threads}; wanted at least 1")
+    if "+" in str(model) and not Path(model).is_file():
+        return Ensemble([load_predictor(name.strip(), runtime, threads) for name in str(model).split("+")])
     path = model_path(model, ".pth" if runtime == "torch" else ".onnx")
     kind = path.suffix
     if runtime == "auto":

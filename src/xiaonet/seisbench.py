@@ -117,7 +117,7 @@ class XiaoNet(WaveformModel):
         """
         found: dict[str, str] = super().list_pretrained(details=True, remote=False)
         for name in shipped_models():
-            found[name] = read_model_file(model_path(name, ".pth"))["provenance"]["note"]
+            found[name] = read_model_file(model_path(name, ".pth"))["provenance"].get("note", "")
         return found if details else sorted(found)
 
     @classmethod

@@ -1,6 +1,7 @@
-"""The teacher: a frozen PhaseNet that speaks our component and phase order."""
+"""Teachers, frozen for good: a PhaseNet that speaks our component and phase order, or a model of ours."""
 
 import re
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from xiaonet.checkpoint import DAMAGE
 from xiaonet.errors import TeacherError
+from xiaonet.model import XiaoNet
 from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
 HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
@@ -24,11 +26,66 @@ class _FrozenParameter(nn.Parameter):
         return self
 
 
-class PhaseNetTeacher(nn.Module):
+class Teacher(nn.Module):
+    """What teachers have in common: `train()` and `requires_grad_()` change nothing, whether called here or on a parent.
+
+    Attributes:
+        name: what the console and the provenance call it.
+    """
+
+    name: str
+
+    def freeze(self) -> None:
+        """Freeze all weights for good."""
+        for module in self.modules():
+            for key, weight in list(module.named_parameters(recurse=False)):
+                module.register_parameter(key, _FrozenParameter(weight.detach(), requires_grad=False))
+        self.train()
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Probabilities `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit."""
+        return self.logits(windows).float().softmax(dim=1)
+
+    @abstractmethod
+    def logits(self, windows: Tensor) -> Tensor:
+        """The same before the softmax, without gradients."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the model says of itself, for the console and the provenance."""
+
+
+class ModelTeacher(Teacher):
+    """A model of ours as the teacher of another: the anchor that keeps fine-tuning from forgetting.
+
+    Args:
+        model: a copy of its own; it is frozen.
+        name: of the model.
+    """
+
+    def __init__(self, model: XiaoNet, name: str) -> None:
+        super().__init__()
+        self.name, self.model = name, model
+        self.freeze()
+
+    @torch.no_grad()
+    def logits(self, windows: Tensor) -> Tensor:
+        """Logits `(batch, 3, samples)` of windows as the student gets them."""
+        return self.model.logits(windows)
+
+    def describe(self) -> dict[str, Any]:
+        """Name and size."""
+        return {"weights": self.name, "parameters": f"{sum(p.numel() for p in self.parameters()):,}"}
+
+
+class PhaseNetTeacher(Teacher):
     """SeisBench's PhaseNet, frozen for good, for E, N, Z windows of 3001 samples.
 
     Component order, phase order, normalisation and window are read off the model, never assumed.
-    `train()` and `requires_grad_()` change nothing, whether called here or on a parent.
 
     Args:
         model: a loaded `seisbench.models.PhaseNet`.
@@ -56,10 +113,7 @@ class PhaseNetTeacher(nn.Module):
         self.phase_order = [labels.index(phase) for phase in PHASES]
         # A component that we lack, such as a hydrophone, is fed zeros, as SeisBench does.
         self.component_order = [COMPONENTS.find(component) for component in components]
-        for module in self.modules():
-            for key, weight in list(module.named_parameters(recurse=False)):
-                module.register_parameter(key, _FrozenParameter(weight.detach(), requires_grad=False))
-        self.train()
+        self.freeze()
 
     @classmethod
     def from_pretrained(cls, name: str) -> Self:
@@ -80,13 +134,9 @@ class PhaseNetTeacher(nn.Module):
                 "or use --teacher none to learn from the labels alone"
             ) from error
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Probabilities `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit."""
-        return self.logits(windows).float().softmax(dim=1)
-
     @torch.no_grad()
     def logits(self, windows: Tensor) -> Tensor:
-        """The same before the softmax.
+        """Logits `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit.
 
         Raises:
             TeacherError: the windows are not `(batch, 3, 3001)`.
@@ -102,10 +152,6 @@ class PhaseNetTeacher(nn.Module):
         normalised = self.model.annotate_batch_pre(windows, {})
         logits: Tensor = self.model(normalised, logits=True)
         return logits[:, self.phase_order, extra // 2 : extra // 2 + WINDOW_SAMPLES]
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever is asked."""
-        return super().train(False)
 
     def describe(self) -> dict[str, Any]:
         """What the model says of itself, for the console and the provenance."""

@@ -64,7 +64,7 @@ class Ours:
     def __init__(self, model: str, runtime: Runtime = "auto", threads: int = 1) -> None:
         self._model: tuple[Any, ...] = (model, runtime, threads)
         self._predictor = Picker(model, runtime=runtime, threads=threads).predictor
-        self.name, self.description = Path(model).stem, self._predictor.description
+        self.name, self.description = "+".join(Path(part).stem for part in model.split("+")), self._predictor.description
         self.digest, self.thresholds = self._predictor.digest, self._predictor.thresholds
 
     def curves(self, windows: Windows) -> Windows:

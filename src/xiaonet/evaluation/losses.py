@@ -11,7 +11,7 @@ from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import WaveformData
 from xiaonet.evaluation.contestants import Contestant
 from xiaonet.evaluation.metrics import Losses
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.teacher import Teacher
 from xiaonet.training.losses import distillation_loss, task_loss
 
 SMALLEST = 1e-30  # for probabilities that float32 has rounded to zero
@@ -20,7 +20,7 @@ SMALLEST = 1e-30  # for probabilities that float32 has rounded to zero
 def measure_losses(
     contestant: Contestant,
     data: WaveformData,
-    teacher: PhaseNetTeacher | None,
+    teacher: Teacher | None,
     *,
     temperature: float,
     alpha: float,

@@ -29,7 +29,7 @@ from xiaonet.evaluation.records import PICKED, LabelledWindows, Record, around_p
 from xiaonet.evaluation.scores import TOLERANCE, Judged, PhaseScores, best_threshold, stability
 from xiaonet.files import write_atomically
 from xiaonet.picking.archive import Archive
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.teacher import Teacher
 
 KEPT = "kept"  # folder of a report with what models gave, so that a second look costs nothing
 WINDOWS_PER_RECORD = 5
@@ -151,7 +151,7 @@ class Referee:
             _write(path, measured)
         return measured
 
-    def losses(self, contestant: Contestant, teacher: PhaseNetTeacher | None) -> Losses:
+    def losses(self, contestant: Contestant, teacher: Teacher | None) -> Losses:
         """The prescribed losses of a model."""
         return measure_losses(
             contestant,
@@ -200,7 +200,7 @@ def evaluate(
     contestants: Sequence[Contestant],
     *,
     thresholds: Mapping[str, Mapping[str, float | None]] | None = None,
-    teacher: PhaseNetTeacher | None = None,
+    teacher: Teacher | None = None,
     archive: Archive | None = None,
     watch: Watch = lambda windows: None,
 ) -> Evaluation:

@@ -10,7 +10,7 @@ from xiaonet import console
 from xiaonet.errors import TrainingError
 from xiaonet.model import XiaoNet
 from xiaonet.spec import COMPONENTS, PHASES, WINDOW_SAMPLES
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.teacher import Teacher
 from xiaonet.training.losses import distillation_loss, task_loss
 
 WINDOW_SHAPE = (len(COMPONENTS), WINDOW_SAMPLES)
@@ -20,7 +20,7 @@ LABEL_SHAPE = (len(PHASES), WINDOW_SAMPLES)
 def validate_setup(
     batch: dict[str, Any],
     student: XiaoNet,
-    teacher: PhaseNetTeacher | None,
+    teacher: Teacher | None,
     optimizer: torch.optim.Optimizer,
     device: torch.device | str,
 ) -> None:
@@ -60,7 +60,7 @@ def _check_data(windows: Tensor, labels: Tensor) -> str:
     return f"windows {tuple(windows.shape)}, peak {windows.abs().max():.3f}, labels sum to 1"
 
 
-def _check_teacher(windows: Tensor, teacher: PhaseNetTeacher | None, optimizer: torch.optim.Optimizer) -> str:
+def _check_teacher(windows: Tensor, teacher: Teacher | None, optimizer: torch.optim.Optimizer) -> str:
     if teacher is None:
         return "none; the student learns from the labels alone"
     _require(
@@ -85,7 +85,7 @@ def _check_student(windows: Tensor, student: XiaoNet, optimizer: torch.optim.Opt
     return f"{sum(p.numel() for p in student.parameters()):,} parameters, {_check_probabilities('student', probabilities)}"
 
 
-def _check_losses(windows: Tensor, labels: Tensor, incomplete: Tensor, student: XiaoNet, teacher: PhaseNetTeacher | None) -> str:
+def _check_losses(windows: Tensor, labels: Tensor, incomplete: Tensor, student: XiaoNet, teacher: Teacher | None) -> str:
     student.eval()  # the batch statistics are none of this check's business
     logits = student.logits(windows)
     task = task_loss(logits, labels, incomplete)

@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from xiaonet.checkpoint import load_model
 from xiaonet.config import Config
+from xiaonet.errors import ConfigError
 from xiaonet.model import PLAIN, WIDE, XiaoNet
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.predictors import model_path
+from xiaonet.teacher import ModelTeacher, PhaseNetTeacher, Teacher
 
 
 def make_fabric(config: Config) -> Fabric:
@@ -41,16 +44,42 @@ def resolve_precision(config: Config) -> Any:
     return "bf16-mixed" if fast else "32-true"
 
 
-def load_teacher(name: str) -> PhaseNetTeacher | None:
-    """The teacher of that name or file; None for `none`."""
-    return None if name.lower() == "none" else PhaseNetTeacher.from_pretrained(name)
+def load_teacher(name: str, start: str = "none") -> Teacher | None:
+    """The teacher of that name or file; None for `none`; for `start`, the model that the student starts from.
+
+    Raises:
+        ConfigError: the teacher is to be the start, and there is none.
+        TeacherError: its weights cannot be had.
+        CheckpointError: the start cannot be read.
+    """
+    if name.lower() == "none":
+        return None
+    if name == "start":
+        if start == "none":
+            raise ConfigError("distillation.teacher is start, and training.start is none; name the model to start from")
+        return ModelTeacher(load_model(model_path(start, ".pth")), start)
+    return PhaseNetTeacher.from_pretrained(name)
 
 
 def make_student(config: Config) -> XiaoNet:
-    """A student of the configured width, dropout and context."""
+    """A student of the configured width, dropout and context, with the weights to start from if there are any.
+
+    Raises:
+        ConfigError: these are of another width or context.
+        CheckpointError: these cannot be read.
+    """
     settings = config.model
     dilations = {"wide": WIDE, "plain": PLAIN}[settings.dilations]
-    return XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
+    student = XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
+    if config.training.start != "none":
+        start = load_model(model_path(config.training.start, ".pth"))
+        if differing := [name for name in ("base_channels", "dilations") if start.arguments[name] != student.arguments[name]]:
+            raise ConfigError(
+                f"{config.training.start} has {', '.join(f'{name} {start.arguments[name]}' for name in differing)}; "
+                f"wanted {', '.join(f'{name} {student.arguments[name]}' for name in differing)}, as the settings of the model say"
+            )
+        student.load_state_dict(start.state_dict())
+    return student
 
 
 def git_commit() -> str | None:

@@ -18,14 +18,16 @@ import torch
 from torch.utils.data import default_collate
 
 from xiaonet import console
-from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors
+from xiaonet.checkpoint import load_model, load_tensors, read_model_file, save_model, save_tensors
 from xiaonet.config import Config
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, split_data
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import CheckpointError, TrainingError
 from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
+from xiaonet.predictors import model_path
+from xiaonet.spec import DEFAULT_THRESHOLDS
 from xiaonet.training.checks import validate_setup
 from xiaonet.training.distributed import share_batch_norm
 from xiaonet.training.doctor import Advice, EpochRecord, diagnose
@@ -131,7 +133,7 @@ class _Run:
         self._tell_device()
         with self.fabric.rank_zero_first(local=True):  # one downloads, the others find it
             self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
-            self.teacher = load_teacher(config.distillation.teacher)
+            self.teacher = load_teacher(config.distillation.teacher, config.training.start)
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
         statuses = self.data.metadata.filter(regex=STATUS_COLUMN)
         self.incomplete_records = int(statuses.isin(config.data.incomplete_statuses).any(axis=1).sum())
@@ -139,6 +141,8 @@ class _Run:
         self.manifest = self._manifest(manifest)
         torch.manual_seed(config.training.seed)
         self.student = make_student(config)
+        start = config.training.start
+        self.thresholds = read_model_file(model_path(start, ".pth"))["thresholds"] if start != "none" else DEFAULT_THRESHOLDS
         if self.fabric.world_size > 1:
             share_batch_norm(self.student)
         self.windows = {name: self._windows(part) for name, part in self.parts.items()}
@@ -164,6 +168,9 @@ class _Run:
         """Train to the end, keep the best, and measure it once on the test split."""
         if (self.folder / "resume.pt").exists():
             self._restore()
+        elif self.config.training.start != "none":
+            self.stopping.best_loss = evaluate_student_model(self.dev_loader, self.student, self.fabric.device, fabric=self.fabric)
+            console.ok("Start", self.config.training.start, f"dev loss {self.stopping.best_loss:.6f}")
         self._require_something_to_do()
         if self.fabric.is_global_zero:
             self._write("config.json", self.config.to_json())
@@ -251,6 +258,11 @@ class _Run:
     def _finish(self) -> Result:
         """Best student, final student, the picture; then one look at the test split, and the notes."""
         self.fabric.barrier()  # the first process has written what all now read
+        if self.stopping.best_epoch == 0:
+            raise TrainingError(
+                f"no epoch was better on dev than {self.config.training.start}, whose loss is {self.stopping.best_loss:.6f}; "
+                "no model is saved. Keep the model as it is, or try more records or --set training.learning_rate=1e-5"
+            )
         best = load_model(self.stopping.path)
         self._save_model(self.student, self.folder / "final_model.pth")
         for name in ("best_model.pth", "saved_model_fp32.pth"):
@@ -396,7 +408,8 @@ class _Run:
 
     def _save_model(self, model: XiaoNet, path: Path) -> None:
         if self.fabric.is_global_zero:
-            save_model(model, path, {**self.manifest, "config": self.config.model_dump(mode="json")})
+            provenance = {**self.manifest, "config": self.config.model_dump(mode="json")}
+            save_model(model, path, provenance, self.thresholds)
 
     def _manifest(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
         counts = {name: len(part) for name, part in self.parts.items()}

@@ -1,0 +1,158 @@
+"""What several teachers say of whole records, worked out once: after that, a training window is a crop."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xiaonet import console
+from xiaonet.checkpoint import DAMAGE
+from xiaonet.data.extended import Record
+from xiaonet.data.sets import WaveformData, open_data
+from xiaonet.errors import DataError
+from xiaonet.files import write_atomically
+from xiaonet.picking.archive import Archive
+from xiaonet.picking.curves import FADE
+from xiaonet.picking.windows import fill_nonfinite
+from xiaonet.spec import NOISE, WINDOW_SAMPLES
+
+Network = Callable[[Tensor], Tensor]
+Raw = tuple[str, NDArray[np.float32], tuple[float, float], bool]  # source, waveform, onsets, manual
+
+BATCH = 64  # windows that a teacher looks at at once
+SHORT, LONG = 9000, 100_000  # samples; shorter records are looked at by denser windows
+HOPS = (750, 1000, 1500)  # samples between windows on short, middling and long records
+
+
+def gather(labelled: str, unlabelled: str = "", continuous: Iterable[str] = ()) -> Iterator[Raw]:
+    """Records to train on, without offset: labelled ones, unlabelled ones and the gap-free stretches of an archive.
+
+    Sources are `manual` for what an analyst picked, `automatic` for the rest of the labelled set, `unlabelled` and
+    `continuous`.
+
+    Args:
+        labelled: what `open_data` opens; its train split is taken.
+        unlabelled: a set without picks, likewise; none if empty.
+        continuous: miniSEED files, folders and globs.
+
+    Raises:
+        DataError: a set cannot be opened, or a record is shorter than a window.
+    """
+    records = open_data(labelled)
+    yield from _records(labelled, records)
+    if unlabelled:  # SeisBench's sets need a pick somewhere, so it is opened beside the labelled one
+        yield from _records(unlabelled, open_data(f"{labelled}+{unlabelled}"), len(records))
+    for waveform in _stretches(list(continuous)):
+        yield "continuous", waveform, (np.nan, np.nan), False
+
+
+@torch.inference_mode()
+def teacher_curves(waveform: NDArray[np.float32], network: Network) -> NDArray[np.float16]:
+    """Probabilities `(2, samples)` of P and S for a record `(3, samples)`, from windows that fade where they overlap."""
+    samples = waveform.shape[1]
+    hop = HOPS[0] if samples < SHORT else HOPS[1] if samples < LONG else HOPS[2]
+    last = samples - WINDOW_SAMPLES
+    starts = [*range(0, last, hop), last]
+    total, weight = np.zeros((NOISE, samples)), np.zeros(samples)
+    for group in range(0, len(starts), BATCH):
+        batch = starts[group : group + BATCH]
+        windows = np.stack([waveform[:, at : at + WINDOW_SAMPLES] for at in batch])
+        windows -= windows.mean(axis=-1, keepdims=True)
+        for at, curve in zip(batch, network(torch.from_numpy(windows)).numpy(), strict=True):
+            total[:, at : at + WINDOW_SAMPLES] += FADE * curve[:NOISE]
+            weight[at : at + WINDOW_SAMPLES] += FADE
+    return np.asarray(total / weight, dtype=np.float32).astype(np.float16)
+
+
+def fuse(curves: Mapping[str, NDArray[np.float16]], shares: Mapping[str, float], late: Mapping[str, int]) -> NDArray[np.float16]:
+    """The teachers' weighted mean, each shifted early by the samples that it reads late.
+
+    Args:
+        curves: `(2, samples)` of P and S by each teacher.
+        shares: weight of each teacher; they sum to 1.
+        late: samples by which its picks come after the analysts'; negative where they come before.
+    """
+    fused = sum(share * np.roll(curves[name].astype(np.float32), -late.get(name, 0), axis=1) for name, share in shares.items())
+    return np.asarray(fused, dtype=np.float16)
+
+
+def look(raw: Iterable[Raw], teachers: Mapping[str, Network], shares: Mapping[str, float], late: Mapping[str, int]) -> Iterator[Record]:
+    """Records with the fused teachers' targets."""
+    for source, waveform, onsets, manual in raw:
+        seen = {name: teacher_curves(waveform, teacher) for name, teacher in teachers.items()}
+        yield Record(source, waveform, fuse(seen, shares, late), onsets, manual)
+
+
+def save_records(records: list[Record], path: Path, made_by: object) -> None:
+    """Keep records in one file, with what they were made by, so that it is not taken for another's."""
+    content: dict[str, Any] = {
+        "made_by": np.array(_digest(made_by)),
+        "sources": np.array([record.source for record in records]),
+        "lengths": np.array([record.samples for record in records]),
+        "onsets": np.array([record.onsets for record in records]),
+        "manual": np.array([record.manual for record in records]),
+        "waveforms": np.concatenate([record.waveform for record in records], axis=1),
+        "targets": np.concatenate([record.target for record in records], axis=1),
+    }
+    write_atomically(path, lambda file: np.savez(file, **content))
+
+
+def load_records(path: Path, made_by: object) -> list[Record] | None:
+    """The records of such a file; None if there is none, or one made by something else.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as file:
+            if str(file["made_by"]) != _digest(made_by):
+                return None
+            bounds = np.cumsum(file["lengths"])[:-1]
+            waveforms, targets = (np.split(file[key], bounds, axis=1) for key in ("waveforms", "targets"))
+            rows = zip(file["sources"], waveforms, targets, file["onsets"], file["manual"], strict=True)
+            return [Record(str(s), w, t, (float(p_s[0]), float(p_s[1])), bool(m)) for s, w, t, p_s, m in rows]
+    except DAMAGE as error:
+        raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}; delete it, and it is made again") from error
+
+
+def _records(name: str, data: WaveformData, first: int = 0) -> Iterator[Raw]:
+    """The train split of a set, or of what joins it from row `first` on."""
+    for row in np.flatnonzero(data.metadata["split"] == "train"):
+        if row < first:
+            continue
+        waveform, metadata = data.get_sample(int(row))
+        onsets = tuple(float(metadata.get(f"trace_{phase}_arrival_sample", np.nan)) for phase in "ps")
+        manual = "manual" in (metadata.get("trace_p_status"), metadata.get("trace_s_status"))
+        if waveform.shape[1] < WINDOW_SAMPLES:
+            raise DataError(f"{name}: {metadata['trace_name']} has {waveform.shape[1]} samples; wanted at least {WINDOW_SAMPLES}")
+        yield "manual" if manual else "unlabelled" if first else "automatic", _still(waveform), (onsets[0], onsets[1]), manual
+
+
+def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:
+    archive = Archive(paths)
+    for instrument in archive.instruments:
+        for run in instrument.runs:
+            waveform, _ = instrument.waveform(run, run.first, run.end)
+            whole = ~np.isnan(waveform).any(axis=0)
+            for low, high in np.flatnonzero(np.diff(whole.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
+                if high - low >= 2 * WINDOW_SAMPLES:
+                    yield _still(waveform[:, low:high])
+    for problem in archive.problems:
+        console.warn("Skipped", problem)
+
+
+def _still(waveform: NDArray[np.generic]) -> NDArray[np.float32]:
+    filled = fill_nonfinite(waveform)
+    return np.asarray(filled - filled.mean(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _digest(made_by: object) -> str:
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()

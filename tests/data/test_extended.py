@@ -1,0 +1,173 @@
+"""Windows drawn from a pool, held against answers worked out by hand."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from xiaonet.data.extended import PLAIN_CROPS, Chances, Labels, Pool, Record, draw_batch
+from xiaonet.errors import DataError
+from xiaonet.picking.windows import normalize
+
+ONSET = 4000
+
+
+def _record(source: str = "manual", samples: int = 9001, onset: float = np.nan, manual: bool = False, seed: int = 0) -> Record:
+    """Noise that is 100 times as strong from sample 4000 on, where the teacher sees P."""
+    rng = np.random.default_rng(seed)
+    waveform = rng.normal(size=(3, samples))
+    waveform[:, ONSET:] *= 100
+    target = np.zeros((2, samples))
+    target[0] = 0.8 * np.exp(-0.5 * ((np.arange(samples) - ONSET) / 15) ** 2)
+    return Record(source, waveform.astype(np.float32), target.astype(np.float16), (onset, np.nan), manual)
+
+
+def _only(**chances: float) -> Chances:
+    return Chances(**{**PLAIN_CROPS.model_dump(), **chances})
+
+
+def _draw(record: Record, size: int = 8, seed: int = 0, **chances: float) -> tuple[np.ndarray, np.ndarray]:
+    return draw_batch(Pool([record], {record.source: 1.0}), size, (seed,), _only(**chances))
+
+
+def _place(record: Record, window: np.ndarray) -> int:
+    """Where in the record a plain crop was taken."""
+    crops = np.lib.stride_tricks.sliding_window_view(record.waveform[2], 3001)
+    scores = [np.abs(normalize(crops[start : start + 1]) - window[2]).max() for start in range(len(crops))]
+    return int(np.argmin(scores))
+
+
+def test_a_plain_window_is_a_crop_of_waveform_and_target() -> None:
+    record = _record()
+    windows, targets = _draw(record, size=1)
+    start = _place(record, windows[0])
+    assert_allclose(normalize(record.waveform[:, start : start + 3001]), windows[0], atol=1e-6)
+    assert_array_equal(record.target[:, start : start + 3001].astype(np.float32), targets[0, :2])
+
+
+def test_targets_sum_to_one_and_windows_have_a_peak_of_one_whatever_is_done_to_them() -> None:
+    pool = Pool([_record(onset=ONSET, manual=True), _record("other", seed=1)], {"manual": 0.5, "other": 0.5})
+    windows, targets = draw_batch(pool, 64, (0,), Chances())
+    assert windows.dtype == targets.dtype == np.float32
+    assert (64, 3, 3001) == windows.shape == targets.shape
+    assert_allclose(1.0, targets.sum(axis=1), atol=1e-6)
+    assert targets.min() >= 0
+    assert {0.0, 1.0} == set(np.round(np.abs(windows).max(axis=2), 5).ravel())
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_one_another() -> None:
+    pool = Pool([_record()], {"manual": 1.0})
+    once, again, other = (draw_batch(pool, 4, seed, Chances()) for seed in ((3, 7), (3, 7), (3, 8)))
+    assert_array_equal(once[0], again[0])
+    assert_array_equal(once[1], again[1])
+    assert not np.array_equal(once[0], other[0])
+
+
+def test_an_analysts_pick_makes_half_of_the_target_and_halves_the_teacher_elsewhere() -> None:
+    _, targets = _draw(_record(onset=5000, manual=True), size=64, aimed=1.0)
+    curve = next(t[0] for t in targets if t[0].max() > 0.45 and 1500 < t[0].argmax() < 2900)  # and the teacher's, 10 s before
+    place = int(curve.argmax())
+    assert_allclose([0.5, 0.4], [curve[place], curve[place - 1000]], atol=1e-3)
+
+
+def test_an_automatic_pick_is_believed_nearby_alone() -> None:
+    record = _record("automatic", onset=5000)
+    _, targets = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(aimed=1.0))
+    heights = {round(float(target[0].max()), 2) for target in targets if target[0].argmax() not in (0, 3000)}
+    assert 0.8 in heights  # of the teacher, 10 s from the pick
+    assert max(heights) <= 0.8
+
+
+@pytest.mark.parametrize(("manual", "sigma"), [(True, 10), (False, 20)])
+def test_width_of_the_label(manual: bool, sigma: int) -> None:
+    record = _record("some", onset=7000, manual=manual)
+    _, targets = draw_batch(Pool([record], {"some": 1.0}), 64, (1,), _only(aimed=1.0), Labels(weight=1.0))
+    curve = next(t[0] for t in targets if t[0].max() > 0.99 and 200 < t[0].argmax() < 2800 and t[0].argmax() > 1200)
+    top = int(curve.argmax())
+    assert_allclose(np.exp(-0.5), curve[top + sigma], atol=1e-3)
+
+
+def test_aimed_windows_have_onsets_everywhere_edges_included() -> None:
+    _, targets = _draw(_record(), size=200, aimed=1.0)
+    places = targets[:, 0].argmax(axis=1)
+    counts = np.histogram(places, bins=5, range=(0, 3001))[0]
+    assert counts.min() >= 20  # 40 expected in each fifth
+    assert places.min() < 100
+    assert places.max() > 2900
+
+
+def test_a_stretched_window_keeps_its_onset_with_its_target() -> None:
+    windows, targets = _draw(_record(), size=64, aimed=1.0, stretched=1.0)
+    for window, target in zip(windows, targets, strict=True):
+        place = int(target[0].argmax())
+        if 300 < place < 2700:
+            envelope = np.abs(window[2])
+            assert envelope[: place - 5].max() < 0.2 < envelope[place : place + 100].max()
+
+
+def test_dropped_components_are_zeros_and_the_vertical_never_is() -> None:
+    windows, _ = _draw(_record(), size=400, vertical=0.25, one_horizontal=0.25)
+    alive = windows.any(axis=2)
+    assert alive[:, 2].all()
+    assert 70 <= (~alive[:, :2]).all(axis=1).sum() <= 130
+    assert 70 <= (alive[:, 0] != alive[:, 1]).sum() <= 130
+
+
+def test_flipped_and_swapped_windows_hold_the_same_samples() -> None:
+    record = _record()
+    (plain,), _ = _draw(record, size=1)
+    (flipped,), _ = _draw(record, size=1, flipped=1.0)
+    (swapped,), _ = _draw(record, size=1, swapped=1.0)
+    assert_allclose(-plain, flipped, atol=1e-6)
+    assert_array_equal(plain[[1, 0, 2]], swapped)
+
+
+def test_turned_horizontals_keep_their_energy_and_the_vertical_stays() -> None:
+    record = _record()
+    record.waveform[1] = 0
+    (plain,), _ = _draw(record, size=1)
+    (turned,), _ = _draw(record, size=1, rotated=1.0)
+    assert_array_equal(plain[2], turned[2])
+    assert_allclose(np.abs(plain[0]), np.abs(turned[0]), atol=1e-5)  # both are the east of old, scaled to 1
+    assert_allclose(np.abs(plain[0]), np.abs(turned[1]), atol=1e-5)
+
+
+def test_nothing_is_to_be_found_in_a_gap() -> None:
+    windows, targets = _draw(_record(), size=64, aimed=1.0, gap=1.0)
+    for window, target in zip(windows, targets, strict=True):
+        flat = np.abs(np.diff(window[2], 2, prepend=9, append=9)) < 1e-7
+        assert target[0][flat].max(initial=0) < 1e-6
+
+
+def test_a_second_event_brings_its_onset_along() -> None:
+    _, targets = _draw(_record(), size=64, aimed=1.0, doubled=1.0)
+    tops = [len(np.flatnonzero(np.diff((target[0] > 0.4).astype(int)) == 1)) for target in targets]
+    assert 2 == max(tops)
+
+
+def test_noise_is_taken_from_where_no_teacher_sees_anything() -> None:
+    record = _record()
+    quiet = Pool([record], {"manual": 1.0}).quiet
+    assert quiet
+    assert all(end <= ONSET - 30 or start >= ONSET + 30 for _, start, end in quiet)
+
+
+def test_a_labelled_record_lends_only_what_comes_before_p() -> None:
+    assert [(0, 0, 2950)] == Pool([_record(onset=3000, manual=True)], {"manual": 1.0}).quiet
+
+
+def test_sources_are_drawn_by_their_shares_and_records_by_their_length() -> None:
+    records = [_record("a", 9000), _record("a", 27000), _record("b")]
+    pool = Pool(records, {"a": 0.8, "b": 0.2})
+    rng = np.random.default_rng(0)
+    rows = np.bincount([pool.draw(rng) for _ in range(4000)])
+    assert_allclose([800, 2400, 800], rows, atol=120)
+
+
+def test_a_share_without_records_is_refused() -> None:
+    with pytest.raises(DataError, match=r"there are no continuous records among those found \(manual\)"):
+        Pool([_record()], {"manual": 0.5, "continuous": 0.5})
+
+
+def test_chances_beyond_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        Chances(vertical=1.5)

@@ -1,0 +1,161 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from xiaonet import XiaoNet, load_model
+from xiaonet.checkpoint import read_model_file
+from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.training.recipe import Average, DevSet, Recipe, cook, f1, rate_at, soft_loss
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def small(write_set, teacher_file: Path) -> Recipe:
+    """Three steps on three records, with an untrained teacher."""
+    rng = np.random.default_rng(0)
+    waveforms = [rng.normal(size=(3, 6000)).astype(np.float32) for _ in range(4)]
+    labelled = write_set(
+        waveforms,
+        split=["train", "train", "train", "dev"],
+        trace_p_arrival_sample=[3000.0] * 4,
+        trace_s_arrival_sample=[3300.0] * 4,
+        trace_p_status=["manual"] * 4,
+        trace_s_status=["manual"] * 4,
+    )
+    values = {
+        "labelled": labelled.name,
+        "teachers": {str(teacher_file): 1.0},
+        "base_channels": 2,
+        "steps": 3,
+        "batch_size": 2,
+        "note": "tiny",
+    }
+    return Recipe.parse(values)
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path).state_dict()
+
+
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano"])
+def test_shipped_recipes_are_valid_and_keep_the_quiet_hour_out(name: str) -> None:
+    recipe = Recipe.read(ROOT / "recipes" / f"{name}.json")
+    assert {"xiaonet": 16, "xiaonet-nano": 5}[name] == recipe.base_channels
+    assert 1.0 == pytest.approx(sum(recipe.shares.values()))
+    assert not [path for path in recipe.continuous if path.endswith("2014.060") or path in ("sds", "sds/2014")]
+
+
+def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Recipe, tmp_path: Path) -> None:
+    done = cook(small, "mine", tmp_path, tmp_path / "out")
+    assert 6 == done.windows
+    content = read_model_file(done.model)
+    assert 2 == content["arguments"]["base_channels"]
+    assert {phase: done.dev[phase]["threshold"] for phase in "PS"} == content["thresholds"]
+    assert json.loads(small.model_dump_json()) == content["provenance"]["recipe"]
+    assert ("tiny", 3, 6, {"manual": 3}) == tuple(content["provenance"][key] for key in ("note", "steps", "windows", "records"))
+
+
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cook(small, "mine", tmp_path, tmp_path / "whole").model
+    with monkeypatch.context() as patch:
+        count = iter(range(9))
+
+        def stop(*_: object) -> torch.Tensor:
+            if next(count) == 1:
+                os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
+            return soft_loss(*_)  # type: ignore[arg-type]
+
+        patch.setattr("xiaonet.training.recipe.soft_loss", stop)
+        with pytest.raises(KeyboardInterrupt):
+            cook(small, "mine", tmp_path, tmp_path / "broken")
+    broken = cook(small, "mine", tmp_path, tmp_path / "broken").model
+    for name, weight in _weights(whole).items():
+        assert torch.equal(weight, _weights(broken)[name]), name
+
+
+def test_a_run_begun_by_another_recipe_is_not_gone_on_with(small: Recipe, tmp_path: Path) -> None:
+    cook(small, "mine", tmp_path, tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"mine\.state was begun by another recipe; delete it, or choose another --out"):
+        cook(small.model_copy(update={"seed": 1}), "mine", tmp_path, tmp_path / "out")
+
+
+def test_minutes_end_on_time(small: Recipe, tmp_path: Path) -> None:
+    cook(small, "first", tmp_path, tmp_path)  # keeps the records
+    done = cook(small.model_copy(update={"steps": 0, "minutes": 0.01}), "mine", tmp_path, tmp_path)
+    assert read_model_file(done.model)["provenance"]["minutes"] <= 0.1
+    assert done.windows >= 2
+
+
+def test_a_model_can_be_started_from(small: Recipe, tmp_path: Path) -> None:
+    first = cook(small, "first", tmp_path, tmp_path).model
+    still = small.model_copy(update={"start": str(first), "learning_rate": 1e-12, "steps": 1})
+    second = _weights(cook(still, "second", tmp_path, tmp_path).model)
+    assert_allclose(_weights(first)["head.weight"], second["head.weight"], atol=1e-6)
+
+
+def test_a_start_that_is_not_there_is_told(small: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nanno'; did you mean xiaonet-nano"):
+        cook(small.model_copy(update={"start": "xiaonet-nanno"}), "mine", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 5, "minutes": 1.0}, "steps is 5 and minutes is 1.0; give one of them"),
+        ({"teachers": {"stead": 0.5}}, "do not sum to 1"),
+        ({"chances": {"vertical": 2}}, "chances.vertical"),
+        ({"chances": {"horizontal": 0.5}}, "chances.horizontal"),
+        ({"epochs": 5}, "epochs is no setting"),
+    ],
+)
+def test_bad_recipes(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recipe.parse(change)
+
+
+def test_a_recipe_must_say_how_long(small: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the recipe mine says neither steps nor minutes"):
+        cook(small.model_copy(update={"steps": 0}), "mine", tmp_path, tmp_path)
+
+
+def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:
+    assert_allclose([3e-5, 1.5e-3, 3e-3, 3e-3 * 0.505, 3e-5], [rate_at(share, 3e-3) for share in (0, 0.015, 0.03, 0.515, 1.0)])
+
+
+def test_loss_is_the_divergence_at_temperature_one() -> None:
+    target = torch.tensor([[[0.5], [0.25], [0.25]]])
+    student = torch.tensor([[[0.25], [0.25], [0.5]]])
+    assert_allclose(0.5 * np.log(2) - 0.25 * np.log(2), soft_loss(student.log(), target).item(), rtol=1e-5)
+    assert_allclose(0, soft_loss(target.log(), target).item(), atol=1e-6)
+
+
+def test_the_average_of_two_models() -> None:
+    one, other = XiaoNet(base_channels=2), XiaoNet(base_channels=2)
+    average = Average(one, 0.75)
+    average.update(other, 1000)
+    assert_allclose((0.75 * one.head.weight + 0.25 * other.head.weight).detach(), average.model.head.weight.detach(), atol=1e-6)
+    average = Average(one, 0.999)
+    average.update(other, 0)  # at the start it forgets: 1/10 of the old
+    assert_allclose((0.1 * one.head.bias + 0.9 * other.head.bias).detach(), average.model.head.bias.detach(), atol=1e-6)
+
+
+def test_f1_by_hand() -> None:
+    curve = np.zeros(3001, np.float32)
+    curve[[1000, 2000]] = 0.8, 0.4
+    counted = [(curve, 1040.0), (curve, 2060.0), (np.zeros(3001, np.float32), 500.0)]
+    # at 0.3: 1 right, 1 wrong; 2 wrong, 1 missed; 1 missed
+    assert_allclose(2 * 1 / (2 * 1 + 3 + 2), f1(counted, 0.3))
+    assert_allclose(2 * 1 / (2 * 1 + 1 + 2), f1(counted, 0.5))
+
+
+def test_dev_needs_analysts_picks(write_set) -> None:
+    folder = write_set([np.ones((3, 4000))] * 2, split=["train", "dev"], trace_p_arrival_sample=[5.0] * 2, trace_p_status=["automatic"] * 2)
+    with pytest.raises(DataError, match="has no record with a manual P in its dev split"):
+        DevSet(str(folder))

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from obspy import UTCDateTime
+
+from stand_in import record, write_days
+from xiaonet.data.extended import Record
+from xiaonet.errors import DataError
+from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.training.targets import fuse, gather, load_records, look, save_records, teacher_curves
+
+
+def _spike_seer(windows: torch.Tensor) -> torch.Tensor:
+    """P where the vertical is above 10, S where it is below -10."""
+    p, s = (windows[:, 2] > 10).float(), (windows[:, 2] < -10).float()
+    return torch.stack([p, s, 1 - p - s], dim=1)
+
+
+@pytest.mark.parametrize("samples", [3001, 3002, 6001, 9001])
+def test_every_sample_is_seen_once_whatever_the_length(samples: int) -> None:
+    waveform = np.zeros((3, samples), np.float32)
+    waveform[2, [0, 1500, samples - 1]] = 100
+    waveform[2, 2000] = -100
+    curves = teacher_curves(waveform, _spike_seer)
+    assert_array_equal([0, 1500, samples - 1], np.flatnonzero(curves[0]))
+    assert_array_equal([2000], np.flatnonzero(curves[1]))
+    assert np.float16 == curves.dtype
+    assert_array_equal([1, 1, 1, 1], [*curves[0, [0, 1500, samples - 1]], curves[1, 2000]])
+
+
+def test_an_offset_changes_nothing() -> None:
+    waveform = np.random.default_rng(0).normal(size=(3, 4000)).astype(np.float32)
+    waveform[2, 700] = 50
+    assert_array_equal(teacher_curves(waveform, _spike_seer), teacher_curves(waveform + 1000, _spike_seer))
+
+
+def test_teachers_are_weighed_and_shifted_early_by_what_they_read_late() -> None:
+    one, other = np.zeros((2, 100), np.float16), np.zeros((2, 100), np.float16)
+    one[0, 50], other[0, 52] = 1, 1
+    fused = fuse({"one": one, "other": other}, {"one": 0.25, "other": 0.75}, {"other": 2})
+    assert_array_equal([50], np.flatnonzero(fused[0]))
+    assert 1.0 == fused[0, 50]
+    early = fuse({"one": one}, {"one": 1.0}, {"one": -1})
+    assert_array_equal([51], np.flatnonzero(early[0]))
+
+
+def test_records_of_all_sources(write_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    labelled = write_set(
+        [rng.normal(size=(3, 3100)).astype(np.float32) + 7 for _ in range(3)],
+        name="labelled",
+        split=["train", "train", "dev"],
+        trace_p_arrival_sample=[100.0, np.nan, 100.0],
+        trace_s_arrival_sample=[np.nan, 300.0, 200.0],
+        trace_p_status=["manual", "unpicked", "manual"],
+        trace_s_status=["unpicked", "automatic", "manual"],
+    )
+    quiet = write_set([rng.normal(size=(3, 3100))], name="quiet", split=["train"], trace_p_status=["unpicked"], trace_s_status=["unpicked"])
+    archive = write_days(record(UTCDateTime(2024, 1, 2), seconds=90), tmp_path / "sds")
+    found = list(gather(str(labelled), str(quiet), [str(archive), str(tmp_path / "nowhere")]))
+    assert ["manual", "automatic", "unlabelled", "continuous"] == [source for source, *_ in found]
+    assert_array_equal([[100, np.nan], [np.nan, 300], [np.nan, np.nan], [np.nan, np.nan]], [onsets for _, _, onsets, _ in found])
+    assert [True, False, False, False] == [manual for *_, manual in found]
+    assert 9000 == found[3][1].shape[1]
+    assert_allclose(0, [waveform.mean() for _, waveform, *_ in found[:3]], atol=1e-5)
+    assert "nowhere: there is no such file" in capsys.readouterr().out
+
+
+def test_a_record_shorter_than_a_window_is_refused(write_set) -> None:
+    short = write_set([np.ones((3, 2000))], split=["train"], trace_p_arrival_sample=[5.0])
+    with pytest.raises(DataError, match="has 2000 samples; wanted at least 3001"):
+        list(gather(str(short)))
+
+
+def test_records_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "records.npz"
+    rng = np.random.default_rng(0)
+    records = [
+        Record(source, rng.normal(size=(3, n)).astype(np.float32), rng.random((2, n)).astype(np.float16), onsets, manual)
+        for source, n, onsets, manual in (("a", 3001, (5.0, np.nan), True), ("b", 4000, (np.nan, np.nan), False))
+    ]
+    assert load_records(path, "x") is None
+    save_records(records, path, "x")
+    for expected, actual in zip(records, load_records(path, "x"), strict=True):
+        assert (expected.source, expected.manual) == (actual.source, actual.manual)
+        assert_array_equal(expected.onsets, actual.onsets)
+        assert_array_equal(expected.waveform, actual.waveform)
+        assert_array_equal(expected.target, actual.target)
+    assert load_records(path, "y") is None
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"is damaged: .*; delete it, and it is made again"):
+        load_records(path, "x")
+
+
+@pytest.mark.parametrize(("name", "late"), [("stead", -1), ("original", 2), ("okla", -1)])
+def test_what_a_teacher_reads_late_on_analysts_picks(labelled: Path, teachers: Path, name: str, late: int) -> None:
+    """The figure of the recipes, on the analysts' P of every fifth training record; half a sample is left to chance."""
+    rows = [raw for raw in gather(str(labelled)) if raw[3]][::5]
+    [share] = [{name: 1.0}]
+    residuals = []
+    for found in look(rows, {name: PhaseNetTeacher.from_pretrained(name)}, share, {}):
+        at = int(found.onsets[0])
+        near = found.target[0, at - 50 : at + 51]
+        if near.max() > 0.1:
+            residuals.append(int(near.argmax()) - 50)
+    assert abs(float(np.median(residuals)) - late) <= 1
