@@ -80,7 +80,7 @@ def test_a_file_carries_provenance_and_contract(tmp_path: Path) -> None:
         "normalisation": "demean, linear detrend, peak of each component",
     }
     assert expected == content["contract"]
-    assert ["arguments", "contract", "digest", "format", "provenance", "thresholds", "version", "weights"] == sorted(content)
+    assert ["arguments", "contract", "digest", "format", "precision", "provenance", "thresholds", "version", "weights"] == sorted(content)
 
 
 def test_provenance_is_empty_where_none_is_given(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from torch import Tensor
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
+from xiaonet.quantized import QuantizedXiaoNet
 from xiaonet.spec import DEFAULT_THRESHOLDS, checked_thresholds, contract, contract_differences
 
 FORMAT = "xiaonet-model"
 VERSION = 1
+FP32, INT8 = "fp32", "int8"
 
 # What torch, json and zip raise on reading a damaged file.
 DAMAGE = (
@@ -63,11 +65,15 @@ def save_model(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    quantized = isinstance(model, QuantizedXiaoNet)
+    if quantized:
+        weights = _side_by_side(weights)
     save_tensors(
         Path(path),
         FORMAT,
         {
             "arguments": dict(model.arguments),
+            "precision": INT8 if quantized else FP32,
             "contract": contract(),
             "thresholds": heights,
             "provenance": dict(provenance or {}),
@@ -94,7 +100,8 @@ def load_model(path: str | Path) -> XiaoNet:
     """
     content = read_model_file(path)
     try:
-        model = XiaoNet(**content["arguments"]).to(content["weights"]["head.weight"].dtype)
+        kind = QuantizedXiaoNet if content["precision"] == INT8 else XiaoNet
+        model = kind(**content["arguments"]).to(content["weights"]["head.weight"].dtype)
         model.load_state_dict(content["weights"])
     except DAMAGE as error:
         raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
@@ -102,7 +109,7 @@ def load_model(path: str | Path) -> XiaoNet:
 
 
 def read_model_file(path: str | Path) -> dict[str, Any]:
-    """All that a model file holds: arguments, contract, thresholds, provenance and weights. Raises as `load_model` does."""
+    """All that a model file holds: arguments, precision, contract, thresholds, provenance, weights. Raises as `load_model` does."""
     path = Path(path)
     content = load_tensors(path, FORMAT)
     missing = {"arguments", "contract", "provenance", "weights", "digest"} - content.keys()
@@ -112,6 +119,8 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: its contract or its weights are not what XiaoNet writes; copy it again")
     if differing := contract_differences(content["contract"]):
         raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
+    if content.setdefault("precision", FP32) not in (FP32, INT8):
+        raise CheckpointError(f"{path} holds weights in {content['precision']!r}; wanted {FP32} or {INT8}; pip install -U xiaonet")
     if _digest(content["weights"]) != content["digest"]:
         raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
     try:
@@ -150,6 +159,16 @@ def load_tensors(path: Path, kind: str) -> dict[str, Any]:
         found = (content.get("format"), content.get("version")) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} is not a file of XiaoNet's: found {found}, wanted {(kind, VERSION)}")
     return content
+
+
+def _side_by_side(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors as parts of one for each type: each of its own would cost a few hundred bytes of the file."""
+    placed: dict[str, Tensor] = {}
+    for dtype in {tensor.dtype for tensor in weights.values()}:
+        own = {name: tensor for name, tensor in weights.items() if tensor.dtype == dtype}
+        parts = torch.split(torch.cat([tensor.reshape(-1) for tensor in own.values()]), [tensor.numel() for tensor in own.values()])
+        placed |= {name: part.view(own[name].shape) for name, part in zip(own, parts, strict=True)}
+    return {name: placed[name] for name in weights}
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:

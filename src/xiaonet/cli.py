@@ -250,17 +250,53 @@ def demo(
 
 
 @app.command()
-def export(
+def quantize(
     model: Annotated[Path, typer.Argument(help="A model file of `xiaonet train`, such as saved_model_fp32.pth.")],
-    out: Annotated[Path | None, typer.Option(help="The ONNX file; beside the model by default.")] = None,
+    data: Annotated[str, typer.Option(help="SeisBench class, folder or name; windows of its split train calibrate; joined by +.")],
+    out: Annotated[Path, typer.Option(help="Folder of the four model files and quantization.md.")] = Path("quantized"),
+    judge: Annotated[str | None, typer.Option(help="Labelled records to compare on, split test; split dev of --data by default.")] = None,
+    qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of training with the rounding in place; 0 for none.")] = 0,
+    windows: Annotated[int, typer.Option(min=1, help="Windows that calibrate, and of an epoch of --qat.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of windows.")] = 0,
 ) -> None:
-    """Write a model as ONNX, which picks without torch."""
+    """Round a model to eight bits, for torch and as ONNX, and say what that cost."""
     with _errors_told():
-        from xiaonet.deploy.onnx import export_onnx
+        from xiaonet.deploy.comparison import compare, to_markdown
+        from xiaonet.deploy.quantize import quantize as round_down
+        from xiaonet.evaluation.referee import Referee
 
-        target = out or model.with_suffix(".onnx")
-        export_onnx(model, target)
-        console.ok("Export", "written", f"{target}, {target.stat().st_size / 1000:.0f} KB")
+        with console.busy("Calibrating"):
+            files = round_down(
+                model,
+                data,
+                out,
+                epochs=qat,
+                windows=windows,
+                seed=seed,
+                watch=lambda epoch, loss: console.say(f"Epoch {epoch}/{qat}  loss: {loss:.6f}"),
+            )
+        for name, path in files.items():
+            console.ok("Written", name, f"{path.stat().st_size / 1000:.0f} KB")
+        referee = Referee(judge or data, "test" if judge else "dev", seed=seed)
+        with console.WindowProgress("Comparing", 2 * referee.total) as progress:
+            found = compare(out, referee, progress.update)
+        console.say(to_markdown(found))
+        console.ok("Comparison", "written", f"{out / 'quantization.md'} and .json")
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file such as saved_model_fp32.pth or saved_model_int8.pth.")],
+    kind: Annotated[str, typer.Option("--format", help="onnx, openvino, executorch or litert.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The new file; beside the model by default.")] = None,
+) -> None:
+    """Write a model for runtimes that pick without torch."""
+    with _errors_told():
+        from xiaonet.deploy.export import export as write
+        from xiaonet.deploy.export import suffix
+
+        for path in write(model, kind, out or model.with_suffix(suffix(kind))):
+            console.ok("Export", "written", f"{path}, {path.stat().st_size / 1000:.0f} KB")
 
 
 @app.command()

@@ -131,7 +131,7 @@ class OpenVinoPredictor(_OnOneRuntime):
     runtime = "openvino"
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        openvino = _import_openvino()
+        openvino = import_openvino()
         raw = _sealed_bytes(path)
         settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -175,10 +175,11 @@ class TorchPredictor(_OnOneRuntime):
         import torch
 
         from xiaonet.checkpoint import load_model, read_model_file
+        from xiaonet.model import XiaoNet
 
         header = read_model_file(path)
         self._model = load_model(path).float()
-        parameters = sum(weight.numel() for weight in self._model.parameters())
+        parameters = sum(weight.numel() for weight in XiaoNet(**header["arguments"]).parameters())  # in whatever precision
         super().__init__(path, path.read_bytes(), {**header, "parameters": parameters}, torch.__version__)
 
     def _infer(self, windows: Windows) -> Windows:
@@ -353,7 +354,7 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """OpenVINO without the message to its makers that importing it would send."""
     name, absent = "openvino_telemetry", object()
     before = sys.modules.get(name, absent)

@@ -126,6 +126,7 @@ def test_the_header_carries_what_the_model_file_carries(graph: onnx.ModelProto) 
             "dropout": 0.0,
             "dilations": [[1, 1], [1, 2], [4, 8], [16, 32], [8, 4], [2, 1], [1, 1]],
         },
+        "precision": "fp32",
         "parameters": sum(parameter.numel() for parameter in model_like(0).parameters()),
         "provenance": {
             "note": 'seen at notes.txt; "seal": "' + "0" * 64 + '"',

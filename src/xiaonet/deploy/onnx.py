@@ -15,16 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from xiaonet.checkpoint import load_model, read_model_file
+from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import FORMAT, HEADER, UNSEALED, VERSION, OnnxRuntimePredictor, seal
+from xiaonet.quantized import QuantizedXiaoNet
 from xiaonet.spec import COMPONENTS, KERNEL_SIZE, STRIDE, WINDOW_SAMPLES
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 TOLERANCE = 1e-5  # largest difference between onnxruntime's probabilities and torch's
+INT8_TOLERANCE = 0.05  # where a sample halfway between two steps goes up on one runtime and down on the other
 FOLDERS = re.compile(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\+\s]+[/\\])*")  # of an absolute path
 
 
@@ -47,7 +50,11 @@ def export_onnx(model_file: Path, out: Path) -> None:
     if missing:
         raise ConfigError(f"export needs {' and '.join(missing)}: pip install 'xiaonet[export]'")
     content, model = read_model_file(model_file), load_model(model_file).float()
-    graph = _to_onnx(model)
+    if isinstance(model, QuantizedXiaoNet):
+        graph = _to_onnx(XiaoNet(**content["arguments"]))
+        to_int8(graph, model)
+    else:
+        graph = _to_onnx(model)
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -55,7 +62,8 @@ def export_onnx(model_file: Path, out: Path) -> None:
         "contract": content["contract"],
         "thresholds": content["thresholds"],
         "arguments": content["arguments"],
-        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "precision": content["precision"],
+        "parameters": sum(weight.numel() for weight in XiaoNet(**content["arguments"]).parameters()),
         "provenance": without_folders(content["provenance"]),
     }
     graph.metadata_props.add(key=HEADER, value=json.dumps(header))
@@ -154,15 +162,20 @@ def _strip(graph: "ModelProto") -> None:
         part.ClearField("metadata_props")
 
 
+def limit(model: XiaoNet) -> float:
+    """By how much a runtime's probabilities may differ from torch's."""
+    return INT8_TOLERANCE if isinstance(model, QuantizedXiaoNet) else TOLERANCE
+
+
 def _compare(model: XiaoNet, path: Path, out: Path) -> None:
     rng = np.random.default_rng(0)
     windows = rng.uniform(-1, 1, (5, len(COMPONENTS), WINDOW_SAMPLES)).astype(np.float32)
     with torch.inference_mode():
         expected = model(torch.from_numpy(windows)).numpy()
     difference = float(np.abs(OnnxRuntimePredictor(path)(windows) - expected).max())
-    if not difference <= TOLERANCE:
+    if not difference <= limit(model):
         raise CheckpointError(
-            f"{out} was not written: onnxruntime's probabilities differ from torch's by {difference:g}; wanted at most {TOLERANCE:g}"
+            f"{out} was not written: onnxruntime's probabilities differ from torch's by {difference:g}; wanted at most {limit(model):g}"
         )
 
 

@@ -1,0 +1,106 @@
+"""An ONNX graph in eight-bit integers from the one in float32: each convolution between two roundings.
+
+Runtimes fuse the rounding on both sides of a convolution into it, so that all between the first and
+the last convolution is integers, one byte a sample. Max pooling, upsampling and concatenation take the
+bytes as they are, because what is concatenated has one step.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xiaonet.quantized import QuantizedConv, QuantizedXiaoNet
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+OPERATORS = ("DequantizeLinear", "QuantizeLinear")
+
+
+def to_int8(graph: "ModelProto", model: QuantizedXiaoNet) -> None:
+    """Put a quantized model's convolutions, in place, where a graph in float32 has its own."""
+    convolutions = list(model.convolutions())
+    rewriting = _Rewriting(graph.graph)
+    for node in list(graph.graph.node):
+        if node.op_type == "Conv":
+            rewriting.convolution(node, *convolutions.pop(0))
+        elif node.op_type == "Resize":
+            rewriting.upsampling(node)
+        elif node.op_type != "Relu":
+            rewriting.keep(node)
+    rewriting.finish()
+
+
+class _Rewriting:
+    """Nodes of the new graph, in order. Names are short, since each stands in the file several times."""
+
+    def __init__(self, graph: "GraphProto") -> None:
+        self.graph, self.nodes = graph, list[Any]()
+        self.constants: dict[str, Any] = {}
+        self.bytes_of = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
+        self.step, self.channels = "", 0  # of the samples that the next convolution takes
+
+    def keep(self, node: "NodeProto") -> None:
+        self.nodes.append(node)
+
+    def convolution(self, node: "NodeProto", name: str, convolution: QuantizedConv) -> None:
+        short = name.replace("encoder.", "e").replace("bottleneck", "b").replace("decoder.", "d").replace("head", "h")
+        weight, bias = convolution.weight.numpy()[:, :, None], convolution.bias.numpy()
+        self.channels = len(bias)
+        w, b = self._constant(f"{short}w", weight), self._constant(f"{short}b", bias)
+        if not convolution.first:
+            node.input[0] = self._dequantized(node.input[0], self.step, f"{short}x")
+        if not convolution.precise:
+            scale = convolution.scale.numpy()
+            w = self._dequantized(w, self._constant(f"{short}s", scale), f"{short}v", axis=0)
+            b = self._dequantized(b, self._constant(f"{short}t", convolution.step_in.numpy() * scale), f"{short}c", axis=0)
+        node.input[1], node.input[2] = w, b
+        self.nodes.append(node)
+        if not convolution.last:
+            self.step = self._constant(f"{short}q", convolution.step.numpy())
+            rounded, node.output[0] = self.bytes_of[node.output[0]], f"{short}y"
+            self._add("QuantizeLinear", [node.output[0], self.step], [rounded])  # ReLU too: below zero there is no byte
+
+    def upsampling(self, node: "NodeProto") -> None:
+        """Each sample twice, channels last as onnxruntime's integer kernels have them: 1.2 times as fast a network as its Resize."""
+        (x, *_), (y,), u = node.input, node.output, f"u{len(self.nodes)}"
+        shape = self._constant(f"{u}s", np.array([0, 1, -1, self.channels], dtype=np.int64))  # 0: as many windows as there are
+        self._add("Transpose", [x], [f"{u}a"], perm=[0, 2, 3, 1])
+        self._add("Concat", [f"{u}a", f"{u}a"], [f"{u}b"], axis=3)
+        self._add("Reshape", [f"{u}b", shape], [f"{u}c"])
+        self._add("Transpose", [f"{u}c"], [y], perm=[0, 3, 1, 2])
+
+    def finish(self) -> None:
+        from onnx import numpy_helper
+
+        used = {name for node in self.nodes for name in node.input}
+        others = [tensor for tensor in self.graph.initializer if tensor.name in used]
+        del self.graph.node[:], self.graph.initializer[:]
+        self.graph.node.extend(self.nodes)
+        self.graph.initializer.extend([*others, *(numpy_helper.from_array(array, name) for name, array in self.constants.items())])
+
+    def _constant(self, name: str, array: Any) -> str:
+        self.constants[name] = np.asarray(array)
+        return name
+
+    def _dequantized(self, values: str, scale: str, name: str, **options: int) -> str:
+        self._add("DequantizeLinear", [values, scale], [name], **options)
+        return name
+
+    def _add(self, operator: str, inputs: list[str], outputs: list[str], **options: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, outputs, **options))
+
+
+def convolutions_in(graph: "ModelProto") -> Iterator[tuple[str, bool]]:
+    """Names of the weights of a graph's convolutions, and whether these are stored in eight bits."""
+    from onnx import TensorProto
+
+    stored = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+    source = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
+    for node in graph.graph.node:
+        if node.op_type == "Conv":
+            name = source.get(node.input[1], node.input[1])
+            yield name, stored[name] == TensorProto.INT8
