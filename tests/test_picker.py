@@ -235,7 +235,7 @@ def test_picks_are_the_peaks_of_the_annotation(xiaonet: Picker) -> None:
         (curve,) = annotation.select(channel=f"EH_{phase}")
         peaks, _ = scipy.signal.find_peaks(curve.data, height=xiaonet.thresholds[phase], distance=100)
         found += [((curve.stats.starttime + peak / 100).ns, phase) for peak in peaks if 50 <= peak < 2950]
-    assert [(1251073207730000000, "P"), (1251073208700000000, "S")] == sorted(found)
+    assert [(1251073207710000000, "P"), (1251073208720000000, "S")] == sorted(found)
     assert sorted(found) == [(pick.time_ns, pick.phase) for pick in xiaonet.pick(obspy.read())]
 
 
