@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obspy import Stream
 
 DISTANCE = 100  # samples: 1 s between two picks of a phase
-SCOUT_HEIGHT = 0.005  # probability from which on a scout calls the model
+SCOUT_HEIGHT = 0.05  # probability from which on a scout calls the model
 
 
 class Picker:
