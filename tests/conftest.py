@@ -82,6 +82,24 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A function that calls the command line in an empty folder: `status, lines = run("train", …)`."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str]:
+        from typer.testing import CliRunner
+
+        from xiaonet import cli
+
+        result = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "250"})
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    return call
+
+
+@pytest.fixture
 def write_limit() -> Iterator[Callable[[int], None]]:
     """A function that limits the size of files, as a full disk does; lifted after the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -8,27 +8,12 @@ import numpy as np
 import pytest
 import torch
 from seisbench.models import PhaseNet
-from typer.testing import CliRunner
 
 from xiaonet import XiaoNet, __version__, cli, save_model
 from xiaonet.config import Config
 from xiaonet.predictors import load_predictor
 
 SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    """A function that calls the command line in an empty folder: `status, lines = run("train", …)`."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str]:
-        result = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "250"})
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.output
-
-    return call
 
 
 def sets(*assignments: str) -> list[str]:

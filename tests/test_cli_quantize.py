@@ -1,24 +1,15 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from xiaonet import XiaoNet, cli, load_model, save_model
+from xiaonet import XiaoNet, load_model, save_model
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
-    """A function that calls the command line in an empty folder that holds `small.pth`."""
-    monkeypatch.chdir(tmp_path)
+def run(run):
+    """The same in a folder that holds `small.pth`."""
     save_model(XiaoNet(base_channels=2), "small.pth")
-
-    def call(*words: str) -> tuple[int, str]:
-        result = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "250"})
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.output
-
-    return call
+    return run
 
 
 def test_quantizing_from_the_command_line(run, tmp_path, made_up):
