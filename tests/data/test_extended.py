@@ -1,5 +1,7 @@
 """Windows drawn from a pool, held against answers worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -77,11 +79,12 @@ def test_an_automatic_pick_is_believed_nearby_alone() -> None:
     assert max(heights) <= 0.8
 
 
-@pytest.mark.parametrize(("manual", "sigma"), [(True, 10), (False, 20)])
-def test_width_of_the_label(manual: bool, sigma: int) -> None:
-    record = _record("some", onset=7000, manual=manual)
+@pytest.mark.parametrize(("manual", "phase", "sigma"), [(True, 0, 10), (True, 1, 20), (False, 0, 20), (False, 1, 20)])
+def test_width_of_the_label(manual: bool, phase: int, sigma: int) -> None:
+    onsets = (7000.0, np.nan) if phase == 0 else (np.nan, 7000.0)
+    record = replace(_record("some", manual=manual), onsets=onsets)
     _, targets = draw_batch(Pool([record], {"some": 1.0}), 64, (1,), _only(aimed=1.0), Labels(weight=1.0))
-    curve = next(t[0] for t in targets if t[0].max() > 0.99 and 200 < t[0].argmax() < 2800 and t[0].argmax() > 1200)
+    curve = next(t[phase] for t in targets if t[phase].max() > 0.99 and 1200 < t[phase].argmax() < 2800)
     top = int(curve.argmax())
     assert_allclose(np.exp(-0.5), curve[top + sigma], atol=1e-3)
 
@@ -102,6 +105,32 @@ def test_a_stretched_window_keeps_its_onset_with_its_target() -> None:
         if 300 < place < 2700:
             envelope = np.abs(window[2])
             assert envelope[: place - 5].max() < 0.2 < envelope[place : place + 100].max()
+
+
+def test_a_filter_moves_no_onset_early_and_changes_no_target() -> None:
+    """Before an onset out of silence a filtered window is what detrending leaves of silence: a straight line."""
+    record = _record()
+    record.waveform[:, :ONSET] = 0
+    plain, targets = _draw(record, size=48, aimed=1.0)
+    filtered, same = _draw(record, size=48, aimed=1.0, filtered=1.0)
+    assert_array_equal(targets[0], same[0])  # later ones were drawn after other random numbers
+    assert np.abs(filtered[0] - plain[0]).max() > 0.05
+    for window, target in zip(filtered, same, strict=True):
+        if 300 < (place := int(target[0].argmax())) < 2700:
+            assert_allclose(0, np.diff(window[:, : place - 1], 2), atol=2e-6)
+            assert np.abs(np.diff(window[:, place - 1 : place + 3], 2)).max() > 1e-4
+
+
+def test_made_up_noise_is_at_most_a_third_of_each_component_and_leaves_none_on_a_dead_one() -> None:
+    record = _record()
+    record.waveform[0] = 0
+    record.waveform[1] *= 1e-3
+    (plain,), _ = _draw(record, size=1)
+    (noisy,), _ = _draw(record, size=1, coloured=1.0)
+    assert_array_equal(np.zeros(3001), noisy[0])
+    difference = np.abs(noisy - plain).max(axis=1)
+    assert (difference[1:] > 0.003 / 2).all()
+    assert (difference[1:] < 10**-0.5 * 2).all()  # the sum is scaled to a peak of 1 again
 
 
 def test_dropped_components_are_zeros_and_the_vertical_never_is() -> None:

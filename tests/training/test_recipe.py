@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from xiaonet import XiaoNet, load_model
 from xiaonet.checkpoint import read_model_file
 from xiaonet.errors import CheckpointError, ConfigError, DataError
-from xiaonet.training.recipe import Average, DevSet, Recipe, cook, f1, rate_at, soft_loss
+from xiaonet.training.recipe import ABSENT, Average, DevSet, Recipe, _fresh, cook, f1, rate_at, soft_loss
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,6 +153,35 @@ def test_f1_by_hand() -> None:
     # at 0.3: 1 right, 1 wrong; 2 wrong, 1 missed; 1 missed
     assert_allclose(2 * 1 / (2 * 1 + 3 + 2), f1(counted, 0.3))
     assert_allclose(2 * 1 / (2 * 1 + 1 + 2), f1(counted, 0.5))
+
+
+def test_a_pick_where_there_is_no_onset_is_wrong_and_none_is_not_missed() -> None:
+    curve = np.zeros(3001, np.float32)
+    curve[1000] = 0.8
+    silent = np.zeros(3001, np.float32)
+    assert_allclose(2 * 1 / (2 * 1 + 1), f1([(curve, 1000.0), (curve, ABSENT), (silent, ABSENT)], 0.3))
+
+
+def test_dev_has_windows_with_onsets_and_without(write_set) -> None:
+    """Spikes tell where the two without were cut: until 30 samples before P and mirrored there, and the last 3001 samples."""
+    record = np.zeros((3, 9001))
+    record[:, [2965, 6500]] = 1
+    picks = {"trace_p_arrival_sample": [5.0, 3000.0], "trace_s_arrival_sample": [9.0, 3400.0], "trace_p_status": ["manual"] * 2}
+    dev = DevSet(str(write_set([record] * 2, split=["train", "dev"], **picks)))
+    assert [np.isfinite(p) for p, _ in dev.onsets] == [True] * 5 + [False] * 2
+    assert dev.onsets[5:] == [(ABSENT, ABSENT)] * 2
+    before, coda = dev.windows[5:, 2].numpy()
+    assert_array_equal([2965, 2973], np.flatnonzero(before > 0.5))
+    assert_array_equal([500], np.flatnonzero(coda > 0.5))
+
+
+def test_a_fresh_student_says_noise() -> None:
+    """The bias alone: with weights of nothing the probabilities are those that are usual."""
+    model = _fresh(3)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        probabilities = model.eval()(torch.randn(2, 3, 3001))
+    assert_allclose(np.broadcast_to(np.reshape([0.015, 0.015, 0.97], (1, 3, 1)), (2, 3, 3001)), probabilities, rtol=1e-5)
 
 
 def test_dev_needs_analysts_picks(write_set) -> None:

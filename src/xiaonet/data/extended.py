@@ -6,22 +6,26 @@ last. As it scales every component to a peak of 1, random gain, units and compon
 would change nothing, and are left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.signal import butter, lfilter, lfilter_zi
 
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import COMPONENTS, NOISE, WINDOW_SAMPLES
+from xiaonet.spec import COMPONENTS, NOISE, SAMPLING_RATE, WINDOW_SAMPLES
 
 Floats = NDArray[np.float32]
 
 TRIGGER = 0.1  # probability from which on a teacher's peak is something to aim a window at
 QUIET = 0.05  # no teacher's probability reaches this in a stretch of noise
 QUIET_STEP = 500  # samples between two stretches looked at
+REDNESS = (0.0, 0.5, 0.9, 0.98, 0.995)  # of made-up noise: how much of a sample is in the next
 LOCAL = 150  # samples around an automatic pick in which it is believed; elsewhere the teachers are
 
 
@@ -55,7 +59,7 @@ class Labels(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(0.5, ge=0, le=1)
-    manual_sigma: float = Field(10.0, gt=0, description="samples, of an analyst's pick")
+    manual_sigma: tuple[float, float] = Field((10.0, 20.0), description="samples, of an analyst's P and of an S, which is less sure")
     automatic_sigma: float = Field(20.0, gt=0, description="samples, of an automatic pick")
 
 
@@ -69,6 +73,8 @@ class Chances(BaseModel):
     stretched: float = Field(0.3, ge=0, le=1, description="in time, by up to a tenth")
     doubled: float = Field(0.12, ge=0, le=1, description="a second window on top, a third to three times as high")
     noisy: float = Field(0.35, ge=0, le=1, description="real noise on top, a hundredth to 0.4 of the peak")
+    filtered: float = Field(0.4, ge=0, le=1, description="by a causal filter, as of another instrument or in another unit")
+    coloured: float = Field(0.25, ge=0, le=1, description="made-up noise on top, white to red, 0.003 to 0.3 of each component's peak")
     vertical: float = Field(0.22, ge=0, le=1, description="the vertical alone")
     one_horizontal: float = Field(0.04, ge=0, le=1, description="one horizontal missing")
     rotated: float = Field(0.4, ge=0, le=1, description="horizontals turned by any angle")
@@ -144,6 +150,10 @@ def _draw_window(pool: Pool, rng: np.random.Generator, chances: Chances, labels:
         if rng.random() < 0.5:
             noise = noise[:, ::-1]
         window = window + noise * (_peak(window) / _peak(noise) * 10 ** rng.uniform(-2.0, -0.4))
+    if rng.random() < chances.filtered:
+        window = _filtered(window, rng)
+    if rng.random() < chances.coloured:
+        window = _coloured(window, rng)
     window = _turn(window, rng, chances)
     if rng.random() < chances.gap:
         window, target = _with_gap(window, target, rng)
@@ -173,19 +183,20 @@ def _crop(pool: Pool, rng: np.random.Generator, chances: Chances, labels: Labels
     target[:, part] = record.target[:, low:high]
     for phase, onset in enumerate(record.onsets):
         if not np.isnan(onset):
-            target[phase] = _taught(target[phase], onset - start, record.manual, labels)
+            sigma = labels.manual_sigma[phase] if record.manual else labels.automatic_sigma
+            target[phase] = _taught(target[phase], onset - start, labels.weight, sigma, everywhere=record.manual)
     if length == WINDOW_SAMPLES:
         return window, target
     at = np.linspace(0, length - 1, WINDOW_SAMPLES)
     return _stretch(window, at), _stretch(target, at)
 
 
-def _taught(curve: Floats, onset: float, manual: bool, labels: Labels) -> Floats:
+def _taught(curve: Floats, onset: float, weight: float, sigma: float, everywhere: bool) -> Floats:
     """The teachers' curve mixed with a pick: all of it with an analyst's, nearby with an automatic one."""
     distance = np.arange(len(curve)) - onset
-    label = np.exp(-0.5 * (distance / (labels.manual_sigma if manual else labels.automatic_sigma)) ** 2)
-    weight = labels.weight if manual else np.where(np.abs(distance) <= LOCAL, labels.weight, 0.0)
-    return np.asarray((1 - weight) * curve + weight * label, dtype=np.float32)
+    label = np.exp(-0.5 * (distance / sigma) ** 2)
+    share = weight if everywhere else np.where(np.abs(distance) <= LOCAL, weight, 0.0)
+    return np.asarray((1 - share) * curve + share * label, dtype=np.float32)
 
 
 def _stretch(rows: Floats, at: NDArray[np.float64]) -> Floats:
@@ -209,6 +220,26 @@ def _turn(window: Floats, rng: np.random.Generator, chances: Chances) -> Floats:
     elif draw < chances.vertical + chances.one_horizontal:
         window[rng.integers(2)] = 0
     return window
+
+
+def _filtered(window: Floats, rng: np.random.Generator) -> Floats:
+    """First differences, a leaky sum, a high or a low pass; causal, so that no onset moves early, and at rest at the start."""
+    filters: tuple[Callable[[], tuple[Any, Any]], ...] = (
+        lambda: ([1, -rng.uniform(0.3, 1)], [1]),
+        lambda: ([1], [1, -rng.uniform(0.3, 0.98)]),
+        lambda: butter(rng.integers(1, 3), 10 ** rng.uniform(-0.7, 0.6), "high", fs=SAMPLING_RATE),
+        lambda: butter(rng.integers(1, 3), rng.uniform(5, 40), "low", fs=SAMPLING_RATE),
+    )
+    b, a = filters[rng.integers(len(filters))]()
+    return np.asarray(lfilter(b, a, window, axis=1, zi=lfilter_zi(b, a) * window[:, :1])[0], dtype=np.float32)
+
+
+def _coloured(window: Floats, rng: np.random.Generator) -> Floats:
+    """Gaussian noise on top, white or as red as a leaky sum makes it."""
+    noise = lfilter([1], [1, -rng.choice(REDNESS)], rng.standard_normal(window.shape), axis=1)
+    noise -= noise.mean(axis=1, keepdims=True)
+    peaks = np.abs(window).max(axis=1, keepdims=True) / np.abs(noise).max(axis=1, keepdims=True)
+    return np.asarray(window + noise * peaks * 10 ** rng.uniform(-2.5, -0.5), dtype=np.float32)
 
 
 def _with_gap(window: Floats, target: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
