@@ -310,12 +310,15 @@ def recipe(
         from xiaonet.deploy.onnx import export_onnx
         from xiaonet.training.recipe import Recipe, cook
 
-        done = cook(Recipe.read(file), file.stem, data, out)
-        target = done.model.with_suffix(".onnx")
-        export_onnx(done.model, target)
+        chosen = Recipe.read(file)
+        done = cook(chosen, file.stem, data, out)
+        files = [done.model]
+        if chosen.network == "xiaonet":
+            files.append(done.model.with_suffix(".onnx"))
+            export_onnx(*files)
         for phase, scores in done.dev.items():
             console.ok(f"Dev {phase}", ", ".join(f"{name} {value:g}" for name, value in scores.items()))
-        console.ok("Recipe", f"{done.windows} windows seen", f"{done.model} and {target}")
+        console.ok("Recipe", f"{done.windows} windows seen", " and ".join(map(str, files)))
 
 
 @app.command()

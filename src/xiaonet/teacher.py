@@ -2,6 +2,7 @@
 
 import re
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,11 +11,15 @@ import torch.nn.functional as F
 from seisbench.models import PhaseNet
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import DAMAGE
-from xiaonet.errors import TeacherError
+from xiaonet.checkpoint import DAMAGE, digest, load_tensors, save_tensors, side_by_side
+from xiaonet.errors import CheckpointError, TeacherError
 from xiaonet.model import XiaoNet
+from xiaonet.predictors import WEIGHTS
 from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
+BUNDLED = "bundled"  # the teacher that comes with XiaoNet
+FORMAT = "xiaonet-phasenet"
+LIKE_OURS = {"component_order": COMPONENTS, "phases": PHASES, "norm": "peak", "norm_detrend": True}
 HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
 VERSIONED = re.compile(r"(?P<name>.+?)\.(?:pt|json)(?:\.v(?P<version>.+))?")
 
@@ -123,6 +128,8 @@ class PhaseNetTeacher(Teacher):
             TeacherError: the weights cannot be had; the message names three remedies.
         """
         path = Path(name).expanduser()
+        if name == BUNDLED or path.suffix == ".pth":
+            return cls(load_phasenet(WEIGHTS / "teacher.pth" if name == BUNDLED else path), path.name)
         try:
             if path.suffix or path.is_file() or len(path.parts) > 1:
                 return cls(_load_file(path), path.name)
@@ -176,3 +183,32 @@ def _load_file(path: Path) -> PhaseNet:
         return PhaseNet.load(path.with_name(name), version_str=version)
     except DAMAGE as error:
         raise TeacherError(f"{path} is damaged or holds no PhaseNet: {str(error) or type(error).__name__}") from error
+
+
+def new_phasenet() -> PhaseNet:
+    """A PhaseNet with fresh weights that takes windows, and gives phases, as ours do."""
+    return PhaseNet(**LIKE_OURS)
+
+
+def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) -> None:
+    """Write a PhaseNet as one file, weights as float16, that `--teacher` takes. Raises as `save_model` does."""
+    arguments = {name: model.get_model_args()[name] for name in LIKE_OURS}
+    weights = side_by_side({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()})
+    save_tensors(path, FORMAT, {"arguments": arguments, "provenance": dict(provenance), "weights": weights, "digest": digest(weights)})
+
+
+def load_phasenet(path: Path) -> PhaseNet:
+    """Read such a file.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another kind.
+    """
+    content = load_tensors(path, FORMAT)
+    try:
+        model = PhaseNet(**content["arguments"])
+        model.load_state_dict(content["weights"])
+        if digest(content["weights"]) != content["digest"]:
+            raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
+    return model

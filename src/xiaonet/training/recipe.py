@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, StrictInt, model_validator
+from seisbench.models import PhaseNet
 from torch import Tensor
 
 from xiaonet import console
@@ -29,7 +30,7 @@ from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
 from xiaonet.predictors import model_path
 from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES, WINDOW_SAMPLES
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.teacher import PhaseNetTeacher, new_phasenet, save_phasenet
 from xiaonet.training.losses import distillation_loss
 from xiaonet.training.parts import git_commit, versions
 from xiaonet.training.planar import planar_logits
@@ -42,6 +43,8 @@ LAST_RATE = 0.01  # of the peak rate, at the end
 WEIGHT_DECAY = 1e-4
 SAVE_SECONDS = 180.0
 TOLD_STEPS = 50
+Network = XiaoNet | PhaseNet
+
 FLOOR = 1e-7  # probability of a target from which on its logarithm is taken
 
 DEV_WINDOWS = 5  # of each record, at random positions
@@ -66,7 +69,8 @@ class Recipe(SettingsFile):
     shares: dict[str, float] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
     labels: Labels = Labels()
     chances: Chances = Chances()
-    base_channels: StrictInt = Field(BASE_CHANNELS, ge=1)
+    network: Literal["xiaonet", "phasenet"] = Field("xiaonet", description="what learns: a student, or a teacher for others")
+    base_channels: StrictInt = Field(BASE_CHANNELS, ge=1, description="of a student")
     start: str = Field("", description="a shipped name or a model file to start from; fresh weights if empty")
     steps: StrictInt = Field(0, ge=0)
     minutes: float = Field(0.0, ge=0)
@@ -82,6 +86,8 @@ class Recipe(SettingsFile):
             raise ValueError(f"steps is {self.steps} and minutes is {self.minutes}; give one of them")
         if abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError(f"the shares of the teachers {self.teachers} do not sum to 1")
+        if self.network == "phasenet" and self.start:
+            raise ValueError(f"start is {self.start!r}, but a phasenet starts from fresh weights; leave start out")
         return self
 
 
@@ -158,19 +164,28 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         "commit": git_commit(),
     }
     path = folder / f"{name}.pth"
-    save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
+    if isinstance(model, XiaoNet):
+        save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
+    else:
+        save_phasenet(model, path, provenance)
     return Outcome(path, run.step * recipe.batch_size, scores)
+
+
+def _fresh_network(recipe: Recipe) -> Network:
+    if recipe.network == "phasenet":
+        return new_phasenet()
+    return load_model(model_path(recipe.start, ".pth")) if recipe.start else XiaoNet(base_channels=recipe.base_channels)
 
 
 class Average:
     """An exponential average of a model's weights and running statistics, quick to forget at the start."""
 
-    def __init__(self, model: XiaoNet, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: XiaoNet, step: int) -> None:
+    def update(self, model: Network, step: int) -> None:
         """Move a little towards a model after its `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, other in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
@@ -218,7 +233,7 @@ class DevSet:
         self.windows = torch.from_numpy(np.stack(windows))
 
     @torch.inference_mode()
-    def scores(self, model: XiaoNet) -> dict[str, dict[str, float]]:
+    def scores(self, model: Network) -> dict[str, dict[str, float]]:
         """F1 within 0.5 s, its threshold, and the recall within 0.1 s there, for P and S."""
         probabilities = torch.cat([model(batch) for batch in torch.split(self.windows, 32)]).numpy()
         return {phase: self._scores(probabilities[:, row], row) for row, phase in enumerate(PHASES[:NOISE])}
@@ -260,11 +275,12 @@ class _Run:
     def __init__(self, recipe: Recipe, pool: Pool, state: Path) -> None:
         self.recipe, self.pool, self.state = recipe, pool, state
         torch.manual_seed(recipe.seed)
-        self.model = (load_model(model_path(recipe.start, ".pth")) if recipe.start else XiaoNet(base_channels=recipe.base_channels)).train()
+        self.model = _fresh_network(recipe).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.average = Average(self.model, recipe.average)
         self.step, self.seconds = 0, 0.0
-        forward = functools.partial(planar_logits, self.model)
+        student = isinstance(self.model, XiaoNet)
+        forward = functools.partial(planar_logits, self.model) if student else functools.partial(self.model, logits=True)
         self.forward = torch.compile(forward) if recipe.compile else forward
         if state.exists():
             self._load()
