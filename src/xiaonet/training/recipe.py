@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, StrictInt, model_validator
-from seisbench.models import PhaseNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from xiaonet import console
 from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors
@@ -43,8 +42,6 @@ LAST_RATE = 0.01  # of the peak rate, at the end
 WEIGHT_DECAY = 1e-4
 SAVE_SECONDS = 180.0
 TOLD_STEPS = 50
-Network = XiaoNet | PhaseNet
-
 FLOOR = 1e-7  # probability of a target from which on its logarithm is taken
 
 DEV_WINDOWS = 5  # of each record, at random positions
@@ -171,7 +168,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     return Outcome(path, run.step * recipe.batch_size, scores)
 
 
-def _fresh_network(recipe: Recipe) -> Network:
+def _fresh_network(recipe: Recipe) -> nn.Module:
     if recipe.network == "phasenet":
         return new_phasenet()
     return load_model(model_path(recipe.start, ".pth")) if recipe.start else XiaoNet(base_channels=recipe.base_channels)
@@ -180,12 +177,12 @@ def _fresh_network(recipe: Recipe) -> Network:
 class Average:
     """An exponential average of a model's weights and running statistics, quick to forget at the start."""
 
-    def __init__(self, model: Network, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: Network, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         """Move a little towards a model after its `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, other in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
@@ -233,7 +230,7 @@ class DevSet:
         self.windows = torch.from_numpy(np.stack(windows))
 
     @torch.inference_mode()
-    def scores(self, model: Network) -> dict[str, dict[str, float]]:
+    def scores(self, model: nn.Module) -> dict[str, dict[str, float]]:
         """F1 within 0.5 s, its threshold, and the recall within 0.1 s there, for P and S."""
         probabilities = torch.cat([model(batch) for batch in torch.split(self.windows, 32)]).numpy()
         return {phase: self._scores(probabilities[:, row], row) for row, phase in enumerate(PHASES[:NOISE])}
@@ -279,8 +276,10 @@ class _Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.average = Average(self.model, recipe.average)
         self.step, self.seconds = 0, 0.0
-        student = isinstance(self.model, XiaoNet)
-        forward = functools.partial(planar_logits, self.model) if student else functools.partial(self.model, logits=True)
+        if isinstance(self.model, XiaoNet):
+            forward = functools.partial(planar_logits, self.model)
+        else:
+            forward = functools.partial(self.model, logits=True)
         self.forward = torch.compile(forward) if recipe.compile else forward
         if state.exists():
             self._load()

@@ -133,7 +133,7 @@ class _Run:
         self._tell_device()
         with self.fabric.rank_zero_first(local=True):  # one downloads, the others find it
             self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
-            self.teacher = load_teacher(config.distillation.teacher, config.training.start)
+            self.teacher = load_teacher(config.distillation, config.training.start)
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
         statuses = self.data.metadata.filter(regex=STATUS_COLUMN)
         self.incomplete_records = int(statuses.isin(config.data.incomplete_statuses).any(axis=1).sum())
