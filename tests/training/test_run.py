@@ -312,6 +312,7 @@ def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, o
     both = f"{teacher_file}+{other_teacher_file}"
     shares = json.dumps({str(teacher_file): 1, str(other_teacher_file): 3})
     settings = [f"distillation.teacher={both}", f"distillation.shares={shares}", "training.epochs=1"]
+    (tmp_path / "run").mkdir()
     run = _Run(small.override(settings), tmp_path / "run", "")
     trained = {id(weight) for group in run.optimizer.param_groups for weight in group["params"]}
     assert 2 * len(list(PhaseNet().parameters())) == len({id(weight) for weight in run.teacher.parameters()} - trained)
