@@ -75,7 +75,7 @@ def test_a_file_whose_name_holds_a_plus_is_one_teacher(teacher_file, tmp_path):
         ({"teacher": "bundled+bundled"}, ConfigError, "the teacher 'bundled+bundled' names bundled twice; name each once"),
         ({"teacher": "bundled+no/such.pt"}, TeacherError, "PhaseNet weights 'no/such.pt' cannot be had"),
         ({"teacher": "bundled+none"}, TeacherError, "PhaseNet weights 'none' cannot be had"),
-        ({"teacher": "bundled+"}, TeacherError, "PhaseNet weights '' cannot be had"),
+        ({"teacher": "bundled+"}, ConfigError, "the teacher 'bundled+' names nothing before or after a +; wanted e.g. stead+original"),
         ({"teacher": "bundled+start"}, ConfigError, "distillation.teacher is start, and training.start is none"),
         ({"teacher": "bundled", "shares": {"bundled": 1}}, ConfigError, "the teacher is 'bundled' alone; join several by +"),
         ({"teacher": "bundled+FILE", "shares": {"bundled": 1}}, ConfigError, "do not fit the teachers bundled+"),

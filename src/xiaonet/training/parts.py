@@ -60,14 +60,15 @@ def load_teacher(settings: DistillationSettings, start: str = "none") -> Teacher
     if name.lower() == "none":
         return None
     names = [name] if Path(name).exists() else [part.strip() for part in name.split("+")]
+    if not all(names):
+        raise ConfigError(f"the teacher {name!r} names nothing before or after a +; wanted e.g. stead+original")
     if twice := sorted({part for part in names if names.count(part) > 1}):
         raise ConfigError(f"the teacher {name!r} names {', '.join(twice)} twice; name each once, and weigh them by distillation.shares")
-    members = {part: _load_member(part, start) for part in names}
-    if len(members) > 1:
-        return FusedTeacher(members, settings.shares, settings.late)
+    if len(names) > 1:
+        return FusedTeacher({part: _load_member(part, start) for part in names}, settings.shares, settings.late)
     if settings.shares:
         raise ConfigError(f"distillation.shares is {settings.shares}, and the teacher is {name!r} alone; join several by +")
-    return members[name]
+    return _load_member(*names, start)
 
 
 def _load_member(name: str, start: str) -> Teacher:
