@@ -68,7 +68,7 @@ def load_teacher(settings: DistillationSettings, start: str = "none") -> Teacher
         return FusedTeacher({part: _load_member(part, start) for part in names}, settings.shares, settings.late)
     if settings.shares:
         raise ConfigError(f"distillation.shares is {settings.shares}, and the teacher is {name!r} alone; join several by +")
-    return _load_member(*names, start)
+    return _load_member(names[0], start)
 
 
 def _load_member(name: str, start: str) -> Teacher:
