@@ -1,11 +1,13 @@
 import csv
 import json
 import re
+import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import seisbench
 import torch
 from seisbench.models import PhaseNet
 
@@ -61,6 +63,8 @@ def test_no_reason_is_asked_for_a_place(run, monkeypatch):
         (["--set", "training.epochs"], "✗ Config: stopped - --set 'training.epochs' has no '='; wanted e.g. --set training.epochs=5"),
         (["--config", "missing.json"], "✗ Config: stopped - missing.json cannot be read as JSON"),
         (["--data", "OKLA_1Mil_120s_Ver_3"], "✗ Data: stopped - data set 'OKLA_1Mil_120s_Ver_3' not found"),
+        (["--teacher", "bundled+bundled"], "✗ Config: stopped - the teacher 'bundled+bundled' names bundled twice; name each once"),
+        (["--teacher", "no/such.pth"], "✗ Checkpoint: stopped - there is no file no/such.pth"),
         (["--teacher", "no/such.pt"], "✗ Teacher: stopped - PhaseNet weights 'no/such.pt' cannot be had"),
         (["--resume", "nowhere"], "✗ Checkpoint: stopped - there is no run in nowhere: manifest.json is missing"),
         (["--resume", "a", "--data", "b"], "✗ Config: stopped - --resume takes its settings from the run; leave out"),
@@ -90,17 +94,48 @@ def test_info_on_a_file_that_is_no_model(run, tmp_path):
     assert "✗ Checkpoint: stopped - notes.txt is damaged or no file of XiaoNet's" in told
 
 
-def test_the_demo_goes_on_without_a_teacher_and_says_so(run, monkeypatch, tmp_path):
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, and nothing in SeisBench's cache."""
+
+    def refused(*_, **__):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "empty")
+
+
+def distilled(folder):
+    """The teacher that a run had, and its loss and task loss in the first epoch; without a teacher these are the same."""
+    with (folder / "history.csv").open() as file:
+        row = next(csv.DictReader(file))
+    return json.loads((folder / "manifest.json").read_text())["teacher"]["weights"], float(row["train_loss"]), float(row["train_task_loss"])
+
+
+def test_the_demo_distils_offline_and_says_from_what(run, offline, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "DEMO", tuple(SMALL))
     for folder in ("demo", "demo-2"):  # a second demo does not write over the first
-        status, told = run("demo", "--teacher", "no/such.pt")
+        status, told = run("demo")
         assert status == 0, told
-        assert "✗ Teacher: not to be had - PhaseNet weights 'no/such.pt' cannot be had" in told
-        assert "! Teacher: none - this demo goes on without one: the student learns from the labels alone" in told
+        assert "✗ Teacher: not to be had - PhaseNet weights 'stead' cannot be had" in told
+        assert "! Teacher: bundled - this demo goes on with the teacher that comes with XiaoNet" in told
         assert re.search(r"^✓ Pick P: ", told, re.MULTILINE)
         assert b"\x89PNG" == (tmp_path / "runs" / folder / "picks.png").read_bytes()[:4]
-        with (tmp_path / "runs" / folder / "history.csv").open() as file:
-            assert 1 == len(list(csv.DictReader(file)))
+        teacher, loss, task = distilled(tmp_path / "runs" / folder)
+        assert ("bundled", True) == (teacher, abs(loss - task) > 1e-3 * task)
+
+
+def test_training_offline_names_the_bundled_teacher_which_then_teaches(run, offline, tmp_path):
+    words = ["train", "--out", "run", *sets(*SMALL), "--note", "a test"]
+    status, told = run(*words)
+    assert (1, True) == (status, "Either use --teacher bundled, which comes with XiaoNet" in told), told
+    assert not (tmp_path / "run").exists()
+    status, told = run(*words, "--teacher", "bundled", "--set", "distillation.alpha=1")
+    assert status == 0, told
+    assert "✓ Teacher: validated - bundled, frozen" in told
+    teacher, loss, task = distilled(tmp_path / "run")
+    assert ("bundled", True) == (teacher, abs(loss - task) > 1e-3 * task)
 
 
 def test_ctrl_c_is_status_130(run, monkeypatch):
@@ -129,7 +164,8 @@ def test_the_module_is_the_command():
     assert f"{__version__}\n" == told
 
 
-def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
+def recipe_set(write_set, folder):
+    """Records and a teacher for a recipe."""
     write_set(
         list(np.random.default_rng(0).normal(size=(3, 3, 4000))),
         name="records",
@@ -140,7 +176,11 @@ def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
         trace_s_status=["manual"] * 3,
     )
     torch.manual_seed(0)
-    PhaseNet(phases="PSN", norm="peak").save(tmp_path / "untrained")
+    PhaseNet(phases="PSN", norm="peak").save(folder / "untrained")
+
+
+def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
+    recipe_set(write_set, tmp_path)
     recipe = {"labelled": "records", "teachers": {"untrained.pt": 1.0}, "base_channels": 2, "steps": 1, "batch_size": 2}
     (tmp_path / "tiny.json").write_text(json.dumps(recipe))
     status, told = run("recipe", "tiny.json", "--out", "out")
@@ -148,6 +188,16 @@ def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
     assert "✓ Recipe: 2 windows seen - out/tiny.pth and out/tiny.onnx" in told
     assert re.search(r"^✓ Dev P: F1 \d", told, re.MULTILINE)
     assert load_predictor(tmp_path / "out" / "tiny.onnx").thresholds.keys() == {"P", "S"}
+
+
+def test_a_recipe_of_a_teacher_makes_what_teacher_takes(run, tmp_path, write_set):
+    recipe_set(write_set, tmp_path)
+    recipe = {"labelled": "records", "teachers": {"untrained.pt": 1.0}, "network": "phasenet", "steps": 1, "batch_size": 2}
+    (tmp_path / "mine.json").write_text(json.dumps(recipe))
+    status, told = run("recipe", "mine.json", "--out", "out")
+    assert (0, True) == (status, told.endswith("✓ Recipe: 2 windows seen - out/mine.pth\n")), told
+    status, told = run("train", "--teacher", "out/mine.pth", *sets(*SMALL), "--note", "a test")
+    assert (0, True) == (status, "✓ Teacher: validated - mine.pth, frozen" in told), told
 
 
 def test_a_recipe_that_is_no_recipe(run, tmp_path):
@@ -212,6 +262,11 @@ def test_several_students_are_trained_and_a_repeat_goes_on(run, tmp_path, made_u
     assert [0, 1] == [Config.read(tmp_path / "runs" / f"student-{number}" / "config.json").training.seed for number in (1, 2)]
     status, told = run(*words)
     assert (0, False) == (status, "Epoch" in told)
+
+
+def test_a_start_that_does_not_exist_is_told_with_near_ones(run):
+    status, told = run("finetune", "xiaonet-nan", "--data", "synthetic")
+    assert (1, True) == (status, "✗ Checkpoint: stopped - there is no model 'xiaonet-nan'; did you mean xiaonet-nano" in told), told
 
 
 def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):

@@ -265,3 +265,24 @@ def test_json_brings_back_any_configuration(values: dict[str, Any]) -> None:
     config = Config.parse(values)
     assert config == Config.parse(json.loads(config.to_json()))
     assert values["training"]["learning_rate"] == config.training.learning_rate
+
+
+def test_settings_by_name_are_changed_one_by_one_or_as_a_whole() -> None:
+    before = {"stead": -1, "original": 2, "okla": -1}
+    one = Config().override(["distillation.late.original=3", "distillation.shares.stead=1"])
+    assert {"distillation.late": (before, {**before, "original": 3}), "distillation.shares": ({}, {"stead": 1})} == one.changes()
+    assert {"bundled": 1} == Config().override(['distillation.late={"bundled": 1}']).distillation.late
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("distillation.shares.stead=0", "distillation.shares.stead is 0: Input should be greater than 0"),
+        ("distillation.late.stead=0.5", "distillation.late.stead is 0.5: Input should be a valid integer"),
+        ("distillation.share.stead=1", "distillation.share is no setting; did you mean distillation.shares?"),
+    ],
+)
+def test_bad_settings_by_name(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config().override([assignment])
+    assert message in str(caught.value)

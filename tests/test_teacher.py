@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from seisbench.models import PhaseNet, VariableLengthPhaseNet
 from torch import nn
 
-from xiaonet.errors import TeacherError
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.checkpoint import load_tensors, save_tensors
+from xiaonet.errors import CheckpointError, ConfigError, TeacherError
+from xiaonet.picking.windows import normalize
+from xiaonet.teacher import WEIGHTS, FusedTeacher, PhaseNetTeacher, load_phasenet, new_phasenet, save_phasenet
+from xiaonet.training.losses import distillation_loss
 
 THRESHOLD = 0.3
 
@@ -279,13 +282,13 @@ def test_a_folder_called_like_the_weights_does_not_hide_them(saved: Path, tmp_pa
 
 
 def assert_names_remedies(name: str, reason: str) -> None:
-    remedies = (f"--teacher PATH/{Path(name).stem}.pt", "SEISBENCH_CACHE_ROOT", "--teacher none")
+    remedies = ("--teacher bundled", f"--teacher PATH/{Path(name).stem}.pt", "SEISBENCH_CACHE_ROOT", "--teacher none")
     with pytest.raises(TeacherError) as caught:
         PhaseNetTeacher.from_pretrained(name)
     assert [] == [wanted for wanted in (reason, *remedies) if wanted not in str(caught.value)]
 
 
-def test_without_a_network_the_error_names_three_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_names_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(cls: type, name: str) -> None:
         raise requests.exceptions.ConnectionError("name resolution failed")
 
@@ -293,7 +296,7 @@ def test_without_a_network_the_error_names_three_remedies(monkeypatch: pytest.Mo
     assert_names_remedies("stead", "name resolution failed")
 
 
-def test_a_cold_cache_without_a_network_names_three_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cold_cache_without_a_network_names_the_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(url: str, **_: object) -> list[str]:
         raise ValueError(f"{url} cannot be reached")
 
@@ -371,3 +374,127 @@ def test_the_teacher_tells_what_it_read_off_the_model() -> None:
         "normalisation": "std after detrending",
         "window": "3001 samples",
     } == PhaseNetTeacher(model, "mine").describe()
+
+
+@pytest.fixture
+def unlike() -> dict[str, PhaseNetTeacher]:
+    """Two teachers of other orders, another normalisation and other weights."""
+    torch.manual_seed(3)
+    other = PhaseNet(component_order="ZNE", phases="NPS", norm="std").eval()
+    for model in (other, first := phasenet()):
+        torch.nn.init.normal_(model.out.weight, std=3)  # so that they are sure of something
+    return {"one": PhaseNetTeacher(first, "one"), "two": PhaseNetTeacher(other, "two")}
+
+
+def test_fused_teachers_give_the_mean_of_what_each_gives_on_time(unlike: dict[str, PhaseNetTeacher], windows: torch.Tensor) -> None:
+    one, two = unlike["one"](windows).numpy(), unlike["two"](windows).numpy()
+    early = np.concatenate([one[..., 2:], one[..., -1:], one[..., -1:]], axis=-1)  # reads 2 samples late
+    later = np.concatenate([two[..., :1], two[..., :-1]], axis=-1)  # reads a sample early
+    fused = FusedTeacher(unlike, {"two": 6, "one": 2}, {"one": 2, "two": -1, "three": 9})
+    np.testing.assert_allclose(0.25 * early + 0.75 * later, fused(windows), rtol=0, atol=1e-6)
+    np.testing.assert_allclose((one + two) / 2, FusedTeacher(unlike, {}, {})(windows), rtol=0, atol=1e-6)
+    assert np.abs(one - two).max() > 0.3  # so that the mean is neither of them
+
+
+def test_fused_teachers_are_softened_as_one_teacher_is(unlike: dict[str, PhaseNetTeacher], windows: torch.Tensor) -> None:
+    student = torch.randn(windows.shape, generator=torch.Generator().manual_seed(5))
+    mean = np.mean([teacher(windows).numpy() for teacher in unlike.values()], axis=0, dtype=np.float64)
+    target = mean ** (1 / 3) / (mean ** (1 / 3)).sum(axis=1, keepdims=True)
+    soft = np.exp(student.numpy() / 3.0) / np.exp(student.numpy() / 3.0).sum(axis=1, keepdims=True)
+    expected = 9 * (target * np.log(target / soft)).sum(axis=1).mean()
+    loss = distillation_loss(student, FusedTeacher(unlike, {}, {}).logits(windows), 3.0)
+    assert expected == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_nothing_thaws_fused_teachers(unlike: dict[str, PhaseNetTeacher], windows: torch.Tensor) -> None:
+    fused = FusedTeacher(unlike, {}, {})
+    before = fused(windows)
+    parent = nn.ModuleDict({"teacher": fused})
+    parent.train().requires_grad_(True)
+    assert {False} == {module.training for module in fused.modules()}
+    tensors = [*fused.parameters(), *fused.buffers()]
+    assert [False] * 2 * len(phasenet().state_dict()) == [tensor.requires_grad for tensor in tensors]
+    live = fused.logits(windows.clone().requires_grad_())
+    assert not live.requires_grad
+    torch.testing.assert_close(fused(windows), before, rtol=0, atol=0)
+
+
+def test_fused_teachers_tell_of_every_member(unlike: dict[str, PhaseNetTeacher]) -> None:
+    assert {
+        "weights": "one+two",
+        "one": "weights one, parameters 268,443, component order ENZ, phases PSN, normalisation peak, window 3001 samples, "
+        "share 0.333, late 2 samples",
+        "two": "weights two, parameters 268,443, component order ZNE, phases NPS, normalisation std, window 3001 samples, "
+        "share 0.667, late 0 samples",
+    } == FusedTeacher(unlike, {"one": 1, "two": 2}, {"one": 2}).describe()
+
+
+@pytest.mark.parametrize("shares", [{"one": 1}, {"one": 1, "two": 1, "three": 1}])
+def test_shares_are_for_every_member_and_nobody_else(shares: dict[str, float], unlike: dict[str, PhaseNetTeacher]) -> None:
+    with pytest.raises(ConfigError, match=r"do not fit the teachers one\+two; wanted one for each of them, or none at all"):
+        FusedTeacher(unlike, shares, {})
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    """A file such as the recipe of the bundled teacher makes."""
+    torch.manual_seed(4)
+    save_phasenet(new_phasenet(), tmp_path / "ours.pth", {"note": "made for a test"})
+    return tmp_path / "ours.pth"
+
+
+def test_a_phasenet_of_ours_is_read_as_it_was_saved_but_for_the_rounding(ours: Path, windows: torch.Tensor) -> None:
+    torch.manual_seed(4)
+    expected = new_phasenet().eval().half().float().state_dict()
+    teacher = PhaseNetTeacher.from_pretrained(str(ours))
+    assert [] == [name for name, weight in teacher.model.state_dict().items() if not torch.equal(expected[name], weight)]
+    assert {"component order": "ENZ", "phases": "PSN", "normalisation": "peak after detrending"}.items() <= teacher.describe().items()
+    assert torch.float32 == teacher(windows).dtype
+    assert {"note": "made for a test"} == load_tensors(ours, "xiaonet-phasenet")["provenance"]
+
+
+def test_a_window_of_the_student_is_what_a_phasenet_of_ours_gets(windows: torch.Tensor) -> None:
+    normalised = torch.from_numpy(normalize(windows.numpy()))
+    torch.testing.assert_close(new_phasenet().annotate_batch_pre(windows, {}), normalised, rtol=0, atol=1e-5)
+
+
+def test_a_changed_weight_is_noticed(ours: Path) -> None:
+    content = load_tensors(ours, "xiaonet-phasenet")
+    content["weights"]["out.bias"][0] += 1
+    save_tensors(ours, "xiaonet-phasenet", content)
+    with pytest.raises(CheckpointError, match=r"ours\.pth is damaged: its weights are not the ones that were saved; copy it again"):
+        load_phasenet(ours)
+
+
+def test_weights_that_do_not_fit_are_damage(ours: Path) -> None:
+    content = load_tensors(ours, "xiaonet-phasenet")
+    del content["weights"]["out.bias"]
+    save_tensors(ours, "xiaonet-phasenet", content)
+    with pytest.raises(CheckpointError, match=r"ours\.pth is damaged: weights and arguments do not fit"):
+        load_phasenet(ours)
+
+
+def test_a_student_is_no_such_teacher() -> None:
+    with pytest.raises(CheckpointError, match=r"xiaonet\.pth is not a file of XiaoNet's: found \('xiaonet-model', 1\)"):
+        PhaseNetTeacher.from_pretrained(str(WEIGHTS / "xiaonet.pth"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_bundled_teacher_is_refused(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = bytearray((WEIGHTS / "teacher.pth").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "teacher.pth").write_bytes(raw if damage == "flipped" else raw[: len(raw) // 2])
+    monkeypatch.setattr("xiaonet.teacher.WEIGHTS", tmp_path)
+    with pytest.raises(CheckpointError, match=r"teacher\.pth is damaged"):
+        PhaseNetTeacher.from_pretrained("bundled")
+
+
+def test_the_bundled_teacher_is_small_and_picks_a_real_record() -> None:
+    teacher = PhaseNetTeacher.from_pretrained("bundled")
+    assert ("bundled", "268,443") == (teacher.name, teacher.describe()["parameters"])
+    assert (WEIGHTS / "teacher.pth").stat().st_size <= 600_000
+    stream = obspy.read()  # 30 s of a local earthquake
+    window = np.stack([stream.select(component=component)[0].data for component in "ENZ"])
+    curves = teacher(torch.from_numpy(np.pad(window, ((0, 0), (0, 1)), mode="edge").astype(np.float32))[None])[0].numpy()
+    np.testing.assert_allclose([471, 572], curves[:2].argmax(axis=1), rtol=0, atol=10)
+    assert curves[:2].max(axis=1).min() > 0.3

@@ -67,7 +67,7 @@ def save_model(
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     quantized = isinstance(model, QuantizedXiaoNet)
     if quantized:
-        weights = _side_by_side(weights)
+        weights = side_by_side(weights)
     save_tensors(
         Path(path),
         FORMAT,
@@ -78,7 +78,7 @@ def save_model(
             "thresholds": heights,
             "provenance": dict(provenance or {}),
             "weights": weights,
-            "digest": _digest(weights),
+            "digest": digest(weights),
         },
     )
 
@@ -121,7 +121,7 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
     if content.setdefault("precision", FP32) not in (FP32, INT8):
         raise CheckpointError(f"{path} holds weights in {content['precision']!r}; wanted {FP32} or {INT8}; pip install -U xiaonet")
-    if _digest(content["weights"]) != content["digest"]:
+    if digest(content["weights"]) != content["digest"]:
         raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
     try:
         content["thresholds"] = checked_thresholds(content.get("thresholds", DEFAULT_THRESHOLDS))
@@ -161,7 +161,7 @@ def load_tensors(path: Path, kind: str) -> dict[str, Any]:
     return content
 
 
-def _side_by_side(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def side_by_side(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors as parts of one for each type: each of its own would cost a few hundred bytes of the file."""
     placed: dict[str, Tensor] = {}
     for dtype in {tensor.dtype for tensor in weights.values()}:
@@ -171,9 +171,10 @@ def _side_by_side(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: placed[name] for name in weights}
 
 
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights and their names."""
+    running = hashlib.sha256()
     for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        running.update(name.encode())
+        running.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return running.hexdigest()

@@ -65,7 +65,9 @@ def _main(
 def train(
     config: Annotated[Path | None, typer.Option(help="Settings as JSON, such as the repository's config.json.")] = None,
     data: Annotated[str | None, typer.Option(help="SeisBench class, folder or name; several joined by +; or 'synthetic'.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="PhaseNet weights of SeisBench, a local .pt file, or 'none'.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="PhaseNet weights of SeisBench, 'bundled', a local file; several joined by +; or 'none'.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/DATE-TIME by default.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as training.epochs=5; repeatable.")] = None,
@@ -184,7 +186,7 @@ def evaluate(
     ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on this split, which must not be test.")] = False,
     noise: Annotated[list[str] | None, typer.Option(help="miniSEED without earthquakes, to count false picks; repeatable.")] = None,
-    teacher: Annotated[str, typer.Option(help="PhaseNet weights for the distillation loss, or 'none'.")] = "none",
+    teacher: Annotated[str, typer.Option(help="For the distillation loss, as in train; or 'none'.")] = "none",
     targets: Annotated[Path | None, typer.Option(help="The pick benchmark's task1.csv and task23.csv; drawn by default.")] = None,
     windows: Annotated[int, typer.Option(min=1, help="Windows around the picks of each record.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of windows, targets and intervals.")] = 0,
@@ -210,11 +212,12 @@ def evaluate(
         settings = Config.read(config) if config else Config()
         referee = Referee(data, split, tune=tune, windows_per_record=windows, seed=seed, targets=targets, keep=out / KEPT, config=settings)
         console.ok("Data", f"{referee.name}, split {split}", f"{len(referee.windows)} windows of {len(referee.records)} records")
+        distillation = settings.distillation.model_copy(update={"teacher": teacher})
         archive = Archive(noise) if noise else None
         try:
             with console.WindowProgress("Scoring", len(contestants) * referee.total) as progress:
                 found = judge(
-                    referee, contestants, thresholds=thresholds, teacher=load_teacher(teacher), archive=archive, watch=progress.update
+                    referee, contestants, thresholds=thresholds, teacher=load_teacher(distillation), archive=archive, watch=progress.update
                 )
         except KeyboardInterrupt:
             console.warn("Scoring", "stopped", f"what models gave is kept in {out / KEPT}; the same command goes on")
@@ -229,22 +232,24 @@ def evaluate(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run and the pictures.")] = Path("runs/demo"),
-    teacher: Annotated[str, typer.Option(help="PhaseNet weights of SeisBench, a local .pt file, or 'none'.")] = "stead",
+    teacher: Annotated[str, typer.Option(help="As in train; 'bundled' where it cannot be had.")] = "stead",
 ) -> None:
     """Train for two minutes on made-up records, then pick a real one."""
     with _errors_told():
         from xiaonet.config import Config
         from xiaonet.errors import TeacherError
+        from xiaonet.teacher import BUNDLED
         from xiaonet.training.parts import load_teacher
 
+        settings = Config().override([*DEMO, f"distillation.teacher={json.dumps(teacher)}"])
         try:
-            load_teacher(teacher)
+            load_teacher(settings.distillation)
         except TeacherError as error:
             console.fail("Teacher", "not to be had", str(error))
-            console.warn("Teacher", "none", "this demo goes on without one: the student learns from the labels alone")
-            teacher = "none"
+            console.warn("Teacher", BUNDLED, "this demo goes on with the teacher that comes with XiaoNet")
+            settings = settings.override([f"distillation.teacher={BUNDLED}"])
         folder = _fresh(out)
-        _train(Config().override([*DEMO, f"distillation.teacher={json.dumps(teacher)}"]), folder, "xiaonet demo: short, to see it work")
+        _train(settings, folder, "xiaonet demo: short, to see it work")
         picture = _pick_example(folder)
         console.ok("Demo", "done", f"look at {folder / 'history.png'} and {picture}")
 
@@ -310,12 +315,15 @@ def recipe(
         from xiaonet.deploy.onnx import export_onnx
         from xiaonet.training.recipe import Recipe, cook
 
-        done = cook(Recipe.read(file), file.stem, data, out)
-        target = done.model.with_suffix(".onnx")
-        export_onnx(done.model, target)
+        chosen = Recipe.read(file)
+        done = cook(chosen, file.stem, data, out)
+        files = [done.model]
+        if chosen.network == "xiaonet":
+            files.append(done.model.with_suffix(".onnx"))
+            export_onnx(*files)
         for phase, scores in done.dev.items():
             console.ok(f"Dev {phase}", ", ".join(f"{name} {value:g}" for name, value in scores.items()))
-        console.ok("Recipe", f"{done.windows} windows seen", f"{done.model} and {target}")
+        console.ok("Recipe", f"{done.windows} windows seen", " and ".join(map(str, files)))
 
 
 @app.command()

@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
@@ -13,6 +13,7 @@ from xiaonet.errors import ConfigError
 
 ADVISED = {"distillation.temperature": (2.0, 5.0), "distillation.alpha": (0.3, 0.7)}
 FIXED = "is fixed by design"
+LATE = {"stead": -1, "original": 2, "okla": -1}  # samples, medians against analysts' picks: docs/decisions/recipe.md
 REDUCTION = 0.5  # of the learning rate, when the dev loss stands still
 
 
@@ -111,7 +112,11 @@ class DataSettings(_Settings):
 class DistillationSettings(_Settings):
     """What to learn from the teacher."""
 
-    teacher: str = Field("stead", min_length=1, description="PhaseNet weights of SeisBench, a local file, none, or start")
+    teacher: str = Field(
+        "stead", min_length=1, description="PhaseNet weights of SeisBench, bundled, a local file, or start; several joined by +; or none"
+    )
+    shares: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="weight of each of several teachers; equal if empty")
+    late: dict[str, StrictInt] = Field(LATE, description="samples by which a teacher reads late; several are shifted early by them")
     temperature: float = Field(3.0, gt=0)
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the teacher against the labels")
 
@@ -171,13 +176,12 @@ class Config(SettingsFile):
 
     def changes(self, other: "Config | None" = None) -> dict[str, tuple[Any, Any]]:
         """Settings that differ from another configuration, the default one if none: `{"training.epochs": (50, 5)}`."""
-        before = dict(_flat((other or Config()).model_dump(mode="json")))
-        values = dict(_flat(self.model_dump(mode="json")))
+        before, values = dict(_flat(other or Config())), dict(_flat(self))
         return {key: (before[key], value) for key, value in values.items() if value != before[key]}
 
     def warnings(self) -> list[str]:
         """What is allowed and yet outside the advised range."""
-        values = dict(_flat(self.model_dump(mode="json")))
+        values = dict(_flat(self))
         return [
             f"{key} is {values[key]}; advised is {low:g} to {high:g}"
             for key, (low, high) in ADVISED.items()
@@ -185,12 +189,12 @@ class Config(SettingsFile):
         ]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
+def _flat(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings:
+        if isinstance(value, BaseModel):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, value
+            yield prefix + key, list(value) if isinstance(value, tuple) else value
 
 
 def _value(text: str) -> Any:
@@ -203,7 +207,7 @@ def _value(text: str) -> Any:
 def _explain(config: type[BaseModel], error: dict[str, Any]) -> str:
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        known = [key for key, _ in _flat(config().model_dump(mode="json"))]
+        known = [key for key, _ in _flat(config())]
         sections = {key.rpartition(".")[0] for key in known} - {""}
         near = difflib.get_close_matches(path, [*known, *sorted(sections)], n=1)
         return f"{path} is no setting" + (f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}")

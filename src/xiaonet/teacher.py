@@ -1,7 +1,9 @@
-"""Teachers, frozen for good: a PhaseNet that speaks our component and phase order, or a model of ours."""
+"""Teachers, frozen for good: a PhaseNet that speaks our component and phase order, a model of ours, or several as one."""
 
+import math
 import re
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,11 +12,15 @@ import torch.nn.functional as F
 from seisbench.models import PhaseNet
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import DAMAGE
-from xiaonet.errors import TeacherError
+from xiaonet.checkpoint import DAMAGE, digest, load_tensors, save_tensors, side_by_side
+from xiaonet.errors import CheckpointError, ConfigError, TeacherError
 from xiaonet.model import XiaoNet
+from xiaonet.predictors import WEIGHTS
 from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
+BUNDLED = "bundled"  # the teacher that comes with XiaoNet
+FORMAT = "xiaonet-phasenet"
+LIKE_OURS = {"component_order": COMPONENTS, "phases": PHASES, "norm": "peak", "norm_detrend": True}
 HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
 VERSIONED = re.compile(r"(?P<name>.+?)\.(?:pt|json)(?:\.v(?P<version>.+))?")
 
@@ -119,19 +125,24 @@ class PhaseNetTeacher(Teacher):
     def from_pretrained(cls, name: str) -> Self:
         """Load SeisBench weights by name, or from a local file `NAME.pt` with `NAME.json` beside it.
 
+        `bundled` is the PhaseNet that comes with XiaoNet; a file `.pth` is one that `xiaonet recipe` made.
+
         Raises:
-            TeacherError: the weights cannot be had; the message names three remedies.
+            TeacherError: the weights cannot be had; the message names the remedies.
+            CheckpointError: the file `.pth` is missing or damaged.
         """
         path = Path(name).expanduser()
+        if name == BUNDLED or path.suffix == ".pth":
+            return cls(load_phasenet(WEIGHTS / "teacher.pth" if name == BUNDLED else path), path.name)
         try:
             if path.suffix or path.is_file() or len(path.parts) > 1:
                 return cls(_load_file(path), path.name)
             return cls(PhaseNet.from_pretrained(name), name)
         except (OSError, ValueError, RuntimeError) as error:
             raise TeacherError(
-                f"PhaseNet weights {name!r} cannot be had: {error}. Either give a local file, --teacher PATH/{path.name.split('.')[0]}.pt "
-                "with its .json beside it; or set SEISBENCH_CACHE_ROOT to a SeisBench cache that holds them; "
-                "or use --teacher none to learn from the labels alone"
+                f"PhaseNet weights {name!r} cannot be had: {error}. Either use --teacher {BUNDLED}, which comes with XiaoNet; "
+                f"or give a local file, --teacher PATH/{path.name.split('.')[0]}.pt with its .json beside it; "
+                "or set SEISBENCH_CACHE_ROOT to a SeisBench cache that holds them; or use --teacher none to learn from the labels alone"
             ) from error
 
     @torch.no_grad()
@@ -165,6 +176,49 @@ class PhaseNetTeacher(Teacher):
         }
 
 
+class FusedTeacher(Teacher):
+    """Several teachers as one: the weighted mean of their probabilities, each shifted early by what it reads late.
+
+    Args:
+        members: two or more, by name.
+        shares: weight of each in the mean, scaled to a sum of 1; equal if empty.
+        late: samples by which a member's picks come after the analysts', negative where they come before; 0 if not named.
+
+    Raises:
+        ConfigError: a share is for no member, or a member has none.
+    """
+
+    def __init__(self, members: Mapping[str, Teacher], shares: Mapping[str, float], late: Mapping[str, int]) -> None:
+        super().__init__()
+        shares = shares or dict.fromkeys(members, 1.0)
+        self.name = "+".join(members)
+        if shares.keys() != members.keys():
+            raise ConfigError(f"the shares {dict(shares)} do not fit the teachers {self.name}; wanted one for each of them, or none at all")
+        self.members = dict(members)
+        self.registered = nn.ModuleList(members.values())  # so that they move and freeze with this one
+        self.shares = {name: shares[name] / sum(shares.values()) for name in members}
+        self.late = {name: late.get(name, 0) for name in members}
+        self.freeze()
+
+    @torch.no_grad()
+    def logits(self, windows: Tensor) -> Tensor:
+        """Logarithms of the mean probabilities, `(batch, 3, 3001)`, which are logits up to a constant."""
+        weighted = []
+        for name, member in self.members.items():
+            log_p = member.logits(windows).float().log_softmax(dim=1)
+            shifted = torch.arange(log_p.shape[-1], device=log_p.device) + self.late[name]
+            weighted.append(log_p[..., shifted.clamp(0, log_p.shape[-1] - 1)] + math.log(self.shares[name]))
+        return torch.stack(weighted).logsumexp(dim=0)
+
+    def describe(self) -> dict[str, Any]:
+        """What each member says of itself, beside its share and its lateness."""
+        told = {
+            name: {**member.describe(), "share": f"{self.shares[name]:.3g}", "late": f"{self.late[name]} samples"}
+            for name, member in self.members.items()
+        }
+        return {"weights": self.name} | {name: ", ".join(f"{key} {value}" for key, value in own.items()) for name, own in told.items()}
+
+
 def _load_file(path: Path) -> PhaseNet:
     match = VERSIONED.fullmatch(path.name)
     name, version = (match["name"], match["version"]) if match else (path.name, None)
@@ -176,3 +230,33 @@ def _load_file(path: Path) -> PhaseNet:
         return PhaseNet.load(path.with_name(name), version_str=version)
     except DAMAGE as error:
         raise TeacherError(f"{path} is damaged or holds no PhaseNet: {str(error) or type(error).__name__}") from error
+
+
+def new_phasenet() -> nn.Module:
+    """A PhaseNet with fresh weights that takes windows, and gives phases, as ours do."""
+    model: nn.Module = PhaseNet(**LIKE_OURS)
+    return model
+
+
+def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) -> None:
+    """Write a PhaseNet as one file, weights as float16, that `--teacher` takes. Raises as `save_model` does."""
+    arguments = {name: model.get_model_args()[name] for name in LIKE_OURS}
+    weights = side_by_side({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()})
+    save_tensors(path, FORMAT, {"arguments": arguments, "provenance": dict(provenance), "weights": weights, "digest": digest(weights)})
+
+
+def load_phasenet(path: Path) -> PhaseNet:
+    """Read such a file.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another kind.
+    """
+    content = load_tensors(path, FORMAT)
+    try:
+        model = PhaseNet(**content["arguments"])
+        model.load_state_dict(content["weights"])
+        if digest(content["weights"]) != content["digest"]:
+            raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
+    return model

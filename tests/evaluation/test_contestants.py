@@ -8,6 +8,7 @@ from stand_in import record
 from xiaonet import Picker, XiaoNet, save_model
 from xiaonet.errors import CheckpointError, ConfigError, TeacherError
 from xiaonet.evaluation.contestants import SeisBench, StaLta, TriggerSettings, load_contestants
+from xiaonet.teacher import PhaseNetTeacher
 
 
 @pytest.fixture
@@ -46,6 +47,14 @@ def test_phasenet_gives_what_seisbench_gives(windows, phasenet):
     with torch.no_grad():
         expected = phasenet(torch.from_numpy((window / window.std(axis=-1, keepdims=True)).astype(np.float32))[None])[0, [1, 2, 0]]
     np.testing.assert_allclose(expected, theirs.curves(windows)[0], atol=1e-4)
+
+
+def test_the_bundled_teacher_is_judged_by_its_name(windows):
+    [ours] = load_contestants(["seisbench:PhaseNet/bundled"])
+    expected = PhaseNetTeacher.from_pretrained("bundled")(torch.from_numpy(windows.astype(np.float32))).numpy()
+    assert ("bundled", {"P": 0.3, "S": 0.3}) == (ours.name, ours.thresholds)
+    np.testing.assert_allclose(expected, ours.curves(windows), atol=1e-4)
+    assert {"P", "S"} == {reading.phase for reading in ours.pick(obspy.read(), {"P": 0.1, "S": 0.1})}
 
 
 def test_models_that_are_no_phasenet_go_through_annotate(windows, phasenet, monkeypatch):

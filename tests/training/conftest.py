@@ -18,6 +18,15 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path.with_suffix(".pt")
 
 
+@pytest.fixture(scope="session")
+def other_teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another, of other orders and another normalisation."""
+    torch.manual_seed(2)
+    path = tmp_path_factory.mktemp("teacher") / "other"
+    PhaseNet(phases="PSN", component_order="ENZ", norm="peak").save(path)
+    return path.with_suffix(".pt")
+
+
 @pytest.fixture
 def small(teacher_file: Path) -> Config:
     """Settings of a run of two epochs, eight batches each, on made-up records."""

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from xiaonet import load_model
 from xiaonet.checkpoint import read_model_file
-from xiaonet.config import Config
+from xiaonet.config import Config, DistillationSettings
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -46,7 +46,7 @@ def test_the_student_starts_as_the_model_it_starts_from():
 
 
 def test_the_start_is_the_teacher_and_stays_as_it_was():
-    teacher = load_teacher("start", "xiaonet-nano")
+    teacher = load_teacher(DistillationSettings(teacher="start"), "xiaonet-nano")
     windows = torch.rand(2, 3, 3001) - 0.5
     torch.testing.assert_close(load_model(WEIGHTS / "xiaonet-nano.pth")(windows), teacher(windows))
     teacher.train()
@@ -104,7 +104,7 @@ def test_a_start_that_does_not_fit(assignments, error, message):
 
 def test_a_teacher_that_is_the_start_needs_one():
     with pytest.raises(ConfigError, match=r"distillation.teacher is start, and training.start is none"):
-        load_teacher("start", "none")
+        load_teacher(DistillationSettings(teacher="start"), "none")
 
 
 def test_records_that_cannot_be_adapted_to(write_set, tmp_path):
@@ -116,3 +116,11 @@ def test_records_that_cannot_be_adapted_to(write_set, tmp_path):
     with pytest.raises(DataError, match="split is empty: the column split holds"):
         start_run(settings(f"data.name={single}"), tmp_path / "two")
     assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize(("split", "picked"), [("train", [None, 3000.0]), ("dev", [3000.0, None])])
+def test_records_whose_picks_are_all_missing_are_nothing_to_adapt_to(split, picked, write_set, tmp_path):
+    noise = np.random.default_rng(0).normal(size=(3, 6000))
+    data = write_set([noise] * 4, split=["train", "dev"] * 2, trace_p_arrival_sample=picked * 2)
+    with pytest.raises(DataError, match=f"none of the 2 records of split {split} has a pick; wanted P or S picks in train and dev"):
+        start_run(settings(f"data.name={data}"), tmp_path / "run")

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from xiaonet import PLAIN, WIDE
-from xiaonet.config import Config
+from xiaonet.config import Config, DistillationSettings
+from xiaonet.errors import ConfigError, TeacherError
 from xiaonet.training import parts
 
 
@@ -47,3 +49,41 @@ def test_versions_of_what_decides_a_result():
     found = parts.versions()
     assert ["python", "xiaonet", "torch", "seisbench", "lightning-fabric", "numpy"] == list(found)
     assert torch.__version__ == found["torch"]
+
+
+def test_teachers_joined_by_plus_are_fused(teacher_file, other_teacher_file):
+    one, two = str(teacher_file), str(other_teacher_file)
+    settings = DistillationSettings(teacher=f"{one} + {two}", shares={two: 3, one: 1}, late={one: 2})
+    teacher = parts.load_teacher(settings)
+    assert (f"{one}+{two}", {one: 0.25, two: 0.75}, {one: 2, two: 0}) == (teacher.name, teacher.shares, teacher.late)
+    assert {one: 0.5, two: 0.5} == parts.load_teacher(DistillationSettings(teacher=f"{one}+{two}")).shares
+
+
+def test_the_known_teachers_are_shifted_to_agree_by_default(teachers):
+    assert {"stead": -1, "original": 2, "okla": -1} == parts.load_teacher(DistillationSettings(teacher="stead+original+okla")).late
+
+
+def test_a_file_whose_name_holds_a_plus_is_one_teacher(teacher_file, tmp_path):
+    for kind in (".pt", ".json"):
+        shutil.copy(teacher_file.with_suffix(kind), tmp_path / f"one+two{kind}")
+    assert "one+two.pt" == parts.load_teacher(DistillationSettings(teacher=str(tmp_path / "one+two.pt"))).name
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"teacher": "bundled+bundled"}, ConfigError, "the teacher 'bundled+bundled' names bundled twice; name each once"),
+        ({"teacher": "bundled+no/such.pt"}, TeacherError, "PhaseNet weights 'no/such.pt' cannot be had"),
+        ({"teacher": "bundled+none"}, TeacherError, "PhaseNet weights 'none' cannot be had"),
+        ({"teacher": "bundled+"}, ConfigError, "the teacher 'bundled+' names nothing before or after a +; wanted e.g. stead+original"),
+        ({"teacher": "bundled+start"}, ConfigError, "distillation.teacher is start, and training.start is none"),
+        ({"teacher": "bundled", "shares": {"bundled": 1}}, ConfigError, "the teacher is 'bundled' alone; join several by +"),
+        ({"teacher": "bundled+FILE", "shares": {"bundled": 1}}, ConfigError, "do not fit the teachers bundled+"),
+        ({"teacher": "bundled+FILE", "shares": {"bundled": 1, "FILE": 1, "okla": 1}}, ConfigError, "do not fit the teachers bundled+"),
+    ],
+)
+def test_teachers_that_cannot_be_fused(values, error, message, teacher_file):
+    text = json.dumps(values).replace("FILE", str(teacher_file))
+    with pytest.raises(error) as caught:
+        parts.load_teacher(DistillationSettings(**json.loads(text)))
+    assert message in str(caught.value)

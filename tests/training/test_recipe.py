@@ -9,9 +9,11 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from xiaonet import XiaoNet, load_model
-from xiaonet.checkpoint import read_model_file
+from xiaonet.checkpoint import load_tensors, read_model_file
 from xiaonet.errors import CheckpointError, ConfigError, DataError
-from xiaonet.training.recipe import ABSENT, Average, DevSet, Recipe, _fresh, cook, f1, rate_at, soft_loss
+from xiaonet.teacher import PhaseNetTeacher, new_phasenet
+from xiaonet.training.dev_set import ABSENT, DevSet, f1
+from xiaonet.training.recipe import Average, Recipe, _fresh, cook, rate_at, soft_loss
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,10 +46,12 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     return load_model(path).state_dict()
 
 
-@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano"])
-def test_shipped_recipes_are_valid_and_keep_the_quiet_hour_out(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "network", "channels"), [("xiaonet", "xiaonet", 16), ("xiaonet-nano", "xiaonet", 5), ("teacher", "phasenet", 16)]
+)
+def test_shipped_recipes_are_valid_and_keep_the_quiet_hour_out(name: str, network: str, channels: int) -> None:
     recipe = Recipe.read(ROOT / "recipes" / f"{name}.json")
-    assert {"xiaonet": 16, "xiaonet-nano": 5}[name] == recipe.base_channels
+    assert (network, channels) == (recipe.network, recipe.base_channels)
     assert 1.0 == pytest.approx(sum(recipe.shares.values()))
     assert not [path for path in recipe.continuous if path.endswith("2014.060") or path in ("sds", "sds/2014")]
 
@@ -78,6 +82,24 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Recipe, tmp_p
     broken = cook(small, "mine", tmp_path, tmp_path / "broken").model
     for name, weight in _weights(whole).items():
         assert torch.equal(weight, _weights(broken)[name]), name
+
+
+def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small.model_copy(update={"network": "phasenet", "steps": 2})
+    whole = cook(recipe, "mine", tmp_path, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("xiaonet.training.recipe.soft_loss", lambda *words: os.kill(os.getpid(), signal.SIGINT) or soft_loss(*words))
+        with pytest.raises(KeyboardInterrupt):
+            cook(recipe, "mine", tmp_path, tmp_path / "broken")
+    broken = cook(recipe, "mine", tmp_path, tmp_path / "broken")
+    one, other = (PhaseNetTeacher.from_pretrained(str(done.model)) for done in (whole, broken))
+    torch.manual_seed(recipe.seed)
+    fresh = new_phasenet().half().float().state_dict()
+    for name, weight in one.model.state_dict().items():
+        assert torch.equal(weight, other.model.state_dict()[name]), name
+    assert not torch.equal(one.model.state_dict()["inc.weight"], fresh["inc.weight"])
+    content = load_tensors(whole.model, "xiaonet-phasenet")
+    assert (whole.dev, "phasenet") == (content["provenance"]["dev"], content["provenance"]["recipe"]["network"])
 
 
 def test_a_run_begun_by_another_recipe_is_not_gone_on_with(small: Recipe, tmp_path: Path) -> None:
@@ -113,6 +135,8 @@ def test_a_start_that_is_not_there_is_told(small: Recipe, tmp_path: Path) -> Non
         ({"chances": {"vertical": 2}}, "chances.vertical"),
         ({"chances": {"horizontal": 0.5}}, "chances.horizontal"),
         ({"epochs": 5}, "epochs is no setting"),
+        ({"network": "unet"}, "network is 'unet'"),
+        ({"network": "phasenet", "start": "xiaonet"}, "start is 'xiaonet', but a phasenet starts from fresh weights; leave start out"),
     ],
 )
 def test_bad_recipes(change: dict[str, object], message: str) -> None:
@@ -167,7 +191,7 @@ def test_dev_has_windows_with_onsets_and_without(write_set) -> None:
     record = np.zeros((3, 9001))
     record[:, [2965, 6500]] = 1
     picks = {"trace_p_arrival_sample": [5.0, 3000.0], "trace_s_arrival_sample": [9.0, 3400.0], "trace_p_status": ["manual"] * 2}
-    dev = DevSet(str(write_set([record] * 2, split=["train", "dev"], **picks)))
+    dev = DevSet.open(str(write_set([record] * 2, split=["train", "dev"], **picks)))
     assert [np.isfinite(p) for p, _ in dev.onsets] == [True] * 5 + [False] * 2
     assert dev.onsets[5:] == [(ABSENT, ABSENT)] * 2
     before, coda = dev.windows[5:, 2].numpy()
@@ -187,4 +211,4 @@ def test_a_fresh_student_says_noise() -> None:
 def test_dev_needs_analysts_picks(write_set) -> None:
     folder = write_set([np.ones((3, 4000))] * 2, split=["train", "dev"], trace_p_arrival_sample=[5.0] * 2, trace_p_status=["automatic"] * 2)
     with pytest.raises(DataError, match="has no record with a manual P in its dev split"):
-        DevSet(str(folder))
+        DevSet.open(str(folder))

@@ -13,17 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from seisbench.models import PhaseNet
 from torch.utils.data import default_collate
 
 from xiaonet import files
 from xiaonet.checkpoint import load_model, read_model_file
-from xiaonet.config import Config
+from xiaonet.config import Config, DistillationSettings
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
 from xiaonet.errors import CheckpointError, DataError, TrainingError
 from xiaonet.training.losses import task_loss
 from xiaonet.training.parts import load_teacher
-from xiaonet.training.run import resume_run, start_run
+from xiaonet.training.run import _Run, resume_run, start_run
 
 FILES = [
     "best_model.pth",
@@ -302,9 +303,31 @@ def test_an_empty_dev_split_is_refused(small, write_set, tmp_path):
 def test_no_teacher_is_said_loudly(small, tmp_path, capsys):
     start_run(small.override(["distillation.teacher=none", "training.epochs=1"]), tmp_path / "run")
     assert "! Teacher: none - the student learns from the labels alone; nothing is distilled" in capsys.readouterr().out
-    assert load_teacher("none") is None
+    assert load_teacher(DistillationSettings(teacher="none")) is None
     rows = [[float(value) for value in row] for row in losses(tmp_path / "run")]
     assert rows[0][0] == rows[0][1]
+
+
+def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, other_teacher_file, tmp_path, capsys):
+    both = f"{teacher_file}+{other_teacher_file}"
+    shares = json.dumps({str(teacher_file): 1, str(other_teacher_file): 3})
+    settings = [f"distillation.teacher={both}", f"distillation.shares={shares}", "training.epochs=1"]
+    (tmp_path / "run").mkdir()
+    run = _Run(small.override(settings), tmp_path / "run", "")
+    trained = {id(weight) for group in run.optimizer.param_groups for weight in group["params"]}
+    assert 2 * len(list(PhaseNet().parameters())) == len({id(weight) for weight in run.teacher.parameters()} - trained)
+    before = {name: weight.clone() for name, weight in run.teacher.state_dict().items()}
+    run.execute()
+    assert [] == [name for name, weight in run.teacher.state_dict().items() if not torch.equal(before[name], weight)]
+    told = capsys.readouterr().out
+    assert f"✓ Teacher: validated - {both}, frozen" in told
+    assert f"{other_teacher_file}: weights {other_teacher_file.name}, parameters 268,443, component order ENZ" in told
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert ["weights", str(teacher_file), str(other_teacher_file)] == list(manifest["teacher"])
+    assert manifest["teacher"][str(teacher_file)].endswith("share 0.25, late 0 samples")
+    assert f"| distillation.teacher | stead | {both} |" in (tmp_path / "run" / "notes.md").read_text()
+    distilled, task = (float(value) for value in losses(tmp_path / "run")[0][:2])
+    assert distilled != pytest.approx(task)
 
 
 def test_reductions_of_the_learning_rate_are_told(small, tmp_path, capsys):

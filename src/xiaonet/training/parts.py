@@ -12,11 +12,11 @@ import torch
 from lightning_fabric import Fabric
 
 from xiaonet.checkpoint import load_model
-from xiaonet.config import Config
+from xiaonet.config import Config, DistillationSettings
 from xiaonet.errors import ConfigError
 from xiaonet.model import PLAIN, WIDE, XiaoNet
 from xiaonet.predictors import model_path
-from xiaonet.teacher import ModelTeacher, PhaseNetTeacher, Teacher
+from xiaonet.teacher import FusedTeacher, ModelTeacher, PhaseNetTeacher, Teacher
 
 
 def make_fabric(config: Config) -> Fabric:
@@ -44,21 +44,39 @@ def resolve_precision(config: Config) -> Any:
     return "bf16-mixed" if fast else "32-true"
 
 
-def load_teacher(name: str, start: str = "none") -> Teacher | None:
-    """The teacher of that name or file; None for `none`; for `start`, the model that the student starts from.
+def load_teacher(settings: DistillationSettings, start: str = "none") -> Teacher | None:
+    """The teacher of that name or file, or several joined by `+` as one; None for `none`.
+
+    Args:
+        settings: name the teacher, and say how several are fused.
+        start: the model that the student starts from, which is the teacher `start`.
 
     Raises:
-        ConfigError: the teacher is to be the start, and there is none.
-        TeacherError: its weights cannot be had.
-        CheckpointError: the start cannot be read.
+        ConfigError: the teacher is to be the start, and there is none; or teachers and shares do not fit.
+        TeacherError: weights cannot be had.
+        CheckpointError: a file of ours cannot be read.
     """
+    name = settings.teacher
     if name.lower() == "none":
         return None
-    if name == "start":
-        if start == "none":
-            raise ConfigError("distillation.teacher is start, and training.start is none; name the model to start from")
-        return ModelTeacher(load_model(model_path(start, ".pth")), start)
-    return PhaseNetTeacher.from_pretrained(name)
+    names = [name] if Path(name).exists() else [part.strip() for part in name.split("+")]
+    if not all(names):
+        raise ConfigError(f"the teacher {name!r} names nothing before or after a +; wanted e.g. stead+original")
+    if twice := sorted({part for part in names if names.count(part) > 1}):
+        raise ConfigError(f"the teacher {name!r} names {', '.join(twice)} twice; name each once, and weigh them by distillation.shares")
+    if len(names) > 1:
+        return FusedTeacher({part: _load_member(part, start) for part in names}, settings.shares, settings.late)
+    if settings.shares:
+        raise ConfigError(f"distillation.shares is {settings.shares}, and the teacher is {name!r} alone; join several by +")
+    return _load_member(names[0], start)
+
+
+def _load_member(name: str, start: str) -> Teacher:
+    if name != "start":
+        return PhaseNetTeacher.from_pretrained(name)
+    if start == "none":
+        raise ConfigError("distillation.teacher is start, and training.start is none; name the model to start from")
+    return ModelTeacher(load_model(model_path(start, ".pth")), start)
 
 
 def make_student(config: Config) -> XiaoNet:

@@ -10,26 +10,23 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, StrictInt, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from xiaonet import console
 from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors
 from xiaonet.config import SettingsFile
 from xiaonet.data.extended import Chances, Labels, Pool, Record, draw_batch
-from xiaonet.data.sets import open_data
-from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.model import XiaoNet
-from xiaonet.picking.picks import find_picks
-from xiaonet.picking.windows import normalize
 from xiaonet.predictors import model_path
-from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES, WINDOW_SAMPLES
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES
+from xiaonet.teacher import PhaseNetTeacher, new_phasenet, save_phasenet
+from xiaonet.training.dev_set import DevSet
 from xiaonet.training.losses import distillation_loss
 from xiaonet.training.parts import git_commit, versions
 from xiaonet.training.planar import planar_logits
@@ -44,14 +41,6 @@ SAVE_SECONDS = 180.0
 TOLD_STEPS = 50
 USUAL = (0.015, 0.015, 0.97)  # probabilities of P, S and noise that a fresh student gives
 FLOOR = 1e-7  # probability of a target from which on its logarithm is taken
-
-DEV_WINDOWS = 5  # of each record, at random positions
-BEFORE, AFTER = 30, 800  # samples between noise and P, and between S and a coda without onsets
-ABSENT = float("inf")  # in place of an onset that is not there; NaN is one that nobody looked for
-TOLERANCE = 50  # samples: 0.5 s between a pick and its label
-DISTANCE = 100  # samples between two picks of a phase, as the picker has it
-HEIGHTS = np.round(np.arange(0.05, 0.96, 0.05), 2)
-AS_GOOD = 0.005  # of F1: within this of the best, the highest threshold is taken, for quiet records
 
 
 class Recipe(SettingsFile):
@@ -69,7 +58,8 @@ class Recipe(SettingsFile):
     shares: dict[str, float] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
     labels: Labels = Labels()
     chances: Chances = Chances()
-    base_channels: StrictInt = Field(BASE_CHANNELS, ge=1)
+    network: Literal["xiaonet", "phasenet"] = Field("xiaonet", description="what learns: a student, or a teacher for others")
+    base_channels: StrictInt = Field(BASE_CHANNELS, ge=1, description="of a student")
     start: str = Field("", description="a shipped name or a model file to start from; fresh weights if empty")
     steps: StrictInt = Field(0, ge=0)
     minutes: float = Field(0.0, ge=0)
@@ -85,6 +75,8 @@ class Recipe(SettingsFile):
             raise ValueError(f"steps is {self.steps} and minutes is {self.minutes}; give one of them")
         if abs(sum(self.teachers.values()) - 1) > 1e-6:
             raise ValueError(f"the shares of the teachers {self.teachers} do not sum to 1")
+        if self.network == "phasenet" and self.start:
+            raise ValueError(f"start is {self.start!r}, but a phasenet starts from fresh weights; leave start out")
         return self
 
 
@@ -143,9 +135,9 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     """
     if not recipe.steps and not recipe.minutes:
         raise ConfigError(f"the recipe {name} says neither steps nor minutes; wanted one of them, such as minutes: 18")
-    dev = DevSet(_within(root, recipe.labelled))
+    dev = DevSet.open(_within(root, recipe.labelled))
     pool = Pool(find_records(recipe, root, folder), recipe.shares)
-    run = _Run(recipe, pool, folder / f"{name}.state")
+    run = Run(recipe, pool, folder / f"{name}.state")
     run.execute()
     model = run.average.model
     scores = dev.scores(model)
@@ -161,19 +153,28 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         "commit": git_commit(),
     }
     path = folder / f"{name}.pth"
-    save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
+    if isinstance(model, XiaoNet):
+        save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
+    else:
+        save_phasenet(model, path, provenance)
     return Outcome(path, run.step * recipe.batch_size, scores)
+
+
+def _fresh_network(recipe: Recipe) -> nn.Module:
+    if recipe.network == "phasenet":
+        return new_phasenet()
+    return load_model(model_path(recipe.start, ".pth")) if recipe.start else _fresh(recipe.base_channels)
 
 
 class Average:
     """An exponential average of a model's weights and running statistics, quick to forget at the start."""
 
-    def __init__(self, model: XiaoNet, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: XiaoNet, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         """Move a little towards a model after its `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, other in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
@@ -194,71 +195,6 @@ def rate_at(progress: float, peak: float) -> float:
         return peak * max(progress / WARMUP, 0.01)
     done = min((progress - WARMUP) / (1 - WARMUP), 1.0)
     return peak * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
-
-
-class DevSet:
-    """Windows of the dev records that analysts picked, with the onsets and without, to choose thresholds on.
-
-    Of each record five windows hold its onsets; one before them and one of its coda, where there is room, hold none, so
-    that a threshold is chosen against noise as well. Where nobody picked S, the windows are not asked about it.
-
-    Raises:
-        DataError: there are none.
-    """
-
-    def __init__(self, labelled: str, seed: int = 0) -> None:
-        data = open_data(labelled)
-        rng = np.random.default_rng(seed)
-        windows: list[NDArray[np.float32]] = []
-        self.onsets: list[tuple[float, float]] = []
-        for row in np.flatnonzero((data.metadata["split"] == "dev") & (data.metadata["trace_p_status"] == "manual")):
-            waveform, metadata = data.get_sample(int(row))
-            p, s = (float(metadata[f"trace_{phase}_arrival_sample"]) for phase in "ps")
-            last = s if s - p < WINDOW_SAMPLES - 400 else p
-            high = max(min(int(p) - 100, waveform.shape[-1] - WINDOW_SAMPLES), 0)
-            low = min(max(0, int(last) + 100 - WINDOW_SAMPLES), high)
-            for start in rng.integers(low, high + 1, DEV_WINDOWS):
-                windows.append(normalize(waveform[:, start : start + WINDOW_SAMPLES]))
-                self.onsets.append((p - start, s - start if s - start < WINDOW_SAMPLES else np.nan))
-            for quiet in _without_onsets(waveform, p, s):
-                windows.append(normalize(quiet))
-                self.onsets.append((ABSENT, ABSENT))
-        if not windows:
-            raise DataError(f"{labelled} has no record with a manual P in its dev split; wanted some to choose thresholds on")
-        self.windows = torch.from_numpy(np.stack(windows))
-
-    @torch.inference_mode()
-    def scores(self, model: XiaoNet) -> dict[str, dict[str, float]]:
-        """F1 within 0.5 s, its threshold, and the recall within 0.1 s there, for P and S."""
-        probabilities = torch.cat([model(batch) for batch in torch.split(self.windows, 32)]).numpy()
-        return {phase: self._scores(probabilities[:, row], row) for row, phase in enumerate(PHASES[:NOISE])}
-
-    def _scores(self, curves: NDArray[np.float32], row: int) -> dict[str, float]:
-        counted = [(curve, onsets[row]) for curve, onsets in zip(curves, self.onsets, strict=True) if not np.isnan(onsets[row])]
-        values = [f1(counted, height) for height in HEIGHTS]
-        height = float(HEIGHTS[np.flatnonzero(np.array(values) >= max(values) - AS_GOOD)[-1]])
-        sharp = sum(bool((np.abs(find_picks(curve, height, DISTANCE)[0] - onset) <= 10).any()) for curve, onset in counted)
-        present = sum(onset != ABSENT for _, onset in counted)
-        return {"F1": round(max(values), 3), "threshold": height, "recall within 0.1 s": round(sharp / max(present, 1), 3)}
-
-
-def _without_onsets(waveform: NDArray[np.floating], p: float, s: float) -> Iterator[NDArray[np.floating]]:
-    """What of a record is noise: until shortly before P, mirrored if short, and its end, if that is long after S."""
-    before = waveform[:, : int(p) - BEFORE][:, -WINDOW_SAMPLES:]
-    if (lacking := WINDOW_SAMPLES - before.shape[1]) < WINDOW_SAMPLES // 2:
-        yield np.pad(before, ((0, 0), (0, lacking)), mode="reflect")
-    if waveform.shape[1] - WINDOW_SAMPLES > s + AFTER:
-        yield waveform[:, -WINDOW_SAMPLES:]
-
-
-def f1(counted: list[tuple[NDArray[np.float32], float]], height: float) -> float:
-    """F1 of curves of a phase, each with its one onset or none: the first pick within 0.5 s is right, any other is wrong."""
-    right = wrong = missed = 0
-    for curve, onset in counted:
-        picks, _ = find_picks(curve, height, DISTANCE)
-        hit = bool((np.abs(picks - onset) <= TOLERANCE).any())
-        right, missed, wrong = right + hit, missed + (not hit and onset != ABSENT), wrong + len(picks) - hit
-    return 2 * right / max(2 * right + wrong + missed, 1)
 
 
 @contextmanager
@@ -286,17 +222,29 @@ def _fresh(base_channels: int) -> XiaoNet:
     return model
 
 
-class _Run:
-    """Student, averaged student and optimizer, and how far they are."""
+class Run:
+    """Student, averaged student and optimizer, and how far they are.
+
+    Args:
+        recipe: what to do.
+        pool: what to draw windows from.
+        state: file in which it is kept how far the run is; what is there is gone on with.
+
+    Raises:
+        CheckpointError: the file is of another recipe, damaged, or cannot be written.
+    """
 
     def __init__(self, recipe: Recipe, pool: Pool, state: Path) -> None:
         self.recipe, self.pool, self.state = recipe, pool, state
         torch.manual_seed(recipe.seed)
-        self.model = (load_model(model_path(recipe.start, ".pth")) if recipe.start else _fresh(recipe.base_channels)).train()
+        self.model = _fresh_network(recipe).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.average = Average(self.model, recipe.average)
         self.step, self.seconds = 0, 0.0
-        forward = functools.partial(planar_logits, self.model)
+        if isinstance(self.model, XiaoNet):
+            forward = functools.partial(planar_logits, self.model)
+        else:
+            forward = functools.partial(self.model, logits=True)
         self.forward = torch.compile(forward) if recipe.compile else forward
         if state.exists():
             self._load()

@@ -22,8 +22,8 @@ from xiaonet.checkpoint import load_model, load_tensors, read_model_file, save_m
 from xiaonet.config import Config
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
-from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, split_data
-from xiaonet.errors import CheckpointError, TrainingError
+from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, phase_columns, split_data
+from xiaonet.errors import CheckpointError, DataError, TrainingError
 from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import model_path
@@ -133,8 +133,10 @@ class _Run:
         self._tell_device()
         with self.fabric.rank_zero_first(local=True):  # one downloads, the others find it
             self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
-            self.teacher = load_teacher(config.distillation.teacher, config.training.start)
+            self.teacher = load_teacher(config.distillation, config.training.start)
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
+        if config.distillation.teacher == "start":
+            self._require_picks()
         statuses = self.data.metadata.filter(regex=STATUS_COLUMN)
         self.incomplete_records = int(statuses.isin(config.data.incomplete_statuses).any(axis=1).sum())
         self.earlier = manifest
@@ -294,6 +296,16 @@ class _Run:
         return loss
 
     # What the run is made of
+
+    def _require_picks(self) -> None:
+        """An anchor alone has nothing new to teach, and a dev split without picks cannot say what is better."""
+        for name in ("train", "dev"):
+            metadata = self.parts[name].metadata
+            if metadata[list(phase_columns(metadata))].isna().all(axis=None):
+                raise DataError(
+                    f"{self.config.data.name}: none of the {len(metadata)} records of split {name} has a pick; "
+                    "wanted P or S picks in train and dev to adapt a model to"
+                )
 
     def _windows(self, part: WaveformData) -> Windows:
         settings = self.config
