@@ -12,7 +12,7 @@ from xiaonet import XiaoNet, load_model
 from xiaonet.checkpoint import load_tensors, read_model_file
 from xiaonet.errors import CheckpointError, ConfigError, DataError
 from xiaonet.teacher import PhaseNetTeacher, new_phasenet
-from xiaonet.training.dev_set import ABSENT, DevSet, f1
+from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
 from xiaonet.training.recipe import Average, Recipe, _fresh, cook, rate_at, soft_loss
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +160,13 @@ def test_loss_is_the_divergence_at_temperature_one() -> None:
     assert_allclose(0, soft_loss(target.log(), target).item(), atol=1e-6)
 
 
+def test_loss_at_another_temperature_by_hand() -> None:
+    target = torch.tensor([[[0.64], [0.32], [0.04]]])
+    student = torch.tensor([[[0.25], [0.25], [0.25]]])
+    soft = np.sqrt([0.64, 0.32, 0.04]) / np.sqrt([0.64, 0.32, 0.04]).sum()
+    assert_allclose(4 * (soft * np.log(soft * 3)).sum(), soft_loss(student.log(), target, 2.0).item(), rtol=1e-5)
+
+
 def test_the_average_of_two_models() -> None:
     one, other = XiaoNet(base_channels=2), XiaoNet(base_channels=2)
     average = Average(one, 0.75)
@@ -191,7 +198,7 @@ def test_dev_has_windows_with_onsets_and_without(write_set) -> None:
     record = np.zeros((3, 9001))
     record[:, [2965, 6500]] = 1
     picks = {"trace_p_arrival_sample": [5.0, 3000.0], "trace_s_arrival_sample": [9.0, 3400.0], "trace_p_status": ["manual"] * 2}
-    dev = DevSet.open(str(write_set([record] * 2, split=["train", "dev"], **picks)))
+    dev = DevSet(picked_records(str(write_set([record] * 2, split=["train", "dev"], **picks)), "dev"))
     assert [np.isfinite(p) for p, _ in dev.onsets] == [True] * 5 + [False] * 2
     assert dev.onsets[5:] == [(ABSENT, ABSENT)] * 2
     before, coda = dev.windows[5:, 2].numpy()
@@ -211,4 +218,4 @@ def test_a_fresh_student_says_noise() -> None:
 def test_dev_needs_analysts_picks(write_set) -> None:
     folder = write_set([np.ones((3, 4000))] * 2, split=["train", "dev"], trace_p_arrival_sample=[5.0] * 2, trace_p_status=["automatic"] * 2)
     with pytest.raises(DataError, match="has no record with a manual P in its dev split"):
-        DevSet.open(str(folder))
+        picked_records(str(folder), "dev")

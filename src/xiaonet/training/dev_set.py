@@ -1,7 +1,6 @@
 """Windows with onsets and without, on which a recipe's thresholds are chosen."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -52,19 +51,6 @@ class DevSet:
                 self.onsets.append((ABSENT, ABSENT))
         self.windows = torch.from_numpy(np.stack(windows))
 
-    @classmethod
-    def open(cls, labelled: str) -> Self:
-        """Of the dev split of what `open_data` opens.
-
-        Raises:
-            DataError: no analyst picked a P in it.
-        """
-        data = open_data(labelled)
-        rows = np.flatnonzero((data.metadata["split"] == "dev") & (data.metadata["trace_p_status"] == "manual"))
-        if not len(rows):
-            raise DataError(f"{labelled} has no record with a manual P in its dev split; wanted some to choose thresholds on")
-        return cls(_picked(*data.get_sample(int(row))) for row in rows)
-
     @torch.inference_mode()
     def scores(self, model: nn.Module) -> dict[str, dict[str, float]]:
         """F1 within 0.5 s, its threshold, and the recall within 0.1 s there, for P and S."""
@@ -80,9 +66,18 @@ class DevSet:
         return {"F1": round(max(values), 3), "threshold": height, "recall within 0.1 s": round(sharp / max(present, 1), 3)}
 
 
-def _picked(waveform: NDArray[np.floating], metadata: Mapping[str, Any]) -> Picked:
-    p, s = (float(metadata[f"trace_{phase}_arrival_sample"]) for phase in "ps")
-    return waveform, p, s
+def picked_records(labelled: str, split: str) -> list[Picked]:
+    """The records of a split of what `open_data` opens in which an analyst picked P.
+
+    Raises:
+        DataError: there are none.
+    """
+    data = open_data(labelled)
+    rows = np.flatnonzero((data.metadata["split"] == split) & (data.metadata["trace_p_status"] == "manual"))
+    if not len(rows):
+        raise DataError(f"{labelled} has no record with a manual P in its {split} split; wanted some to choose thresholds on")
+    samples = [data.get_sample(int(row)) for row in rows]
+    return [(waveform, *(float(metadata[f"trace_{phase}_arrival_sample"]) for phase in "ps")) for waveform, metadata in samples]
 
 
 def _without_onsets(waveform: NDArray[np.floating], p: float, s: float) -> Iterator[NDArray[np.floating]]:

@@ -26,7 +26,7 @@ from xiaonet.model import XiaoNet
 from xiaonet.predictors import model_path
 from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES
 from xiaonet.teacher import PhaseNetTeacher, new_phasenet, save_phasenet
-from xiaonet.training.dev_set import DevSet
+from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
 from xiaonet.training.parts import git_commit, versions
 from xiaonet.training.planar import planar_logits
@@ -56,6 +56,7 @@ class Recipe(SettingsFile):
     teachers: dict[str, float] = Field({"stead": 1.0}, min_length=1, description="PhaseNet weights, and the share of each")
     late: dict[str, StrictInt] = Field({}, description="samples by which a teacher reads late; it is shifted early by them")
     shares: dict[str, float] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
+    temperature: float = Field(1.0, gt=0, description="at which student and target are compared")
     labels: Labels = Labels()
     chances: Chances = Chances()
     network: Literal["xiaonet", "phasenet"] = Field("xiaonet", description="what learns: a student, or a teacher for others")
@@ -135,7 +136,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     """
     if not recipe.steps and not recipe.minutes:
         raise ConfigError(f"the recipe {name} says neither steps nor minutes; wanted one of them, such as minutes: 18")
-    dev = DevSet.open(_within(root, recipe.labelled))
+    dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
     pool = Pool(find_records(recipe, root, folder), recipe.shares)
     run = Run(recipe, pool, folder / f"{name}.state")
     run.execute()
@@ -184,9 +185,9 @@ class Average:
                 mine.copy_(other)
 
 
-def soft_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """KL(target ‖ student) at temperature 1, for soft targets `(batch, 3, samples)`."""
-    return distillation_loss(logits, target.clamp_min(FLOOR).log(), 1.0)
+def soft_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(target ‖ student) · T² for soft targets `(batch, 3, samples)`, which are what they are at temperature 1."""
+    return distillation_loss(logits, target.clamp_min(FLOOR).log(), temperature)
 
 
 def rate_at(progress: float, peak: float) -> float:
@@ -285,7 +286,7 @@ class Run:
             group["lr"] = rate_at(self.progress, self.recipe.learning_rate)
         seed = (self.recipe.seed, self.step)
         windows, target = draw_batch(self.pool, self.recipe.batch_size, seed, self.recipe.chances, self.recipe.labels)
-        loss = soft_loss(self.forward(torch.from_numpy(windows)), torch.from_numpy(target))
+        loss = soft_loss(self.forward(torch.from_numpy(windows)), torch.from_numpy(target), self.recipe.temperature)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)

@@ -1,0 +1,179 @@
+"""What each part of the recipe gives: short runs of the narrow student, with one thing changed in each.
+
+    python benchmarks/recipe.py --steps 800 --out runs/parts
+
+Runs learn from the train split of `labelled` without 70 of the records that analysts picked, from `unlabelled` and from
+Chile. They are judged on those 70 and the analysts' records of dev, and on ten minutes of each station of Ridgecrest, a
+region that none has seen: there, what the fused teachers give 0.5 or more is to be found, and what they give less than
+0.15 is not. `benchmark` is not looked at. Finished runs are kept, so that the command can be repeated, or split by --only.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xiaonet.data.extended import PLAIN_CROPS, Pool, Record
+from xiaonet.picking.picks import find_picks
+from xiaonet.picking.windows import normalize
+from xiaonet.spec import NOISE, PHASES, WINDOW_SAMPLES
+from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.training.dev_set import DISTANCE, HEIGHTS, TOLERANCE, DevSet, picked_records
+from xiaonet.training.recipe import Recipe, Run
+from xiaonet.training.targets import fuse, gather, load_records, look, save_records
+
+HELD = 70  # records of analysts that no run learns from
+MINUTES = 10  # of each station of Ridgecrest
+SURE, UNSEEN = 0.5, 0.15  # fused probability from which on there is a phase, and below which there is none
+EDGE = 250  # samples at a window's ends that are not judged
+PICKED = PHASES[:NOISE]
+COLUMNS = ("P", "S", "P at 0.1 s", "S at 0.1 s", "Ridgecrest P", "Ridgecrest S")
+
+PARTS: Mapping[str, Mapping[str, Any]] = {
+    "the recipe": {},
+    "the recipe, seed 1": {"seed": 1},
+    "the recipe, seed 2": {"seed": 2},
+    "stead alone": {"teachers": {"stead": 1.0}},
+    "original alone": {"teachers": {"original": 1.0}},
+    "okla alone": {"teachers": {"okla": 1.0}},
+    "equal shares of the three": {"teachers": {"stead": 1 / 3, "original": 1 / 3, "okla": 1 / 3}},
+    "teachers as they read, not shifted": {"late": {}},
+    "labels 0.3 of the target": {"labels": {"weight": 0.3}},
+    "labels 0.7 of the target": {"labels": {"weight": 0.7}},
+    "temperature 2": {"temperature": 2.0},
+    "temperature 3": {"temperature": 3.0},
+    "temperature 5": {"temperature": 5.0},
+    "labels 10 wide": {"labels": {"manual_sigma": (10.0, 10.0), "automatic_sigma": 10.0}},
+    "labels 20 wide": {"labels": {"manual_sigma": (20.0, 20.0)}},
+    "labels 30 wide": {"labels": {"manual_sigma": (30.0, 30.0), "automatic_sigma": 30.0}},
+    "labelled records alone": {"shares": {"manual": 0.72, "automatic": 0.28}},
+    "no filters, no made-up noise": {"chances": {"filtered": 0.0, "coloured": 0.0}},
+    "aimed crops, else as they are": {"chances": PLAIN_CROPS.model_dump() | {"aimed": 0.75}},
+    "weights of the last step, not averaged": {"average": 0.0},
+    "four times as long": {},
+}
+LONG = 4
+
+
+def looked_at(recipe: Recipe, out: Path) -> dict[str, list[Record]]:
+    """The records with the targets of each teacher, worked out once."""
+    found = {}
+    for name in recipe.teachers:
+        made_by, path = {"teacher": name, "continuous": recipe.continuous}, out / f"{name}.npz"
+        records = load_records(path, made_by)
+        if records is None:
+            data = SHARED / "data"
+            raw = gather(str(data / "labelled"), str(data / "unlabelled"), [str(data / place) for place in recipe.continuous])
+            records = list(look(raw, {name: PhaseNetTeacher.from_pretrained(name)}, {name: 1.0}, {}))
+            save_records(records, path, made_by)
+        found[name] = records
+    return found
+
+
+def fused(seen: Mapping[str, list[Record]], recipe: Recipe) -> list[Record]:
+    names = list(recipe.teachers)
+    return [
+        replace(records[0], target=fuse({n: r.target for n, r in zip(names, records, strict=True)}, recipe.teachers, recipe.late))
+        for records in zip(*(seen[name] for name in names), strict=True)
+    ]
+
+
+def is_ridgecrest(record: Record) -> bool:
+    return record.source == "continuous" and record.samples == 480_001
+
+
+class Elsewhere:
+    """Windows of Ridgecrest, and what the fused teachers see in them."""
+
+    def __init__(self, records: list[Record]) -> None:
+        places = [(record, start) for record in records for start in range(0, 6000 * MINUTES - WINDOW_SAMPLES, 2000)]
+        self.windows = torch.from_numpy(np.stack([normalize(r.waveform[:, at : at + WINDOW_SAMPLES]) for r, at in places]))
+        self.seen = [r.target[:, at : at + WINDOW_SAMPLES].astype(np.float32) for r, at in places]
+
+    @torch.inference_mode()
+    def f1(self, model: torch.nn.Module, row: int) -> float:
+        """F1 of a phase within 0.5 s, at the height that is best here."""
+        curves = torch.cat([model(batch) for batch in self.windows.split(32)])[:, row].numpy()
+        return max(self._f1(curves, row, height) for height in HEIGHTS)
+
+    def _f1(self, curves: NDArray[np.float32], row: int, height: float) -> float:
+        right = wrong = present = 0
+        for curve, seen in zip(curves, self.seen, strict=True):
+            heights = (seen[row], SURE), (seen[row], UNSEEN), (curve, height)
+            onsets, perhaps, picks = (find_picks(probability, least, DISTANCE)[0] for probability, least in heights)
+            onsets = onsets[_inside(onsets)]
+            present += len(onsets)
+            right += sum(bool((np.abs(picks - onset) <= TOLERANCE).any()) for onset in onsets)
+            wrong += sum(not (np.abs(perhaps - pick) <= TOLERANCE).any() for pick in picks[_inside(picks)])
+        return 2 * right / max(right + wrong + present, 1)
+
+
+def _inside(samples: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return (samples >= EDGE) & (samples < WINDOW_SAMPLES - EDGE)
+
+
+def changed(base: Mapping[str, Any], part: str) -> Recipe:
+    """The recipe with a part changed; of labels and chances only what is named."""
+    changes = {key: base[key] | value if key in ("labels", "chances") else value for key, value in PARTS[part].items()}
+    return Recipe.parse({**base, **changes, "steps": base["steps"] * (LONG if part == "four times as long" else 1)})
+
+
+class Judge:
+    """What no run learns from, and the figures on it."""
+
+    def __init__(self, records: list[Record]) -> None:
+        manual = [row for row, record in enumerate(records) if record.source == "manual"]
+        self.held = set(np.random.default_rng(5).permutation(manual)[:HELD].tolist())
+        held = [(records[row].waveform, *records[row].onsets) for row in sorted(self.held)]
+        self.dev = DevSet([*held, *picked_records(str(SHARED / "data" / "labelled"), "dev")])
+        self.elsewhere = Elsewhere([record for record in records if is_ridgecrest(record)])
+
+    def left(self, records: list[Record]) -> list[Record]:
+        """What is left to learn from."""
+        return [record for row, record in enumerate(records) if row not in self.held and not is_ridgecrest(record)]
+
+    def figures(self, model: torch.nn.Module) -> dict[str, float]:
+        scores = self.dev.scores(model)
+        return {
+            **{phase: scores[phase]["F1"] for phase in PICKED},
+            **{f"{phase} at 0.1 s": scores[phase]["recall within 0.1 s"] for phase in PICKED},
+            **{f"Ridgecrest {phase}": self.elsewhere.f1(model, row) for row, phase in enumerate(PICKED)},
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=800, help="of 32 windows")
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--out", type=Path, default=Path("runs/parts"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    whole = Recipe.parse(json.loads(Path("recipes/xiaonet-nano.json").read_text()))
+    base = whole.model_dump() | {"steps": arguments.steps}
+    seen = looked_at(whole, arguments.out)
+    judge = Judge(fused(seen, whole))
+    print("| | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
+    for part in arguments.only:
+        path = arguments.out / f"{part}.json"
+        if not path.exists():
+            recipe = changed(base, part)
+            run = Run(recipe, Pool(judge.left(fused(seen, recipe)), recipe.shares), arguments.out / f"{part}.state")
+            run.execute()
+            path.write_text(json.dumps(judge.figures(run.average.model)))
+        row = json.loads(path.read_text())
+        print(f"| {part} | " + " | ".join(f"{row[column]:.3f}" for column in COLUMNS) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
