@@ -175,13 +175,32 @@ def test_a_second_event_brings_its_onset_along() -> None:
 
 def test_noise_is_taken_from_where_no_teacher_sees_anything() -> None:
     record = _record()
-    quiet = Pool([record], {"manual": 1.0}).quiet
+    quiet = Pool([record], {"manual": 1.0}).quiet["manual"]
     assert [0, 500, 4500, 5000, 5500, 6000] == [start for _, start, _ in quiet]  # P at 4000
     assert all(end <= ONSET - 30 or start >= ONSET + 30 for _, start, end in quiet)
 
 
 def test_a_labelled_record_lends_only_what_comes_before_p() -> None:
-    assert [(0, 0, 2950)] == Pool([_record(onset=3000, manual=True)], {"manual": 1.0}).quiet
+    assert {"manual": [(0, 0, 2900)]} == Pool([_record(onset=3000, manual=True)], {"manual": 1.0}).quiet
+
+
+def test_noise_is_drawn_from_all_sources_alike_however_long_they_are() -> None:
+    records = [_record("short", onset=3000), _record("long", samples=90_000, seed=1)]
+    records[1].waveform[:] *= 1e-3
+    pool = Pool(records, {"short": 0.5, "long": 0.5})
+    assert len(pool.quiet["long"]) > 50 * len(pool.quiet["short"])
+    rng = np.random.default_rng(0)
+    from_short = sum(int(np.abs(pool.noise(rng)[:, :2000]).max() > 2) for _ in range(200))
+    assert 70 <= from_short <= 130
+
+
+def test_a_silent_window_is_noise_alone() -> None:
+    windows, targets = _draw(_record(), size=16, aimed=1.0, silent=1.0)
+    assert_array_equal(np.zeros((16, 2, 3001)), targets[:, :2])
+    # A hundred times as strong from the onset on: a window across it would have a quiet half.
+    halves = np.abs(windows).mean(axis=1).reshape(16, -1)
+    ratio = halves[:, :1500].mean(axis=1) / halves[:, 1501:].mean(axis=1)
+    assert_allclose(1, ratio, atol=0.3)
 
 
 def test_sources_are_drawn_by_their_shares_and_records_by_their_length() -> None:

@@ -24,6 +24,7 @@ Floats = NDArray[np.float32]
 
 TRIGGER = 0.1  # probability from which on a teacher's peak is something to aim a window at
 QUIET = 0.05  # no teacher's probability reaches this in a stretch of noise
+CLEAR = 100  # samples before P that noise ends; nearer to it the teachers' peaks begin
 QUIET_STEP = 500  # samples between two stretches looked at
 REDNESS = (0.0, 0.5, 0.9, 0.98, 0.995)  # of made-up noise: how much of a sample is in the next
 LOCAL = 150  # samples around an automatic pick in which it is believed; elsewhere the teachers are
@@ -69,6 +70,7 @@ class Chances(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     aimed: float = Field(0.75, ge=0, le=1, description="placed so that an onset falls somewhere in it, edges included")
+    silent: float = Field(0.12, ge=0, le=1, description="a stretch of noise instead")
     padded: float = Field(0.12, ge=0, le=1, description="may reach beyond the record's ends")
     stretched: float = Field(0.3, ge=0, le=1, description="in time, by up to a tenth")
     doubled: float = Field(0.12, ge=0, le=1, description="a second window on top, a third to three times as high")
@@ -110,7 +112,8 @@ class Pool:
         # Long records are drawn from more often, in proportion to their length.
         self.weights = {source: self._weights(rows) for source, rows in self.rows.items()}
         self.aims = [_aims(record) for record in records]
-        self.quiet = [(row, *stretch) for row, record in enumerate(records) for stretch in _quiet(record)]
+        quiet = {source: [(row, *stretch) for row in rows for stretch in _quiet(records[row])] for source, rows in self.rows.items()}
+        self.quiet = {source: stretches for source, stretches in quiet.items() if stretches}
 
     def _weights(self, rows: list[int]) -> NDArray[np.float64]:
         lengths = np.array([self.records[row].samples for row in rows], dtype=float)
@@ -120,6 +123,14 @@ class Pool:
         """The row of a record."""
         source = self.sources[rng.choice(len(self.sources), p=self.shares)]
         return int(rng.choice(self.rows[source], p=self.weights[source]))
+
+    def noise(self, rng: np.random.Generator) -> Floats:
+        """A window `(3, 3001)` in which no teacher sees anything, of any source alike; mirrored at its end where it is short."""
+        stretches = self.quiet[list(self.quiet)[rng.integers(len(self.quiet))]]
+        row, low, high = stretches[rng.integers(len(stretches))]
+        noise = self.records[row].waveform[:, low:high]
+        noise = np.pad(noise - noise.mean(axis=1, keepdims=True), ((0, 0), (0, WINDOW_SAMPLES - noise.shape[1])), mode="reflect")
+        return noise[:, ::-1] if rng.random() < 0.5 else noise
 
 
 def draw_batch(
@@ -137,18 +148,16 @@ def draw_batch(
 
 
 def _draw_window(pool: Pool, rng: np.random.Generator, chances: Chances, labels: Labels) -> tuple[Floats, Floats]:
-    window, target = _crop(pool, rng, chances, labels)
+    if rng.random() < chances.silent and pool.quiet:
+        window, target = pool.noise(rng).copy(), np.zeros((NOISE, WINDOW_SAMPLES), np.float32)
+    else:
+        window, target = _crop(pool, rng, chances, labels)
     if rng.random() < chances.doubled:
         other, more = _crop(pool, rng, chances, labels)
         window = window + other * (_peak(window) / _peak(other) * 10 ** rng.uniform(-0.5, 0.5))
         target = np.maximum(target, more)
     if rng.random() < chances.noisy and pool.quiet:
-        row, low, high = pool.quiet[rng.integers(len(pool.quiet))]
-        noise = pool.records[row].waveform[:, low:high]
-        noise = noise - noise.mean(axis=1, keepdims=True)
-        noise = np.pad(noise, ((0, 0), (0, WINDOW_SAMPLES - noise.shape[1])), mode="reflect")
-        if rng.random() < 0.5:
-            noise = noise[:, ::-1]
+        noise = pool.noise(rng)
         window = window + noise * (_peak(window) / _peak(noise) * 10 ** rng.uniform(-2.0, -0.4))
     if rng.random() < chances.filtered:
         window = _filtered(window, rng)
@@ -282,7 +291,7 @@ def _quiet(record: Record) -> list[tuple[int, int]]:
     """First samples and ends of stretches of noise: before P of a labelled record, else where no teacher sees anything."""
     end, length = record.samples, WINDOW_SAMPLES
     if not np.isnan(record.onsets).all():
-        end = int(np.nan_to_num(record.onsets[0])) - 50
+        end = int(np.nan_to_num(record.onsets[0])) - CLEAR
         length = min(length, max(end, WINDOW_SAMPLES // 2 + 1))
     alive = record.waveform[:, ::50].any(axis=1).all()
     seen = record.target.max(axis=0)
