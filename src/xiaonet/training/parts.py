@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from xiaonet.checkpoint import load_model
+from xiaonet.checkpoint import load_float
 from xiaonet.config import Config
 from xiaonet.errors import ConfigError
 from xiaonet.model import PLAIN, WIDE, XiaoNet
@@ -48,7 +48,7 @@ def load_teacher(name: str, start: str = "none") -> Teacher | None:
     """The teacher of that name or file; None for `none`; for `start`, the model that the student starts from.
 
     Raises:
-        ConfigError: the teacher is to be the start, and there is none.
+        ConfigError: the teacher is to be the start, and there is none, or it is quantized.
         TeacherError: its weights cannot be had.
         CheckpointError: the start cannot be read.
     """
@@ -57,7 +57,7 @@ def load_teacher(name: str, start: str = "none") -> Teacher | None:
     if name == "start":
         if start == "none":
             raise ConfigError("distillation.teacher is start, and training.start is none; name the model to start from")
-        return ModelTeacher(load_model(model_path(start, ".pth")), start)
+        return ModelTeacher(load_float(model_path(start, ".pth")), start)
     return PhaseNetTeacher.from_pretrained(name)
 
 
@@ -65,14 +65,14 @@ def make_student(config: Config) -> XiaoNet:
     """A student of the configured width, dropout and context, with the weights to start from if there are any.
 
     Raises:
-        ConfigError: these are of another width or context.
+        ConfigError: these are of another width or context, or quantized.
         CheckpointError: these cannot be read.
     """
     settings = config.model
     dilations = {"wide": WIDE, "plain": PLAIN}[settings.dilations]
     student = XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
     if config.training.start != "none":
-        start = load_model(model_path(config.training.start, ".pth"))
+        start = load_float(model_path(config.training.start, ".pth"))
         if differing := [name for name in ("base_channels", "dilations") if start.arguments[name] != student.arguments[name]]:
             raise ConfigError(
                 f"{config.training.start} has {', '.join(f'{name} {start.arguments[name]}' for name in differing)}; "

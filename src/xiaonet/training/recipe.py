@@ -19,7 +19,7 @@ from pydantic import Field, StrictInt, model_validator
 from torch import Tensor
 
 from xiaonet import console
-from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors
+from xiaonet.checkpoint import load_float, load_tensors, save_model, save_tensors
 from xiaonet.config import SettingsFile
 from xiaonet.data.extended import Chances, Labels, Pool, Record, draw_batch
 from xiaonet.data.sets import open_data
@@ -86,9 +86,13 @@ class Recipe(SettingsFile):
 
 
 class Outcome(NamedTuple):
-    """What a finished run says: windows seen, and F1, threshold and recall within 0.1 s on dev, by phase."""
+    """What a finished run says: windows seen, and F1, threshold and recall within 0.1 s on dev, by phase.
+
+    `data` are the sets of single records that it learnt from, joined by `+`.
+    """
 
     model: Path
+    data: str
     windows: int
     dev: dict[str, dict[str, float]]
 
@@ -159,7 +163,8 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     }
     path = folder / f"{name}.pth"
     save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
-    return Outcome(path, run.step * recipe.batch_size, scores)
+    data = "+".join(_within(root, spec) for spec in (recipe.labelled, recipe.unlabelled) if spec)
+    return Outcome(path, data, run.step * recipe.batch_size, scores)
 
 
 class Average:
@@ -260,7 +265,7 @@ class _Run:
     def __init__(self, recipe: Recipe, pool: Pool, state: Path) -> None:
         self.recipe, self.pool, self.state = recipe, pool, state
         torch.manual_seed(recipe.seed)
-        self.model = (load_model(model_path(recipe.start, ".pth")) if recipe.start else XiaoNet(base_channels=recipe.base_channels)).train()
+        self.model = (load_float(model_path(recipe.start, ".pth")) if recipe.start else XiaoNet(base_channels=recipe.base_channels)).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.average = Average(self.model, recipe.average)
         self.step, self.seconds = 0, 0.0
