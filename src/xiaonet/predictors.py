@@ -313,7 +313,7 @@ def model_path(model: str | Path, suffix: str) -> Path:
 
 def seal(raw: bytes, weights: bytes = b"") -> bytes:
     """Write the seal into a model file whose header has 64 zeros in its place; `weights` are those that lie beside it."""
-    return _SEAL.sub(rb"\1seal\1: \1" + hashlib.sha256(raw + weights).hexdigest().encode() + rb"\1", raw, count=1)
+    return _SEAL.sub(rb"\g<1>seal\1: \g<1>" + hashlib.sha256(raw + weights).hexdigest().encode() + rb"\1", raw, count=1)
 
 
 def _sealed_bytes(path: Path) -> tuple[bytes, bytes]:
