@@ -350,7 +350,7 @@ def info(
         console.info("Contract", contract())
         if path:
             content = read_model_file(path)
-            console.info("Precision", content["precision"])
+            console.say(f"Precision: {content['precision']}")
             console.info("Thresholds", content["thresholds"])
             console.info("Provenance", content["provenance"])
 
