@@ -159,6 +159,15 @@ class Judge:
         peaks = find_peaks(iter([curves]), self.referee.config.peak_detection.distance)
         return {phase: PhaseScores.of(peaks[phase], self.referee.windows, phase, self.thresholds[phase]) for phase in PICKED}
 
+    def alike(self, curves: np.ndarray, others: np.ndarray) -> float:
+        """Share of windows with the same picks to the sample."""
+        pairs = []
+        for own in (curves, others):
+            peaks = find_peaks(iter([own]), self.referee.config.peak_detection.distance)
+            above = {phase: peaks[phase].above(height) for phase, height in self.thresholds.items()}
+            pairs.append({(phase, int(w), int(s)) for phase, one in above.items() for w, s in zip(one.window, one.sample, strict=True)})
+        return 1 - len({window for _, window, _ in pairs[0] ^ pairs[1]}) / len(self.windows)
+
     def cells(self, curves: np.ndarray) -> list[str]:
         everything, found = np.ones(len(self.windows), dtype=bool), self.score(curves)
         values = [found[phase].difference(self.scores[phase], everything, self.referee.seed)["f1 0.5"] for phase in PICKED]
@@ -188,17 +197,22 @@ def main() -> None:
     }
     shown = calibration_windows(split_data(open_data(arguments.data))[0], arguments.windows)
     with tempfile.TemporaryDirectory() as folder:
-        runners, rows = {}, {}
+        runners, rows, on_dev = {}, {}, {}
         for name, size, runner in {"quantizers": quantizers, "rules": rules}[arguments.part](model_file, shown, Path(folder)):
             curves = {own: judge.look(runner) for own, judge in judges.items()}
             difference = float(np.median(np.abs(curves["dev"] - judges["dev"].curves).max(axis=(1, 2))))
             rows[name] = [*(cell for own, judge in judges.items() for cell in judge.cells(curves[own])), f"{difference:.4f}", f"{size:,}"]
-            runners[name] = runner
+            runners[name], on_dev[name] = runner, curves["dev"]
             print(name, *rows[name], sep=" | ", flush=True)
         windows = np.resize(judges["dev"].windows, (max(BATCHES), 3, 3001))
         rows = {PRECISE: ["0"] * 2 * len(judges) + ["0", f"{model_path(arguments.model, '.onnx').stat().st_size:,}"], **rows}
         times = [milliseconds({PRECISE: precise, **runners}, windows[:batch], arguments.turns) for batch in BATCHES]
     print(f"\nWindows: {', '.join(f'{name} {len(judge.windows)}' for name, judge in judges.items())}")
+    for name in ("ours, onnxruntime", "ours, OpenVINO"):
+        if name in on_dev:
+            largest = np.abs(on_dev[name] - on_dev["ours, torch"]).max()
+            alike = judges["dev"].alike(on_dev[name], on_dev["ours, torch"])
+            print(f"{name} and torch: same picks in {100 * alike:.1f} % of windows of dev, probabilities to {largest:.1g}")
     heads = [*(f"{name} {phase}" for name in judges for phase in PICKED), "difference", "bytes", *(f"ms, batch {one}" for one in BATCHES)]
     print(f"| | {' | '.join(heads)} |")
     print(f"|---|{'---|' * len(heads)}")
