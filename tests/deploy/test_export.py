@@ -76,6 +76,11 @@ def test_the_picker_reads_openvino_files(folder: Path, precision: str) -> None:
     np.testing.assert_allclose(expected(normalize(windows)), found(normalize(windows)), rtol=0, atol=1e-5)
 
 
+def test_openvino_files_upsample_as_openvino_likes_it(folder: Path) -> None:
+    kinds = [node.get_type_name() for node in openvino.Core().read_model(folder / "int8.xml").get_ops()]
+    assert (3, 0) == (kinds.count("Interpolate"), kinds.count("Transpose"))
+
+
 @pytest.fixture
 def pair(folder: Path, tmp_path: Path) -> Path:
     """A copy of OpenVINO's files, to spoil."""

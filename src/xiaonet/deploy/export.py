@@ -65,7 +65,7 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
     try:
         with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
             bare = Path(folder) / "model.onnx"
-            export_onnx(model_file, bare)
+            export_onnx(model_file, bare, resize=True)
             core, place = openvino.Core(), ["framework", HEADER]
             xml = bare.with_suffix(".xml")
             model = core.read_model(bare)

@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 OPERATORS = ("DequantizeLinear", "QuantizeLinear")
 
 
-def to_int8(graph: "ModelProto", model: QuantizedXiaoNet) -> None:
-    """Put a quantized model's convolutions, in place, where a graph in float32 has its own."""
+def to_int8(graph: "ModelProto", model: QuantizedXiaoNet, *, resize: bool = False) -> None:
+    """Put a quantized model's convolutions, in place, where a graph in float32 has its own.
+
+    Args:
+        graph: in float32.
+        model: the quantized one.
+        resize: leave upsampling as it is, which suits OpenVINO: its network is 1.3 times as fast with it.
+    """
     convolutions = list(model.convolutions())
     rewriting = _Rewriting(graph.graph)
     for node in list(graph.graph.node):
         if node.op_type == "Conv":
             rewriting.convolution(node, *convolutions.pop(0))
-        elif node.op_type == "Resize":
+        elif node.op_type == "Resize" and not resize:
             rewriting.upsampling(node)
         elif node.op_type != "Relu":
             rewriting.keep(node)

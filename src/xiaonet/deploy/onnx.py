@@ -32,7 +32,7 @@ TOLERANCE = 1e-5  # largest difference between a runtime's probabilities and tor
 LENGTHS = (WINDOW_SAMPLES, WINDOW_SAMPLES - WINDOW_SAMPLES % STRIDE, 4 * STRIDE)
 
 
-def export_onnx(model_file: Path, out: Path) -> None:
+def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
     """Write a model file as ONNX, once onnxruntime has been seen to give the same probabilities from it.
 
     The input is `windows`, `(batch, 3, samples)`, the output `probabilities` of the same shape;
@@ -41,6 +41,7 @@ def export_onnx(model_file: Path, out: Path) -> None:
     Args:
         model_file: as `xiaonet.save_model` writes it.
         out: the new file, by custom a `.onnx`.
+        resize: upsample a quantized model by `Resize`, as OpenVINO likes it, and not as onnxruntime does.
 
     Raises:
         CheckpointError: the model file cannot be read, the new one cannot be written, or does not
@@ -53,7 +54,7 @@ def export_onnx(model_file: Path, out: Path) -> None:
     model = load_model(model_file).float()
     if isinstance(model, QuantizedXiaoNet):
         graph = _to_onnx(XiaoNet(**model.arguments))  # type: ignore[arg-type]
-        to_int8(graph, model)
+        to_int8(graph, model, resize=resize)
     else:
         graph = _to_onnx(model)
     graph.metadata_props.add(key=HEADER, value=json.dumps(header_of(model_file)))
