@@ -21,6 +21,7 @@ import seisbench.models as sbm
 import torch
 
 from xiaonet.deploy.comparison import BATCHES, RUNTIMES, milliseconds
+from xiaonet.deploy.export import export
 from xiaonet.deploy.quantize import quantize
 from xiaonet.predictors import load_predictor, model_path
 
@@ -32,8 +33,13 @@ def ours(name: str, data: str, folder: Path) -> dict[str, tuple[int, Runner]]:
     runners = {}
     for runtime, file in RUNTIMES.items():
         for precision in ("fp32", "int8"):
-            path = folder / file.format(precision)
-            runners[f"{name}, {runtime}, {precision.upper()}"] = path.stat().st_size, load_predictor(path, runtime)
+            files = [folder / file.format(precision)]
+            if runtime == "openvino":
+                files = export(folder / f"saved_model_{precision}.pth", runtime, folder / f"{precision}.xml")
+            runners[f"{name}, {runtime}, {precision.upper()}"] = (
+                sum(path.stat().st_size for path in files),
+                load_predictor(files[0], runtime),
+            )
     if torch.cpu._is_avx512_bf16_supported():
         path = folder / "saved_model_fp32.pth"
         precise = load_predictor(path, "torch")

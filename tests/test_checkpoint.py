@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xiaonet import checkpoint
-from xiaonet.checkpoint import FORMAT, VERSION, load_model, load_tensors, read_model_file, save_model, save_tensors
+from xiaonet.checkpoint import FORMAT, VERSION, load_model, load_tensors, read_model_file, save_model, save_tensors, without_folders
 from xiaonet.config import Config
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.model import PLAIN, XiaoNet
@@ -302,3 +302,29 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
     assert before == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
     assert states_equal(model_like(1), load_model(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/me/data/set+/mnt/other", "set+other"),
+        ("~/data/set", "set"),
+        (r"C:\Users\me\set", "set"),
+        ("/set", "set"),
+        ("/home/me/data/", ""),
+        ("look at /home/me/run.log, or not", "look at run.log, or not"),
+        ("data/set", "data/set"),
+        ("../data/set", "../data/set"),
+        ("https://zenodo.org/records/1", "https://zenodo.org/records/1"),
+        ("P and/or S at 1/2", "P and/or S at 1/2"),
+        ("stead", "stead"),
+    ],
+)
+def test_absolute_paths_lose_their_folders(text: str, expected: str) -> None:
+    assert {"a": [expected, 1, None]} == without_folders({"a": (text, 1, None)})
+
+
+def test_a_file_names_no_folder(tmp_path: Path) -> None:
+    save_model(model_like(0), tmp_path / "model.pth", {"data": {"name": "/home/someone/quakes+~/more/others"}})
+    assert {"data": {"name": "quakes+others"}} == read_model_file(tmp_path / "model.pth")["provenance"]
+    assert b"someone" not in (tmp_path / "model.pth").read_bytes()

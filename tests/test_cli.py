@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import torch
 from seisbench.models import PhaseNet
 
 from xiaonet import XiaoNet, __version__, cli, save_model
+from xiaonet.checkpoint import read_model_file
 from xiaonet.config import Config
-from xiaonet.predictors import load_predictor
+from xiaonet.deploy.quantize import quantize
+from xiaonet.predictors import load_predictor, model_path
 
 SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]
 
@@ -85,6 +88,22 @@ def test_info_sets_a_model_beside_phasenet(run, tmp_path):
     assert re.search(r"receptive field +1008 samples", told)
     assert "  component_order: ENZ" in told
     assert "  note: made for a test" in told
+
+
+def test_info_of_a_quantized_model_tells_the_size_of_the_network(run):
+    status, told = run("info", "xiaonet-int8")
+    assert status == 0, told
+    assert re.search(r"parameters +164,451 +268,443", told)
+    assert re.search(r"multiply-adds a window +116\.1 million", told)
+    assert re.search(r"^Precision: int8$", told, re.MULTILINE)
+    assert "in eight-bit integers" in told
+
+
+@pytest.mark.parametrize("words", [["finetune", "xiaonet-int8", "--data", "synthetic"], ["quantize", "int8.pth", "--data", "synthetic"]])
+def test_a_quantized_model_is_the_end_of_the_road(run, words):
+    shutil.copy(model_path("xiaonet-nano-int8", ".pth"), "int8.pth")
+    status, told = run(*words)
+    assert (1, True) == (status, "is quantized already; wanted the model in float32 that it was made from" in told), told
 
 
 def test_info_on_a_file_that_is_no_model(run, tmp_path):
@@ -185,9 +204,14 @@ def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
     (tmp_path / "tiny.json").write_text(json.dumps(recipe))
     status, told = run("recipe", "tiny.json", "--out", "out")
     assert status == 0, told
-    assert "✓ Recipe: 2 windows seen - out/tiny.pth and out/tiny.onnx" in told
+    assert "✓ Recipe: 2 windows seen - out/tiny.pth, out/tiny.onnx, out/tiny-int8.pth, out/tiny-int8.onnx" in told
     assert re.search(r"^✓ Dev P: F1 \d", told, re.MULTILINE)
-    assert load_predictor(tmp_path / "out" / "tiny.onnx").thresholds.keys() == {"P", "S"}
+    files = [tmp_path / "out" / name for name in ("tiny.pth", "tiny.onnx", "tiny-int8.pth", "tiny-int8.onnx")]
+    assert 1 == len({tuple(load_predictor(file).thresholds.items()) for file in files})
+    content = read_model_file(files[2])
+    assert ("int8", "records") == (content["precision"], content["provenance"]["calibration"]["data"])
+    again = quantize(files[0], "records", tmp_path / "again")["saved_model_int8.pth"]  # the same as `xiaonet quantize` makes
+    assert content["digest"] == read_model_file(again)["digest"]
 
 
 def test_a_recipe_of_a_teacher_makes_what_teacher_takes(run, tmp_path, write_set):

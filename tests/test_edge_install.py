@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -58,6 +59,12 @@ def lean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if installed.returncode:
         pytest.skip(f"needs a package registry: {installed.stderr.strip().splitlines()[-1]}")
     return python
+
+
+def test_the_wheel_holds_all_models_and_stays_below_3_mb(wheel: Path) -> None:
+    assert wheel.stat().st_size < 3_000_000
+    models = {f"xiaonet{nano}{int8}.{kind}" for nano in ("", "-nano") for int8 in ("", "-int8") for kind in ("onnx", "pth")}
+    assert models == {Path(name).name for name in ZipFile(wheel).namelist() if name.endswith((".onnx", ".pth"))}
 
 
 def test_the_lean_install_picks_a_real_record_without_torch(lean_python: Path) -> None:

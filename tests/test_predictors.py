@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 
 from xiaonet.checkpoint import load_model, read_model_file
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
+from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
 from xiaonet.predictors import WEIGHTS, Cascade, Ensemble, Predictor, load_predictor, model_path, seal, shipped_models
 
 NANO = WEIGHTS / "xiaonet-nano.onnx"
 RUNTIMES = ["onnxruntime", "openvino", "torch"]
-NAMES = ["xiaonet", "xiaonet-nano"]
+NAMES = ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"]
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_both_files_of_a_shipped_model_say_the_same_and_name_no_folder(name: str
     header = json.loads(entry.value)
     for key in ("contract", "thresholds", "provenance"):
         assert torch_file[key] == header[key]
-    assert torch_file["provenance"]["note"].endswith(f"by recipes/{name}.json")
+    assert f"by recipes/{name.removesuffix('-int8')}.json" in torch_file["provenance"]["note"]
     assert [] == [text for text in re.findall(r"[^\s\"']+", json.dumps(torch_file["provenance"])) if text.startswith(("/", "~", "\\"))]
 
 
@@ -210,10 +211,12 @@ def test_an_unknown_name_gets_near_ones_and_the_list() -> None:
     with pytest.raises(CheckpointError) as caught:
         load_predictor("xiaonet-nono")
     assert (
-        "there is no model 'xiaonet-nono'; did you mean xiaonet-nano or xiaonet? There are xiaonet, xiaonet-nano, "
-        "or the path of a .onnx or .pth file"
+        "there is no model 'xiaonet-nono'; did you mean xiaonet-nano or xiaonet-nano-int8 or xiaonet-int8? "
+        "There are xiaonet, xiaonet-int8, xiaonet-nano, xiaonet-nano-int8, or the path of a .onnx, .xml or .pth file"
     ) == str(caught.value)
-    with pytest.raises(CheckpointError, match="there is no model 'stead'; there are xiaonet, xiaonet-nano, or the path"):
+    with pytest.raises(CheckpointError, match="there is no model 'xiaonet-int4'; did you mean xiaonet-int8 or "):
+        load_predictor("xiaonet-int4")
+    with pytest.raises(CheckpointError, match="there is no model 'stead'; there are xiaonet, xiaonet-int8, xiaonet-nano, "):
         load_predictor("stead")
 
 
@@ -232,7 +235,7 @@ def test_a_runtime_that_cannot_read_the_file_says_what_it_reads() -> None:
     with pytest.raises(ConfigError, match=r"torch cannot read .*xiaonet-nano\.onnx; wanted a \.pth file"):
         load_predictor(NANO, "torch")
     with pytest.raises(
-        ConfigError, match=r"openvino cannot read .*xiaonet\.pth; wanted a \.onnx file, what xiaonet\.deploy\.onnx\.export_onnx writes"
+        ConfigError, match=r"openvino cannot read .*xiaonet\.pth; wanted a \.onnx or \.xml file, as xiaonet export writes it"
     ):
         load_predictor(WEIGHTS / "xiaonet.pth", "openvino")
 
@@ -318,6 +321,23 @@ def test_a_network_that_is_too_new_for_the_runtime_asks_for_a_newer_one(tmp_path
     assert f"is beyond this {runtime}: " in message
     assert "; pip install -U " in message
     assert "Exception from" not in message
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pth"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_file_of_the_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str) -> None:
+    """As after a broken installation: names of shipped models lead to files, which are checked like any other."""
+    shutil.copytree(WEIGHTS, tmp_path / "weights")
+    monkeypatch.setattr("xiaonet.predictors.WEIGHTS", tmp_path / "weights")
+    file = tmp_path / "weights" / f"{name}.{kind}"
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1  # a bit of a weight
+    file.write_bytes(raw)
+    message = (
+        f"{file} is damaged: its content does not fit its seal" if kind == "onnx" else f"{file} is damaged: the checksum of .* does not"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        Picker(name, runtime="torch" if kind == "pth" else "auto")
 
 
 def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from xiaonet.picking.windows import normalize
 from xiaonet.predictors import WEIGHTS, load_predictor
 from xiaonet.seisbench import XiaoNet
 
+SHIPPED = ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"]
+
 
 @pytest.fixture(scope="module")
 def model() -> XiaoNet:
@@ -189,6 +191,22 @@ def test_shipped_weights_survive_saving(model: XiaoNet, tmp_path: Path, record: 
     assert model.default_args == loaded.default_args
 
 
+def test_a_quantized_model_picks_in_seisbench_and_survives_saving(tmp_path: Path, record: obspy.Stream) -> None:
+    model = XiaoNet.from_pretrained("xiaonet-int8")
+    assert torch.int8 == model.network.encoder[0][1].weight.dtype
+    assert (torch.device("cpu"), False) == (model.device, model.training)
+    window = record.slice(record[0].stats.starttime, record[0].stats.starttime + 30)
+    waveform = np.stack([window.select(component=component)[0].data for component in "21Z"])  # as E, N, Z
+    expected = load_predictor("xiaonet-int8")(normalize(waveform[None]))[0]
+    np.testing.assert_allclose(expected, curves(model.annotate(window)), rtol=0, atol=0.02)  # SeisBench's window is float32
+    found = picks(model, record)
+    assert 4 <= len(found)
+    model.save(tmp_path / "rounded")
+    loaded = XiaoNet.load(tmp_path / "rounded")
+    assert torch.int8 == loaded.network.encoder[0][1].weight.dtype
+    assert found == picks(loaded, record)
+
+
 def test_a_model_file_becomes_a_model_of_seisbench(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = xiaonet.XiaoNet(base_channels=2)
@@ -202,7 +220,7 @@ def test_a_model_file_becomes_a_model_of_seisbench(tmp_path: Path) -> None:
         assert torch.equal(network.logits(windows), model(windows, logits=True))
 
 
-@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano"])
+@pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.usefixtures("no_network")
 def test_shipped_weights_come_without_network(name: str) -> None:
     model = XiaoNet.from_pretrained(name, update=True)
@@ -210,17 +228,17 @@ def test_shipped_weights_come_without_network(name: str) -> None:
     assert expected.keys() == model.network.state_dict().keys()
     assert all(torch.equal(tensor, model.network.state_dict()[key]) for key, tensor in expected.items())
     assert ("1", ["1"]) == (model.weights_version, XiaoNet.list_versions(name))
-    assert model.weights_docstring.endswith(f"by recipes/{name}.json")
+    assert f"by recipes/{name.removesuffix('-int8')}.json" in model.weights_docstring
 
 
 @pytest.mark.usefixtures("no_network")
 def test_weights_in_the_cache_of_seisbench_are_found_and_listed_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
-    assert ["xiaonet", "xiaonet-nano"] == XiaoNet.list_pretrained()
+    assert SHIPPED == XiaoNet.list_pretrained()
     fresh = XiaoNet(base_channels=2)
     (tmp_path / "xiaonet").mkdir(exist_ok=True)
     fresh.save(tmp_path / "xiaonet" / "mine", weights_docstring="my own", version_str="3")
-    assert ["mine", "xiaonet", "xiaonet-nano"] == XiaoNet.list_pretrained()
+    assert ["mine", *SHIPPED] == XiaoNet.list_pretrained()
     assert "my own" == XiaoNet.list_pretrained(details=True)["mine"]
     assert ["3"] == XiaoNet.list_versions("mine", remote=False)
     loaded = XiaoNet.from_pretrained("mine")
@@ -229,7 +247,7 @@ def test_weights_in_the_cache_of_seisbench_are_found_and_listed_beside_ours(tmp_
 
 @pytest.mark.usefixtures("no_network")
 def test_unknown_weights_get_near_names_and_the_list() -> None:
-    with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nona'; did you mean xiaonet-nano or xiaonet"):
+    with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nona'; did you mean xiaonet-nano or xiaonet-int8 or xiaonet\?"):
         XiaoNet.from_pretrained("xiaonet-nona")
 
 

@@ -6,6 +6,7 @@ A file is written whole or not at all, and read without running any code that it
 import hashlib
 import io
 import pickle
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from xiaonet.spec import DEFAULT_THRESHOLDS, checked_thresholds, contract, contr
 FORMAT = "xiaonet-model"
 VERSION = 1
 FP32, INT8 = "fp32", "int8"
+FOLDERS = re.compile(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\+\s]+[/\\])*")  # of an absolute path
 
 # What torch, json and zip raise on reading a damaged file.
 DAMAGE = (
@@ -52,7 +54,7 @@ def save_model(
     Args:
         model: the model.
         path: the file, by custom a `.pth`.
-        provenance: plain values that say where the weights are from.
+        provenance: plain values that say where the weights are from; folders are taken out of them.
         thresholds: least probabilities of a pick, `{"P": 0.3, "S": 0.3}` by default.
 
     Raises:
@@ -76,7 +78,7 @@ def save_model(
             "precision": INT8 if quantized else FP32,
             "contract": contract(),
             "thresholds": heights,
-            "provenance": dict(provenance or {}),
+            "provenance": without_folders(provenance or {}),
             "weights": weights,
             "digest": digest(weights),
         },
@@ -106,6 +108,18 @@ def load_model(path: str | Path) -> XiaoNet:
     except DAMAGE as error:
         raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
     return model.eval()
+
+
+def load_float(path: str | Path) -> XiaoNet:
+    """Read a model file that can be trained, or quantized, further on. Raises as `load_model` does.
+
+    Raises:
+        ConfigError: it is quantized already.
+    """
+    model = load_model(path)
+    if isinstance(model, QuantizedXiaoNet):
+        raise ConfigError(f"{path} is quantized already; wanted the model in float32 that it was made from")
+    return model
 
 
 def read_model_file(path: str | Path) -> dict[str, Any]:
@@ -159,6 +173,15 @@ def load_tensors(path: Path, kind: str) -> dict[str, Any]:
         found = (content.get("format"), content.get("version")) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} is not a file of XiaoNet's: found {found}, wanted {(kind, VERSION)}")
     return content
+
+
+def without_folders(value: Any) -> Any:
+    """Plain values in which every absolute path is cut down to its last part: `/home/me/data` is `data`."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def side_by_side(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -107,12 +107,12 @@ def finetune(
 ) -> None:
     """Adapt a model to records of your own; what it knew is its teacher, so that it does not forget."""
     with _errors_told():
-        from xiaonet.checkpoint import load_model
+        from xiaonet.checkpoint import load_float
         from xiaonet.config import Config
         from xiaonet.model import PLAIN
         from xiaonet.predictors import model_path
 
-        arguments = load_model(model_path(model, ".pth")).arguments
+        arguments = load_float(model_path(model, ".pth")).arguments
         context = "plain" if arguments["dilations"] == PLAIN else "wide"
         kept = [f"model.base_channels={arguments['base_channels']}", f"model.dilations={context}", f"data.name={json.dumps(data)}"]
         start = [f"training.start={json.dumps(model)}", "distillation.teacher=start"]
@@ -310,20 +310,25 @@ def recipe(
     data: Annotated[Path, typer.Option(help="Folder in which the recipe's data are looked for first.")] = Path(),
     out: Annotated[Path, typer.Option(help="Folder of the model; what stands there is gone on with.")] = Path("runs/recipes"),
 ) -> None:
-    """Make a model as the shipped ones were made: fused teachers, many crops, and files ready to ship."""
+    """Make a model as the shipped ones were made: fused teachers, many crops, and files ready to ship, INT8 among them."""
     with _errors_told():
         from xiaonet.deploy.onnx import export_onnx
+        from xiaonet.deploy.quantize import round_down
         from xiaonet.training.recipe import Recipe, cook
 
         chosen = Recipe.read(file)
         done = cook(chosen, file.stem, data, out)
         files = [done.model]
         if chosen.network == "xiaonet":
-            files.append(done.model.with_suffix(".onnx"))
-            export_onnx(*files)
+            rounded = done.model.with_name(f"{file.stem}-int8.pth")
+            with console.busy("Quantizing"):
+                round_down(done.model, done.data, rounded)
+                for model in (done.model, rounded):
+                    export_onnx(model, model.with_suffix(".onnx"))
+                    files += [model, model.with_suffix(".onnx")]
         for phase, scores in done.dev.items():
             console.ok(f"Dev {phase}", ", ".join(f"{name} {value:g}" for name, value in scores.items()))
-        console.ok("Recipe", f"{done.windows} windows seen", " and ".join(map(str, files)))
+        console.ok("Recipe", f"{done.windows} windows seen", ", ".join(map(str, dict.fromkeys(files))))
 
 
 @app.command()
@@ -340,7 +345,8 @@ def info(
         from xiaonet.spec import contract
 
         path = model_path(model, ".pth") if model else None
-        ours, theirs = load_model(path) if path else XiaoNet(), PhaseNet()
+        shape: dict[str, Any] = load_model(path).arguments if path else {}  # a quantized one has fewer numbers, but the same shape
+        ours, theirs = XiaoNet(**shape), PhaseNet()
         rows = {
             "parameters": lambda m: f"{sum(p.numel() for p in m.parameters()):,}",
             "multiply-adds a window": lambda m: f"{count_multiply_adds(m) / 1e6:.1f} million",
@@ -353,6 +359,7 @@ def info(
         console.info("Contract", contract())
         if path:
             content = read_model_file(path)
+            console.say(f"Precision: {content['precision']}")
             console.info("Thresholds", content["thresholds"])
             console.info("Provenance", content["provenance"])
 

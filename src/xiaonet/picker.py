@@ -27,11 +27,12 @@ class Picker:
     """Finds P and S in streams of any rate, length and cut.
 
     Args:
-        model: a shipped model, `xiaonet` or `xiaonet-nano`, or a model file (`.onnx`, `.pth`); several joined
-            by `+` are averaged.
+        model: a shipped model, `xiaonet` or `xiaonet-nano`, either with `-int8` for the quantized one, or a
+            model file (`.onnx`, `.xml`, `.pth`); several joined by `+` are averaged.
         threshold: least probability of a pick, one for both phases or `{"P": …, "S": …}`; by
             default what the model file advises.
-        runtime: `onnxruntime`, `openvino` or `torch`; `auto` takes torch for a `.pth` file, else onnxruntime.
+        runtime: `onnxruntime`, `openvino` or `torch`; `auto` takes torch for a `.pth` file, OpenVINO for
+            a `.xml` file, else onnxruntime.
         scout: a smaller model that looks first; `model` then sees only windows in which the scout
             sees something. Faster, and a few picks in a thousand are lost.
         threads: of the runtime.

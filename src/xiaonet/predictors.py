@@ -1,8 +1,9 @@
 """Runtimes behind one protocol: windows in, probabilities out, and the same picks from each.
 
-An ONNX file of ours carries a header, as JSON in its metadata, and in it a seal: the SHA-256 of the
-whole file with the seal itself written as zeros. So a file that was cut off or changed, be it by
-one bit of a weight, is refused before a runtime reads it.
+A model file of ours carries a header, as JSON in its metadata, and in it a seal: the SHA-256 of the
+whole file with the seal itself written as zeros, and of the weights where OpenVINO has them in a file of
+their own. So a file that was cut off or changed, be it by one bit of a weight, is refused before a
+runtime reads it.
 """
 
 import difflib
@@ -27,14 +28,16 @@ Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
 Windows = NDArray[np.float32]
 
 WEIGHTS = Path(__file__).with_name("weights")  # importlib.resources would cost as much as all else here
-HEADER = "xiaonet"  # the key of our entry in the metadata of an ONNX file
+HEADER = "xiaonet"  # the key of our entry in the metadata of a model file
 FORMAT = "xiaonet-onnx"
 VERSION = 1
 UNSEALED = "0" * 64
-EXPORT = "what xiaonet.deploy.onnx.export_onnx writes"
+EXPORT = "as xiaonet export writes it"
+READS = {"onnxruntime": (".onnx",), "openvino": (".onnx", ".xml"), "torch": (".pth",)}
 INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'xiaonet[openvino]'", "torch": "'xiaonet[train]'"}
 
-_SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"')  # never in a JSON string, whose quotes have backslashes
+# Never in a JSON string, whose quotes have backslashes; XML writes quotes in its own way.
+_SEAL = re.compile(rb'("|&quot;)seal\1: \1([0-9a-f]{64})\1')
 
 
 class Predictor(Protocol):
@@ -88,14 +91,14 @@ class _OnOneRuntime(ABC):
                 f"windows are {windows.dtype} {windows.shape}; wanted float32 (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES}), "
                 "as xiaonet.picking.windows.normalize gives them"
             )
-        return self._infer(np.require(windows, requirements="W")) if len(windows) else np.empty_like(windows)
+        return self.infer(np.require(windows, requirements="W")) if len(windows) else np.empty_like(windows)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.description}>"
 
     @abstractmethod
-    def _infer(self, windows: Windows) -> Windows:
-        """Probabilities of at least one window of the right shape."""
+    def infer(self, windows: Windows) -> Windows:
+        """Probabilities of at least one window, which may have another length."""
 
 
 class OnnxRuntimePredictor(_OnOneRuntime):
@@ -107,7 +110,7 @@ class OnnxRuntimePredictor(_OnOneRuntime):
         onnxruntime = _import_onnxruntime()
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        raw = _sealed_bytes(path)
+        raw, _ = _sealed_bytes(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -120,7 +123,8 @@ class OnnxRuntimePredictor(_OnOneRuntime):
         text = self._session.get_modelmeta().custom_metadata_map.get(HEADER, "")
         super().__init__(path, raw, _header(path, text), onnxruntime.__version__)
 
-    def _infer(self, windows: Windows) -> Windows:
+    def infer(self, windows: Windows) -> Windows:
+        """Probabilities of windows of any length."""
         probabilities: Windows = self._session.run(["probabilities"], {"windows": windows})[0]
         return probabilities
 
@@ -132,7 +136,7 @@ class OpenVinoPredictor(_OnOneRuntime):
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         openvino = import_openvino()
-        raw = _sealed_bytes(path)
+        raw, weights = _sealed_bytes(path)
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",  # the same picks as on the other runtimes; it would take bf16 where it can
@@ -141,7 +145,7 @@ class OpenVinoPredictor(_OnOneRuntime):
         }
         core, place = openvino.Core(), ["framework", HEADER]
         try:
-            model = core.read_model(raw)
+            model = core.read_model(raw, weights)
             header = _header(path, model.get_rt_info(place).value if model.has_rt_info(place) else "")
             # Requests of one compiled model wait for each other, so each gets a compiled model of its own.
             self._new_request: Callable[[], Any] = lambda: core.compile_model(model, "CPU", settings).create_infer_request()
@@ -150,7 +154,8 @@ class OpenVinoPredictor(_OnOneRuntime):
             raise _unreadable(path, self.runtime, error) from error
         super().__init__(path, raw, header, openvino.__version__.partition("-")[0])
 
-    def _infer(self, windows: Windows) -> Windows:
+    def infer(self, windows: Windows) -> Windows:
+        """Probabilities of windows of any length."""
         try:
             request = self._idle.pop()
         except IndexError:
@@ -182,7 +187,8 @@ class TorchPredictor(_OnOneRuntime):
         parameters = sum(weight.numel() for weight in XiaoNet(**header["arguments"]).parameters())  # in whatever precision
         super().__init__(path, path.read_bytes(), {**header, "parameters": parameters}, torch.__version__)
 
-    def _infer(self, windows: Windows) -> Windows:
+    def infer(self, windows: Windows) -> Windows:
+        """Probabilities of windows of any length."""
         import torch
 
         with torch.inference_mode():
@@ -250,9 +256,9 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
     """A network, ready to be called.
 
     Args:
-        model: name of a shipped model, or path of a model file, `.onnx` or `.pth`; several joined by `+`
-            are averaged.
-        runtime: `auto` takes torch for a `.pth` file, and onnxruntime for all else.
+        model: name of a shipped model, or path of a model file, `.onnx`, `.xml` with its `.bin`, or `.pth`;
+            several joined by `+` are averaged.
+        runtime: `auto` takes torch for a `.pth` file, OpenVINO for a `.xml` file, and onnxruntime for all else.
         threads: with which onnxruntime and OpenVINO compute one batch; torch has its own setting.
 
     Raises:
@@ -274,10 +280,10 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
     path = model_path(model, ".pth" if runtime == "torch" else ".onnx")
     kind = path.suffix
     if runtime == "auto":
-        runtime = "torch" if kind == ".pth" else "onnxruntime"
-    if (runtime == "torch") != (kind == ".pth"):
-        wanted = "a .pth file" if runtime == "torch" else f"a .onnx file, {EXPORT}"
-        raise ConfigError(f"{runtime} cannot read {path}; wanted {wanted}")
+        runtime = next((name for name in get_args(Runtime)[1:] if kind in READS[name]), "onnxruntime")
+    if kind not in READS[runtime]:
+        wanted = " or ".join(READS[runtime])
+        raise ConfigError(f"{runtime} cannot read {path}; wanted a {wanted} file{'' if runtime == 'torch' else f', {EXPORT}'}")
     if not find_spec(runtime):
         raise ConfigError(f"the runtime {runtime} is not installed: pip install {INSTALL[runtime]}")
     if runtime == "torch":
@@ -296,33 +302,42 @@ def model_path(model: str | Path, suffix: str) -> Path:
     Raises:
         CheckpointError: it is neither.
     """
-    if Path(model).suffix in (".onnx", ".pth") or Path(model).is_file():
+    if Path(model).suffix in (".onnx", ".xml", ".pth") or Path(model).is_file():
         return Path(model).expanduser()
     if str(model) in shipped_models():
         return WEIGHTS / f"{model}{suffix}"
     raise CheckpointError(
-        f"there is no model {str(model)!r}{_suggestion(str(model), shipped_models())}, or the path of a .onnx or .pth file"
+        f"there is no model {str(model)!r}{_suggestion(str(model), shipped_models())}, or the path of a .onnx, .xml or .pth file"
     )
 
 
-def seal(raw: bytes) -> bytes:
-    """Write the seal into an ONNX file whose header has 64 zeros in its place."""
-    return raw.replace(b'"seal": "' + UNSEALED.encode(), b'"seal": "' + hashlib.sha256(raw).hexdigest().encode(), 1)
+def seal(raw: bytes, weights: bytes = b"") -> bytes:
+    """Write the seal into a model file whose header has 64 zeros in its place; `weights` are those that lie beside it."""
+    return _SEAL.sub(rb"\g<1>seal\1: \g<1>" + hashlib.sha256(raw + weights).hexdigest().encode() + rb"\1", raw, count=1)
 
 
-def _sealed_bytes(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+def _sealed_bytes(path: Path) -> tuple[bytes, bytes]:
+    """A model file, and the weights that OpenVINO has beside it."""
+    raw = _read(path)
     found = _SEAL.search(raw)
     if found is None:
-        raise CheckpointError(f"{path} is damaged or no model of XiaoNet's: it lacks our seal; copy it again, or take {EXPORT}")
-    if hashlib.sha256(raw[: found.start(1)] + UNSEALED.encode() + raw[found.end(1) :]).hexdigest().encode() != found[1]:
-        raise CheckpointError(f"{path} is damaged: its content does not fit its seal; copy it again")
-    return raw
+        raise CheckpointError(f"{path} is damaged or no model of XiaoNet's: it lacks our seal; copy it again, or take one {EXPORT}")
+    split = path.suffix == ".xml"
+    weights = _read(path.with_suffix(".bin")) if split else b""
+    unsealed = raw[: found.start(2)] + UNSEALED.encode() + raw[found.end(2) :]
+    if hashlib.sha256(unsealed + weights).hexdigest().encode() != found[2]:
+        raise CheckpointError(f"{path}{' or its .bin' if split else ''} is damaged: its content does not fit its seal; copy it again")
+    return raw, weights
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        beside = "; copy it too, an OpenVINO model is two files" if path.suffix == ".bin" else ""
+        raise CheckpointError(f"there is no file {path}{beside}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _header(path: Path, text: str) -> dict[str, Any]:
@@ -330,7 +345,7 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     header = json.loads(text or "{}")
     found = header.get("format"), header.get("version")
     if found != (FORMAT, VERSION):
-        raise CheckpointError(f"{path} is no file of this XiaoNet's: found {found}, wanted {(FORMAT, VERSION)}; take {EXPORT}")
+        raise CheckpointError(f"{path} is no file of this XiaoNet's: found {found}, wanted {(FORMAT, VERSION)}; take one {EXPORT}")
     if differing := contract_differences(header["contract"]):
         raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {contract()}")
     return {**header, "thresholds": checked_thresholds(header["thresholds"])}

@@ -20,16 +20,17 @@ from xiaonet.spec import LEVELS
 FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights: the windows themselves, and the logits, are no whole numbers
 LARGEST_WEIGHT = 63  # 7 bits: two products of 255 times more than that overflow the 16 bits of AVX2's multiplier
 LARGEST_SAMPLE = 255
-LARGEST_BIAS = 2**31 - 1
+LARGEST_BIAS = 2**22  # a sum of products and a bias stay below 2^24
+PEAK = 2**11  # the windows' own whole numbers: their peak is 1
 TINY = torch.finfo(torch.float32).tiny
+UNIT = 2.0**-14  # scales are multiples of it, so that a sum times its scale is exact in float32 up to 2^10
 
 
 class QuantizedConv(nn.Module):
     """A convolution with batch normalisation, ReLU and rounding in one.
 
-    Buffers: `weight` in int8, or in float32 for those of `FLOAT`; `bias`, in int32 as a number of
-    `step_in * scale`, or in float32; `scale`, the value of a weight's unit for each output channel;
-    `step_in` and `step`, those of the samples it takes and gives.
+    Parameters: `weight` in int8, or in float32 for those of `FLOAT`, and `bias`, in int32 or float32.
+    `scale`, for each output channel, makes samples of their sums.
     """
 
     def __init__(self, like: nn.Conv1d, *, precise: bool, first: bool = False, last: bool = False) -> None:
@@ -37,29 +38,23 @@ class QuantizedConv(nn.Module):
         self.padding, self.dilation = like.padding, like.dilation
         self.precise, self.first, self.last = precise, first, last
         channels = len(like.weight)
-        self.register_buffer("weight", torch.zeros(like.weight.shape, dtype=torch.float32 if precise else torch.int8))
-        self.register_buffer("bias", torch.zeros(channels, dtype=torch.float32 if precise else torch.int32))
-        if not precise:
-            self.register_buffer("scale", torch.ones(channels))
-        if not first:
-            self.register_buffer("step_in", torch.ones(()))
-        if not last:
-            self.register_buffer("step", torch.ones(()))
-        self.weight: Tensor
-        self.bias: Tensor
-        self.scale: Tensor
-        self.step_in: Tensor
-        self.step: Tensor
+        self.weight = _fixed(torch.zeros(like.weight.shape, dtype=torch.float32 if precise else torch.int8))
+        self.bias = _fixed(torch.zeros(channels, dtype=torch.float32 if precise else torch.int32))
+        self.scale = _fixed(torch.ones(channels)) if not precise else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Whole numbers to whole numbers; the first takes windows, and the last gives logits."""
-        if self.precise and not self.first:
-            x = x * self.step_in
+        if self.first:
+            x = (x * PEAK).round()
         sums = conv1d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=self.padding, dilation=self.dilation)
         if self.last:
             return sums
-        steps = sums / self.step if self.precise else sums * (self.step_in * self.scale / self.step)[:, None]
+        steps = sums if self.scale is None else sums * self.scale[:, None]
         return steps.round().clamp(0, LARGEST_SAMPLE)
+
+
+def _fixed(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)
 
 
 class QuantizedXiaoNet(XiaoNet):
@@ -88,21 +83,21 @@ class QuantizedXiaoNet(XiaoNet):
             steps: of the samples that each convolution but the last gives, as `shared_steps` gives them.
         """
         quantized = cls(**arguments)
-        step_in = torch.ones(())
+        step_in = 1.0
         for (name, rounded), convolution in zip(quantized.convolutions(), convolutions, strict=True):
-            weight, bias = convolution.weight.detach(), convolution.bias.detach()  # type: ignore[union-attr]
-            if not rounded.precise:
+            step = steps.get(name, 1.0)  # logits have none
+            weight = convolution.weight.detach().double() * (step_in / step)
+            bias = convolution.bias.detach().double() / step  # type: ignore[union-attr]
+            if rounded.scale is not None:
                 scale = weight_scale(weight)
                 rounded.scale.copy_(scale)
                 weight = (weight / scale[:, None, None]).round()
-                bias = (bias.double() / (step_in * scale).clamp(min=TINY)).round().clamp(-LARGEST_BIAS, LARGEST_BIAS)
+                bias = (bias / scale).round().clamp(-LARGEST_BIAS, LARGEST_BIAS)
+            elif rounded.first:
+                weight, bias = _exact(weight / PEAK, bias)
             rounded.weight.copy_(weight)
             rounded.bias.copy_(bias)
-            if not rounded.first:
-                rounded.step_in.copy_(step_in)
-            if not rounded.last:
-                rounded.step.copy_(torch.tensor(steps[name]))
-                step_in = rounded.step
+            step_in = step
         return quantized
 
     def convolutions(self) -> Iterator[tuple[str, QuantizedConv]]:
@@ -120,9 +115,16 @@ def _block(block: nn.Module, name: str) -> nn.Sequential:
     )
 
 
+def _exact(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as multiples of a power of two, of which float32 holds all sums that a window can give."""
+    largest = PEAK * weight.abs().sum(dim=(1, 2)) + bias.abs()
+    unit = torch.exp2(torch.ceil(torch.log2(largest.clamp(min=TINY))) - 23)
+    return (weight / unit[:, None, None]).round() * unit[:, None, None], (bias / unit).round() * unit
+
+
 def weight_scale(weight: Tensor) -> Tensor:
-    """For each output channel the value of a weight's unit."""
-    return (weight.abs().amax(dim=(1, 2)) / LARGEST_WEIGHT).clamp(min=TINY)
+    """For each output channel the value of a weight's unit, in steps of the output for a step of the input."""
+    return (weight.abs().amax(dim=(1, 2)) / LARGEST_WEIGHT / UNIT).ceil().clamp(min=1) * UNIT
 
 
 def folded(model: XiaoNet) -> list[nn.Conv1d]:

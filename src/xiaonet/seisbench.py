@@ -16,11 +16,12 @@ if __name__ == "seisbench":
 from seisbench.models import PhaseNet, WaveformModel
 from torch import Tensor
 
-from xiaonet.checkpoint import load_model, read_model_file
+from xiaonet.checkpoint import FP32, INT8, load_model, read_model_file
 from xiaonet.errors import CheckpointError
 from xiaonet.model import XiaoNet as Network
 from xiaonet.picking.windows import fill_nonfinite, normalize
 from xiaonet.predictors import model_path, shipped_models
+from xiaonet.quantized import QuantizedXiaoNet
 from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
 CITATION = (
@@ -37,6 +38,7 @@ class XiaoNet(WaveformModel):
     PhaseNet; thresholds are those of the weights. A record shorter than a window is picked too.
 
     Args:
+        precision: `fp32`, or `int8` for weights that `xiaonet quantize` wrote.
         **arguments: of `xiaonet.XiaoNet`, such as `base_channels`.
 
     Example:
@@ -51,7 +53,7 @@ class XiaoNet(WaveformModel):
     annotate_batch_post = PhaseNet.annotate_batch_post
     classify_aggregate = PhaseNet.classify_aggregate
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, precision: str = FP32, **arguments: Any) -> None:
         super().__init__(
             citation=CITATION,
             component_order=COMPONENTS,
@@ -61,7 +63,7 @@ class XiaoNet(WaveformModel):
             pred_sample=(0, WINDOW_SAMPLES),
             labels=PHASES,
         )
-        self.network = Network(**arguments)
+        self.network = (QuantizedXiaoNet if precision == INT8 else Network)(**arguments)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -71,7 +73,7 @@ class XiaoNet(WaveformModel):
             CheckpointError: as `xiaonet.load_model` does.
         """
         content, network = read_model_file(path), load_model(path)
-        model = cls(**network.arguments)
+        model = cls(precision=content["precision"], **network.arguments)
         model.network.load_state_dict(network.state_dict())
         model._weights_metadata = {
             "docstring": content["provenance"].get("note", ""),
@@ -89,7 +91,7 @@ class XiaoNet(WaveformModel):
         """Load a shipped model, without the network, or weights that lie in SeisBench's cache.
 
         Args:
-            name: `xiaonet`, `xiaonet-nano`, or weights in SeisBench's cache.
+            name: `xiaonet`, `xiaonet-nano`, either with `-int8`, or weights in SeisBench's cache.
             version_str: of the weights; shipped ones have version 1.
             update: look for the weights at SeisBench's server too.
             force: download them again.
@@ -161,7 +163,7 @@ class XiaoNet(WaveformModel):
 
     def get_model_args(self) -> dict[str, Any]:
         """What `save` writes for `load` to build the network again."""
-        return dict(self.network.arguments)
+        return {"precision": INT8 if isinstance(self.network, QuantizedXiaoNet) else FP32, **self.network.arguments}
 
 
 def _station(trace: Trace) -> str:

@@ -11,7 +11,7 @@ import torch
 import xiaonet
 from xiaonet.checkpoint import load_model, save_model
 from xiaonet.deploy import onnx as export
-from xiaonet.deploy.onnx import export_onnx, without_folders
+from xiaonet.deploy.onnx import export_onnx
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import load_predictor
@@ -195,23 +195,3 @@ def test_a_folder_that_is_not_there_is_named(folder: Path, tmp_path: Path, monke
     monkeypatch.setattr(export, "_to_onnx", lambda model: onnx.load(folder / "model.onnx"))  # that takes seconds
     with pytest.raises(CheckpointError, match=r"missing/model\.onnx could not be written: .*No such file"):
         export_onnx(folder / "model.pth", tmp_path / "missing" / "model.onnx")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("/home/me/data/set+/mnt/other", "set+other"),
-        ("~/data/set", "set"),
-        (r"C:\Users\me\set", "set"),
-        ("/set", "set"),
-        ("/home/me/data/", ""),
-        ("look at /home/me/run.log, or not", "look at run.log, or not"),
-        ("data/set", "data/set"),
-        ("../data/set", "../data/set"),
-        ("https://zenodo.org/records/1", "https://zenodo.org/records/1"),
-        ("P and/or S at 1/2", "P and/or S at 1/2"),
-        ("stead", "stead"),
-    ],
-)
-def test_absolute_paths_lose_their_folders(text: str, expected: str) -> None:
-    assert {"a": [expected, 1, None]} == without_folders({"a": (text, 1, None)})

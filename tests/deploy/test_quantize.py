@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv1d
 
 from xiaonet.checkpoint import load_model, read_model_file, save_model
 from xiaonet.data.sets import open_data, split_data
@@ -21,8 +22,10 @@ from xiaonet.errors import CheckpointError, ConfigError, DataError, WaveformErro
 from xiaonet.evaluation.referee import Referee
 from xiaonet.model import XiaoNet
 from xiaonet.picker import Picker
+from xiaonet.picking.picks import find_picks
+from xiaonet.picking.windows import normalize
 from xiaonet.predictors import load_predictor, model_path
-from xiaonet.quantized import FLOAT, QuantizedConv, QuantizedXiaoNet, folded, shared_steps
+from xiaonet.quantized import FLOAT, LARGEST_BIAS, QuantizedConv, QuantizedXiaoNet, folded, shared_steps
 
 KB = 1000
 BLOCKS = ("encoder.0", "encoder.1", "encoder.2", "bottleneck", "decoder.0", "decoder.1", "decoder.2")
@@ -113,8 +116,7 @@ def test_runtimes_give_what_torch_gives(full_size: Path, runtime: Any) -> None:
     windows = some_windows(6)
     expected = load_predictor(full_size / "int8.pth")(windows)
     found = load_predictor(full_size / "int8.onnx", runtime)(windows)
-    assert np.abs(found - expected).mean() < 1e-4  # the same whole numbers, but for ties in rounding
-    assert np.abs(found - expected).max() < 0.02
+    np.testing.assert_allclose(expected, found, rtol=0, atol=1e-6)  # the same whole numbers in all of them
     np.testing.assert_allclose(1, found.sum(axis=1), rtol=0, atol=1e-5)
 
 
@@ -125,7 +127,7 @@ def test_any_length_and_batch(full_size: Path, samples: int) -> None:
     (found,) = session.run(["probabilities"], {"windows": np.ascontiguousarray(windows)})
     with torch.inference_mode():
         expected = load_model(full_size / "int8.pth")(torch.from_numpy(windows.copy())).numpy()
-    assert np.abs(found - expected).max() < 0.02
+    np.testing.assert_allclose(expected, found, rtol=0, atol=1e-6)
 
 
 def test_both_precisions_load_and_give_nearly_the_same(folder: Path) -> None:
@@ -152,17 +154,76 @@ def test_a_convolution_computes_in_whole_numbers_what_it_says() -> None:
     own = QuantizedConv(nn.Conv1d(1, 1, 3, padding=1), precise=False)
     own.weight.copy_(torch.tensor([[[2, 1, -3]]]))
     own.bias.fill_(40)
-    for buffer, value in ((own.scale, 0.125), (own.step_in, 0.5), (own.step, 0.25)):
-        buffer.fill_(value)
-    # (2 · 100 + 10 − 3 · 20 + 40) · 0.5 · 0.125 / 0.25 = 47.5, and half goes to even; ends count as zeros
+    own.scale.fill_(0.25)
+    # (2 · 100 + 10 − 3 · 20 + 40) / 4 = 47.5, and half goes to even; ends count as zeros
     assert [28, 48, 20] == own(torch.tensor([[[100.0, 10.0, 20.0]]]))[0, 0].tolist()
     assert [0, 0, 201] == own(torch.tensor([[[0.0, 255.0, 255.0]]]))[0, 0].tolist()  # as ReLU has it
 
 
 def test_sums_of_products_are_whole_numbers_that_float32_holds() -> None:
     channels = 128 + 64  # of the widest convolution
-    assert 3 * channels * 255 * 63 < 2**24
+    assert 3 * channels * 255 * 63 + LARGEST_BIAS < 2**24
     assert 2 * 255 * 63 < 2**15  # and two products fit into the 16 bits of AVX2's multiplier
+
+
+def test_scales_have_few_digits_so_that_no_order_of_multiplying_can_round_otherwise(full_size: Path) -> None:
+    scales = [conv.scale for _, conv in load_model(full_size / "int8.pth").convolutions() if conv.scale is not None]  # type: ignore[operator]
+    assert 13 == len(scales)
+    for scale in scales:
+        units = scale * 2**14
+        assert torch.equal(units.round(), units)
+        assert 1 <= units.min()
+
+
+def test_the_first_convolution_gives_the_same_in_any_order_of_adding(full_size: Path) -> None:
+    first = load_model(full_size / "int8.pth").encoder[0][0]
+    windows = torch.from_numpy(some_windows(2))
+    given = conv1d((windows * 2048).round(), first.weight, first.bias, padding=1)
+    exact = conv1d((windows * 2048).round().double(), first.weight.double(), first.bias.double(), padding=1)
+    assert torch.equal(exact.float().double(), exact)
+    assert torch.equal(exact.float(), given)
+
+
+def test_picks_are_the_same_in_all_runtimes_on_real_windows(labelled: Path) -> None:
+    referee = Referee(str(labelled), "dev", windows_per_record=1)
+    windows = np.concatenate([normalize(batch) for batch in referee.windows.batches()])
+    curves = {runtime: load_predictor("xiaonet-int8", runtime)(windows) for runtime in ("torch", "onnxruntime", "openvino")}
+    picks = {
+        runtime: [
+            [
+                find_picks(window[row], height, 100)[0].tolist()
+                for row, height in enumerate(load_predictor("xiaonet-int8").thresholds.values())
+            ]
+            for window in own
+        ]
+        for runtime, own in curves.items()
+    }
+    assert 74 == len(windows)
+    assert 30 < sum(bool(own[0]) for own in picks["torch"])
+    for runtime in ("onnxruntime", "openvino"):
+        np.testing.assert_allclose(curves["torch"], curves[runtime], rtol=0, atol=1e-5)
+        same = [one == other for one, other in zip(picks["torch"], picks[runtime], strict=True)]
+        assert 0.99 <= np.mean(same)
+
+
+@pytest.mark.parametrize("kind", ["pth", "onnx"])
+def test_the_shipped_model_is_at_most_185_kb_and_3_3_times_smaller(kind: str) -> None:
+    precise, rounded = (model_path(name, f".{kind}").stat().st_size for name in ("xiaonet", "xiaonet-int8"))
+    assert rounded <= 185 * KB
+    assert precise >= 3.3 * rounded
+
+
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano"])
+def test_shipped_int8_files_are_of_the_shipped_model_and_calibrated_on_training_windows(name: str) -> None:
+    precise, rounded = (read_model_file(model_path(own, ".pth")) for own in (name, f"{name}-int8"))
+    assert ("fp32", "int8") == (precise["precision"], rounded["precision"])
+    for key in ("arguments", "thresholds", "contract"):
+        assert precise[key] == rounded[key]
+    own = dict(rounded["provenance"])
+    calibration = own.pop("calibration")
+    assert ("labelled+unlabelled", 512, "least squares", 0) == tuple(calibration[key] for key in ("data", "windows", "rule", "epochs"))
+    assert {**precise["provenance"], "note": f"{precise['provenance']['note']}, in eight-bit integers"} == own
+    assert [name not in FLOAT for name in NAMES] == [eight for _, eight in convolutions_in(onnx.load(model_path(f"{name}-int8", ".onnx")))]
 
 
 def test_samples_that_are_concatenated_share_a_step() -> None:

@@ -127,6 +127,11 @@ def test_a_start_that_is_not_there_is_told(small: Recipe, tmp_path: Path) -> Non
         cook(small.model_copy(update={"start": "xiaonet-nanno"}), "mine", tmp_path, tmp_path)
 
 
+def test_a_quantized_start_is_refused(small: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"xiaonet-int8\.pth is quantized already; wanted the model in float32"):
+        cook(small.model_copy(update={"start": "xiaonet-int8"}), "mine", tmp_path, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -66,7 +66,11 @@ class _Rounding(XiaoNet):
     def __init__(self, model: XiaoNet, steps: Mapping[str, float]) -> None:
         super().__init__(**model.arguments)  # type: ignore[arg-type]
         names = [name for name, _ in QuantizedXiaoNet(base_channels=1).convolutions()]
-        own = iter([_RoundingConv(one, name not in FLOAT, steps.get(name)) for name, one in zip(names, folded(model), strict=True)])
+        taken = [1.0, *(steps[name] for name in names[:-1])]
+        own = iter(
+            _RoundingConv(one, name not in FLOAT, step_in, steps.get(name))
+            for name, step_in, one in zip(names, taken, folded(model), strict=True)
+        )
 
         def block() -> nn.Sequential:
             return nn.Sequential(next(own), next(own))
@@ -81,13 +85,16 @@ class _Rounding(XiaoNet):
 
 
 class _RoundingConv(nn.Module):
-    def __init__(self, convolution: nn.Conv1d, rounded: bool, step: float | None) -> None:
+    def __init__(self, convolution: nn.Conv1d, rounded: bool, step_in: float, step: float | None) -> None:
         super().__init__()
-        self.convolution, self.rounded, self.step = convolution, rounded, step
+        self.convolution, self.rounded, self.step_in, self.step = convolution, rounded, step_in, step
 
     def forward(self, x: Tensor) -> Tensor:
         own = self.convolution
-        weight = _round(own.weight, weight_scale(own.weight.detach())[:, None, None]) if self.rounded else own.weight
+        weight = own.weight
+        if self.rounded and self.step is not None:
+            gain = self.step_in / self.step
+            weight = _round(weight, weight_scale(weight.detach() * gain)[:, None, None] / gain)
         x = conv1d(x, weight, own.bias, padding=own.padding, dilation=own.dilation)
         if self.step is None:
             return x

@@ -1,26 +1,26 @@
 """A model file in the formats that other runtimes read, each checked against torch before it takes its place."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from xiaonet.checkpoint import load_model
-from xiaonet.deploy.onnx import export_onnx, limit
+from xiaonet.checkpoint import INT8, load_model, read_model_file
+from xiaonet.deploy.onnx import check, export_onnx, header_of
 from xiaonet.errors import CheckpointError, ConfigError
-from xiaonet.predictors import HEADER, INSTALL, import_openvino
-from xiaonet.spec import COMPONENTS, STRIDE, WINDOW_SAMPLES
+from xiaonet.files import write_atomically
+from xiaonet.predictors import HEADER, INSTALL, UNSEALED, OpenVinoPredictor, import_openvino, seal
+from xiaonet.spec import COMPONENTS, WINDOW_SAMPLES
 
-SHAPES = ((1, WINDOW_SAMPLES), (3, WINDOW_SAMPLES), (2, WINDOW_SAMPLES - WINDOW_SAMPLES % STRIDE), (2, 4 * STRIDE))  # windows, samples
 NOT_HERE: Mapping[str, str] = {
     "litert": "litert-torch, which converts to it, wants torch below 2.13 in all its releases up to 0.9.3, and XiaoNet torch 2.13",
-    "executorch": "with torch 2.13 its converter gave a file only for a fixed length; docs/decisions/int8.md says what was tried",
 }
+BATCHES = 64  # windows at once that an ExecuTorch file has room for
 
 
 def export(model_file: Path, kind: str, out: Path) -> list[Path]:
@@ -28,14 +28,15 @@ def export(model_file: Path, kind: str, out: Path) -> list[Path]:
 
     Args:
         model_file: as `xiaonet.save_model` writes it, in float32 or quantized.
-        kind: `onnx` or `openvino`.
+        kind: `onnx`, `openvino` or `executorch`.
         out: the new file; OpenVINO puts a `.bin` of the same name beside it.
 
     Returns:
         The files.
 
     Raises:
-        ConfigError: the format is unknown or cannot be had here, or packages for it are missing.
+        ConfigError: the format is unknown or cannot be had here, packages for it are missing, or it takes
+            no quantized model.
         CheckpointError: the model file cannot be read, the new one cannot be written, or it does not
             give what torch gives.
     """
@@ -64,15 +65,15 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
     try:
         with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
             bare = Path(folder) / "model.onnx"
-            export_onnx(model_file, bare)
-            core = openvino.Core()
+            export_onnx(model_file, bare, resize=True)
+            core, place = openvino.Core(), ["framework", HEADER]
             xml = bare.with_suffix(".xml")
-            openvino.save_model(core.read_model(bare), xml, compress_to_fp16=False)
-            written = core.read_model(xml)
-            if not written.has_rt_info(["framework", HEADER]):
-                raise CheckpointError(f"{targets[0]} was not written: this OpenVINO drops the contract; pip install -U openvino")
-            compiled = core.compile_model(written, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-            check(model_file, lambda windows: compiled([windows])[0], targets[0])
+            model = core.read_model(bare)
+            header = json.loads(model.get_rt_info(place).value)
+            model.set_rt_info(json.dumps({**header, "seal": UNSEALED}), place)
+            openvino.save_model(model, xml, compress_to_fp16=False)
+            xml.write_bytes(seal(xml.read_bytes(), xml.with_suffix(".bin").read_bytes()))
+            check(model_file, OpenVinoPredictor(xml).infer, targets[0])
             for target in reversed(targets):
                 os.replace(xml.with_suffix(target.suffix), target)
     except OSError as error:
@@ -80,27 +81,38 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
     return targets
 
 
-def check(model_file: Path, infer: Callable[[NDArray[np.float32]], NDArray[np.float32]], out: Path) -> None:
-    """See that a runtime gives what torch gives, for one window and several, of 3001 samples and of multiples of 8.
+def _to_executorch(model_file: Path, out: Path) -> list[Path]:
+    """The network in float32 for windows of 3001 samples, up to 64 of them, and the header as the method `xiaonet`."""
+    if not find_spec("executorch"):
+        raise ConfigError("format executorch is not available here, because its package is missing: pip install executorch")
+    if read_model_file(model_file)["precision"] == INT8:
+        raise ConfigError(
+            f"{model_file} is quantized, and XNNPACK leaves its convolutions to kernels that take seconds a window; "
+            "wanted the model in float32 that it was made from, or one of the formats onnx, openvino"
+        )
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.runtime import Runtime
 
-    Raises:
-        CheckpointError: it does not.
-    """
-    model, rng = load_model(model_file).float(), np.random.default_rng(0)
-    for number, samples in SHAPES:
-        windows = rng.uniform(-1, 1, (number, len(COMPONENTS), samples)).astype(np.float32)
-        with torch.inference_mode():
-            expected = model(torch.from_numpy(windows)).numpy()
-        found = infer(windows)
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-        if not difference <= limit(model):
-            raise CheckpointError(
-                f"{out} was not written: probabilities of {number} windows of {samples} samples differ from torch's by {difference:g}; "
-                f"wanted at most {limit(model):g}"
-            )
+    batch = torch.export.Dim("batch", min=1, max=BATCHES)
+    example = torch.zeros(2, len(COMPONENTS), WINDOW_SAMPLES)
+    program = torch.export.export(load_model(model_file).float(), (example,), dynamic_shapes={"windows": {0: batch}})
+    lowered = to_edge_transform_and_lower(
+        program, partitioner=[XnnpackPartitioner()], constant_methods={HEADER: json.dumps(header_of(model_file))}
+    )
+
+    def write(file: IO[bytes]) -> None:
+        file.write(lowered.to_executorch().buffer)
+        file.flush()
+        method = Runtime.get().load_program(file.name).load_method("forward")
+        check(model_file, lambda windows: method.execute([torch.from_numpy(windows)])[0].numpy(), out, lengths=(WINDOW_SAMPLES,))
+
+    write_atomically(out, write)
+    return [out]
 
 
 FORMATS: Mapping[str, tuple[str, Callable[[Path, Path], list[Path]]]] = {
     "onnx": (".onnx", _to_onnx_file),
     "openvino": (".xml", _to_openvino),
+    "executorch": (".pte", _to_executorch),
 }

@@ -1,45 +1,47 @@
 """A model file as ONNX, for runtimes that need no torch."""
 
+import itertools
 import json
 import logging
-import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import obspy
 import torch
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import load_model, read_model_file
+from xiaonet.checkpoint import load_model, read_model_file, without_folders
 from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
 from xiaonet.model import XiaoNet
-from xiaonet.predictors import FORMAT, HEADER, UNSEALED, VERSION, OnnxRuntimePredictor, seal
+from xiaonet.picking.windows import normalize
+from xiaonet.predictors import FORMAT, HEADER, UNSEALED, VERSION, OnnxRuntimePredictor, Windows, seal
 from xiaonet.quantized import QuantizedXiaoNet
 from xiaonet.spec import COMPONENTS, KERNEL_SIZE, STRIDE, WINDOW_SAMPLES
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-TOLERANCE = 1e-5  # largest difference between onnxruntime's probabilities and torch's
-INT8_TOLERANCE = 0.05  # where a sample halfway between two steps goes up on one runtime and down on the other
-FOLDERS = re.compile(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\+\s]+[/\\])*")  # of an absolute path
+TOLERANCE = 1e-5  # largest difference between a runtime's probabilities and torch's
+LENGTHS = (WINDOW_SAMPLES, WINDOW_SAMPLES - WINDOW_SAMPLES % STRIDE, 4 * STRIDE)
 
 
-def export_onnx(model_file: Path, out: Path) -> None:
+def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
     """Write a model file as ONNX, once onnxruntime has been seen to give the same probabilities from it.
 
     The input is `windows`, `(batch, 3, samples)`, the output `probabilities` of the same shape;
-    batch and samples are free. Folders are taken out of the provenance.
+    batch and samples are free.
 
     Args:
         model_file: as `xiaonet.save_model` writes it.
         out: the new file, by custom a `.onnx`.
+        resize: upsample a quantized model by `Resize`, as OpenVINO likes it, and not as onnxruntime does.
 
     Raises:
         CheckpointError: the model file cannot be read, the new one cannot be written, or does not
@@ -49,13 +51,27 @@ def export_onnx(model_file: Path, out: Path) -> None:
     missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]
     if missing:
         raise ConfigError(f"export needs {' and '.join(missing)}: pip install 'xiaonet[export]'")
-    content, model = read_model_file(model_file), load_model(model_file).float()
+    model = load_model(model_file).float()
     if isinstance(model, QuantizedXiaoNet):
-        graph = _to_onnx(XiaoNet(**content["arguments"]))
-        to_int8(graph, model)
+        graph = _to_onnx(XiaoNet(**model.arguments))  # type: ignore[arg-type]
+        to_int8(graph, model, resize=resize)
     else:
         graph = _to_onnx(model)
-    header = {
+    graph.metadata_props.add(key=HEADER, value=json.dumps(header_of(model_file)))
+    raw = seal(graph.SerializeToString())
+
+    def write(file: IO[bytes]) -> None:
+        file.write(raw)
+        file.flush()
+        check(model_file, OnnxRuntimePredictor(Path(file.name)).infer, out)
+
+    write_atomically(out, write)
+
+
+def header_of(model_file: Path) -> dict[str, Any]:
+    """What a model file says of itself, for one in another format: contract, thresholds, provenance and the like."""
+    content = read_model_file(model_file)
+    return {
         "format": FORMAT,
         "version": VERSION,
         "seal": UNSEALED,
@@ -64,26 +80,8 @@ def export_onnx(model_file: Path, out: Path) -> None:
         "arguments": content["arguments"],
         "precision": content["precision"],
         "parameters": sum(weight.numel() for weight in XiaoNet(**content["arguments"]).parameters()),
-        "provenance": without_folders(content["provenance"]),
+        "provenance": without_folders(content["provenance"]),  # older files name some
     }
-    graph.metadata_props.add(key=HEADER, value=json.dumps(header))
-    raw = seal(graph.SerializeToString())
-
-    def write(file: IO[bytes]) -> None:
-        file.write(raw)
-        file.flush()
-        _compare(model, Path(file.name), out)
-
-    write_atomically(out, write)
-
-
-def without_folders(value: Any) -> Any:
-    """Plain values in which every absolute path is cut down to its last part: `/home/me/data` is `data`."""
-    if isinstance(value, dict):
-        return {key: without_folders(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(item) for item in value]
-    return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def _to_onnx(model: XiaoNet) -> "ModelProto":
@@ -162,21 +160,32 @@ def _strip(graph: "ModelProto") -> None:
         part.ClearField("metadata_props")
 
 
-def limit(model: XiaoNet) -> float:
-    """By how much a runtime's probabilities may differ from torch's."""
-    return INT8_TOLERANCE if isinstance(model, QuantizedXiaoNet) else TOLERANCE
+def check(model_file: Path, infer: Callable[[Windows], Windows], out: Path, lengths: Sequence[int] = LENGTHS) -> None:
+    """See that a runtime gives what torch gives of ObsPy's example, a local earthquake, as one window and as several.
 
+    Args:
+        model_file: for torch.
+        infer: the runtime.
+        out: the file that is written if they agree.
+        lengths: samples of windows.
 
-def _compare(model: XiaoNet, path: Path, out: Path) -> None:
-    rng = np.random.default_rng(0)
-    windows = rng.uniform(-1, 1, (5, len(COMPONENTS), WINDOW_SAMPLES)).astype(np.float32)
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(windows)).numpy()
-    difference = float(np.abs(OnnxRuntimePredictor(path)(windows) - expected).max())
-    if not difference <= limit(model):
-        raise CheckpointError(
-            f"{out} was not written: onnxruntime's probabilities differ from torch's by {difference:g}; wanted at most {limit(model):g}"
-        )
+    Raises:
+        CheckpointError: they do not agree.
+    """
+    model, stream = load_model(model_file).float(), obspy.read()
+    record = np.stack([stream.select(component=component)[0].data for component in COMPONENTS])
+    for number, samples in itertools.product((1, 3), lengths):
+        windows = normalize(np.stack([np.roll(record, -450 + 100 * shift, axis=1) for shift in range(number)])[..., :samples])
+        windows = np.pad(windows, ((0, 0), (0, 0), (0, samples - windows.shape[-1])), mode="edge")
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(windows)).numpy()
+        found = infer(windows)
+        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+        if not difference <= TOLERANCE:
+            raise CheckpointError(
+                f"{out} was not written: probabilities of {number} windows of {samples} samples differ from torch's by {difference:g}; "
+                f"wanted at most {TOLERANCE:g}"
+            )
 
 
 @contextmanager

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import INT8, load_model, read_model_file, save_model
+from xiaonet.checkpoint import load_float, read_model_file, save_model
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
 from xiaonet.deploy.adapt import Watch, adapt
 from xiaonet.deploy.onnx import export_onnx
-from xiaonet.errors import CheckpointError, ConfigError, DataError, WaveformError
+from xiaonet.errors import CheckpointError, DataError, WaveformError
 from xiaonet.model import XiaoNet
 from xiaonet.quantized import LARGEST_SAMPLE, QuantizedXiaoNet, folded, shared_steps
 from xiaonet.spec import COMPONENTS, WINDOW_SAMPLES
@@ -58,9 +58,31 @@ def quantize(
         DataError: the data cannot be used, or there are too few windows.
         CheckpointError: the model cannot be read, or a file cannot be written.
     """
-    content, model = read_model_file(model_file), load_model(model_file).float()
-    if content["precision"] == INT8:
-        raise ConfigError(f"{model_file} is quantized already; wanted the model in float32 that it was made from")
+    model, content = load_float(model_file), read_model_file(model_file)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be made: {error}; choose another --out") from error
+    files = {name: out / name for name in ("saved_model_fp32.pth", "saved_model_int8.pth", "model_fp32.onnx", "model_int8.onnx")}
+    round_down(model_file, data, files["saved_model_int8.pth"], epochs=epochs, windows=windows, seed=seed, watch=watch)
+    save_model(model.float(), files["saved_model_fp32.pth"], content["provenance"], content["thresholds"])
+    for precision in ("fp32", "int8"):
+        export_onnx(files[f"saved_model_{precision}.pth"], files[f"model_{precision}.onnx"])
+    return files
+
+
+def round_down(
+    model_file: Path,
+    data: str,
+    out: Path,
+    *,
+    epochs: int = 0,
+    windows: int = CALIBRATION_WINDOWS,
+    seed: int = 0,
+    watch: Watch = lambda epoch, loss: None,
+) -> None:
+    """Write a model in eight-bit integers, `out` for torch. Arguments and errors are those of `quantize`."""
+    model, content = load_float(model_file).float(), read_model_file(model_file)
     whole = open_data(data)
     train = split_data(whole)[0]
     shown = calibration_windows(train, windows, seed)
@@ -68,19 +90,11 @@ def quantize(
     convolutions = folded(model)
     if epochs:
         convolutions = adapt(model, steps, epochs, lambda epoch: calibration_windows(train, windows, seed + epoch), watch)
-    quantized = QuantizedXiaoNet.from_convolutions(model.arguments, convolutions, steps)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{out} cannot be made: {error}; choose another --out") from error
-    files = {name: out / name for name in ("saved_model_fp32.pth", "saved_model_int8.pth", "model_fp32.onnx", "model_int8.onnx")}
     calibration = {"data": data, "fingerprint": fingerprint(whole), "windows": len(shown), "seed": seed, "rule": RULE, "epochs": epochs}
     origin = content["provenance"]
-    save_model(model, files["saved_model_fp32.pth"], origin, content["thresholds"])
-    save_model(quantized, files["saved_model_int8.pth"], {**origin, "calibration": calibration}, content["thresholds"])
-    for precision in ("fp32", "int8"):
-        export_onnx(files[f"saved_model_{precision}.pth"], files[f"model_{precision}.onnx"])
-    return files
+    note = ", ".join(filter(None, (origin.get("note"), "in eight-bit integers")))
+    quantized = QuantizedXiaoNet.from_convolutions(model.arguments, convolutions, steps)
+    save_model(quantized, out, {**origin, "note": note, "calibration": calibration}, content["thresholds"])
 
 
 def calibration_windows(train: WaveformData, number: int = CALIBRATION_WINDOWS, seed: int = 0) -> Tensor:

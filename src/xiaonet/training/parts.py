@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from xiaonet.checkpoint import load_model
+from xiaonet.checkpoint import load_float
 from xiaonet.config import Config, DistillationSettings
 from xiaonet.errors import ConfigError
 from xiaonet.model import PLAIN, WIDE, XiaoNet
@@ -52,7 +52,7 @@ def load_teacher(settings: DistillationSettings, start: str = "none") -> Teacher
         start: the model that the student starts from, which is the teacher `start`.
 
     Raises:
-        ConfigError: the teacher is to be the start, and there is none; or teachers and shares do not fit.
+        ConfigError: the teacher is to be the start, and there is none, or it is quantized; or teachers and shares do not fit.
         TeacherError: weights cannot be had.
         CheckpointError: a file of ours cannot be read.
     """
@@ -76,21 +76,21 @@ def _load_member(name: str, start: str) -> Teacher:
         return PhaseNetTeacher.from_pretrained(name)
     if start == "none":
         raise ConfigError("distillation.teacher is start, and training.start is none; name the model to start from")
-    return ModelTeacher(load_model(model_path(start, ".pth")), start)
+    return ModelTeacher(load_float(model_path(start, ".pth")), start)
 
 
 def make_student(config: Config) -> XiaoNet:
     """A student of the configured width, dropout and context, with the weights to start from if there are any.
 
     Raises:
-        ConfigError: these are of another width or context.
+        ConfigError: these are of another width or context, or quantized.
         CheckpointError: these cannot be read.
     """
     settings = config.model
     dilations = {"wide": WIDE, "plain": PLAIN}[settings.dilations]
     student = XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
     if config.training.start != "none":
-        start = load_model(model_path(config.training.start, ".pth"))
+        start = load_float(model_path(config.training.start, ".pth"))
         if differing := [name for name in ("base_channels", "dilations") if start.arguments[name] != student.arguments[name]]:
             raise ConfigError(
                 f"{config.training.start} has {', '.join(f'{name} {start.arguments[name]}' for name in differing)}; "

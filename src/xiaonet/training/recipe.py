@@ -18,7 +18,7 @@ from pydantic import Field, StrictInt, model_validator
 from torch import Tensor, nn
 
 from xiaonet import console
-from xiaonet.checkpoint import load_model, load_tensors, save_model, save_tensors
+from xiaonet.checkpoint import load_float, load_tensors, save_model, save_tensors
 from xiaonet.config import SettingsFile
 from xiaonet.data.extended import Chances, Labels, Pool, Record, draw_batch
 from xiaonet.errors import CheckpointError, ConfigError
@@ -82,9 +82,13 @@ class Recipe(SettingsFile):
 
 
 class Outcome(NamedTuple):
-    """What a finished run says: windows seen, and F1, threshold and recall within 0.1 s on dev, by phase."""
+    """What a finished run says: windows seen, and F1, threshold and recall within 0.1 s on dev, by phase.
+
+    `data` are the sets of single records that it learnt from, joined by `+`.
+    """
 
     model: Path
+    data: str
     windows: int
     dev: dict[str, dict[str, float]]
 
@@ -158,13 +162,14 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
     else:
         save_phasenet(model, path, provenance)
-    return Outcome(path, run.step * recipe.batch_size, scores)
+    data = "+".join(_within(root, spec) for spec in (recipe.labelled, recipe.unlabelled) if spec)
+    return Outcome(path, data, run.step * recipe.batch_size, scores)
 
 
 def _fresh_network(recipe: Recipe) -> nn.Module:
     if recipe.network == "phasenet":
         return new_phasenet()
-    return load_model(model_path(recipe.start, ".pth")) if recipe.start else _fresh(recipe.base_channels)
+    return load_float(model_path(recipe.start, ".pth")) if recipe.start else _fresh(recipe.base_channels)
 
 
 class Average:
