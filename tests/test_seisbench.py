@@ -11,10 +11,10 @@ import torch
 from seisbench.models import PhaseNet
 
 import xiaonet.seisbench
-from xiaonet.checkpoint import load_model, save_model
+from xiaonet.checkpoint import load_model, read_model_file, save_model
 from xiaonet.errors import CheckpointError
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import WEIGHTS, load_predictor
+from xiaonet.predictors import WEIGHTS, load_predictor, model_path
 from xiaonet.seisbench import XiaoNet
 
 SHIPPED = ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"]
@@ -160,8 +160,9 @@ def test_another_sampling_rate_is_resampled(model: XiaoNet, record: obspy.Stream
 
 
 def test_thresholds_of_the_weights_hold_unless_others_are_given(model: XiaoNet, record: obspy.Stream) -> None:
-    assert {"P_threshold": 0.25, "S_threshold": 0.2} == model.default_args
-    assert picks(model, record) == picks(model, record, P_threshold=0.25, S_threshold=0.2)
+    heights = {f"{phase}_threshold": height for phase, height in read_model_file(model_path("xiaonet", ".pth"))["thresholds"].items()}
+    assert heights == model.default_args
+    assert picks(model, record) == picks(model, record, **heights)
     assert len(picks(model, record, P_threshold=0.9, S_threshold=0.9)) < len(picks(model, record))
 
 
