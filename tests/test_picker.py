@@ -235,7 +235,10 @@ def test_picks_are_the_peaks_of_the_annotation(xiaonet: Picker) -> None:
         (curve,) = annotation.select(channel=f"EH_{phase}")
         peaks, _ = scipy.signal.find_peaks(curve.data, height=xiaonet.thresholds[phase], distance=100)
         found += [((curve.stats.starttime + peak / 100).ns, phase) for peak in peaks if 50 <= peak < 2950]
-    assert [(1251073207710000000, "P"), (1251073208720000000, "S")] == sorted(found)
+    times, phases = zip(*sorted(found), strict=True)
+    # After 00:20:00; SeisBench's PhaseNets see P at 7.70 to 7.73 s and S at 8.66 to 8.71 s.
+    assert "PS" == "".join(phases)
+    assert [7.71, 8.69] == pytest.approx([time / 1e9 - 1251073200 for time in times], abs=0.05)
     assert sorted(found) == [(pick.time_ns, pick.phase) for pick in xiaonet.pick(obspy.read())]
 
 

@@ -58,7 +58,7 @@ def test_the_start_is_the_teacher_and_stays_as_it_was():
 
 
 def test_fine_tuning_on_a_region_is_better_there_and_does_not_forget(iceland, labelled, tmp_path):
-    config = settings(f"data.name={iceland}", "training.epochs=4", "training.learning_rate=3e-4", "data.windows_per_record=2")
+    config = settings(f"data.name={iceland}", "training.epochs=4", "training.learning_rate=1e-3", "data.windows_per_record=2")
     result = start_run(config, tmp_path / "run")
     before, after = load_model(WEIGHTS / "xiaonet-nano.pth"), load_model(tmp_path / "run" / "saved_model_fp32.pth")
 
