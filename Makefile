@@ -9,8 +9,7 @@ demo: $(VENV)/.demo
 	$(BIN)/xiaonet demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/deploy $(ARGS)
-	$(BIN)/python -m pytest -n auto --dist loadfile tests/deploy $(ARGS)  # apart: a process that has loaded OpenVINO and then forked loaders crashes
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check

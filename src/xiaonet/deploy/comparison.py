@@ -3,7 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -71,7 +73,7 @@ def compare(folder: Path, referee: Referee, watch: Watch = lambda windows: None)
             }
             for subset in int8.subsets
         },
-        "milliseconds": _milliseconds(folder, normalize(next(iter(referee.windows.batches())))),
+        "milliseconds": _alone(_milliseconds, folder, normalize(next(iter(referee.windows.batches())))),
     }
     write_atomically(folder / "quantization.json", lambda file: file.write(json.dumps(told, indent=1).encode()))
     write_atomically(folder / "quantization.md", lambda file: file.write(to_markdown(told).encode()))
@@ -143,6 +145,12 @@ def to_markdown(told: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _alone(work: Callable[..., Any], *given: Any) -> Any:
+    """What a function gives in a process of its own: one that ran torch and OpenVINO in turns crashed when it had forked later on."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, *given).result()
 
 
 def _milliseconds(folder: Path, windows: Windows) -> dict[str, dict[str, dict[str, float]]]:
