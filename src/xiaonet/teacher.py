@@ -5,18 +5,22 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from seisbench.models import PhaseNet
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import DAMAGE, digest, load_tensors, save_tensors, side_by_side
+from xiaonet.checkpoint import DAMAGE, digest, load_tensors, save_tensors, side_by_side, without_folders
 from xiaonet.errors import CheckpointError, ConfigError, TeacherError
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import WEIGHTS
 from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+
+Curves = TypeVar("Curves", Tensor, NDArray[Any])
 
 BUNDLED = "bundled"  # the teacher that comes with XiaoNet
 FORMAT = "xiaonet-phasenet"
@@ -176,6 +180,12 @@ class PhaseNetTeacher(Teacher):
         }
 
 
+def on_time(curves: Curves, late: int) -> Curves:
+    """Curves `(…, samples)` shifted early by the samples that they are late; at the end, what comes last goes on."""
+    samples = curves.shape[-1]
+    return curves[..., np.clip(np.arange(samples) + late, 0, samples - 1)]
+
+
 class FusedTeacher(Teacher):
     """Several teachers as one: the weighted mean of their probabilities, each shifted early by what it reads late.
 
@@ -206,8 +216,7 @@ class FusedTeacher(Teacher):
         weighted = []
         for name, member in self.members.items():
             log_p = member.logits(windows).float().log_softmax(dim=1)
-            shifted = torch.arange(log_p.shape[-1], device=log_p.device) + self.late[name]
-            weighted.append(log_p[..., shifted.clamp(0, log_p.shape[-1] - 1)] + math.log(self.shares[name]))
+            weighted.append(on_time(log_p, self.late[name]) + math.log(self.shares[name]))
         return torch.stack(weighted).logsumexp(dim=0)
 
     def describe(self) -> dict[str, Any]:
@@ -242,7 +251,9 @@ def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) ->
     """Write a PhaseNet as one file, weights as float16, that `--teacher` takes. Raises as `save_model` does."""
     arguments = {name: model.get_model_args()[name] for name in LIKE_OURS}
     weights = side_by_side({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()})
-    save_tensors(path, FORMAT, {"arguments": arguments, "provenance": dict(provenance), "weights": weights, "digest": digest(weights)})
+    save_tensors(
+        path, FORMAT, {"arguments": arguments, "provenance": without_folders(provenance), "weights": weights, "digest": digest(weights)}
+    )
 
 
 def load_phasenet(path: Path) -> PhaseNet:

@@ -45,6 +45,8 @@ def test_teachers_are_weighed_and_shifted_early_by_what_they_read_late() -> None
     assert 1.0 == fused[0, 50]
     early = fuse({"one": one}, {"one": 1.0}, {"one": -1})
     assert_array_equal([51], np.flatnonzero(early[0]))
+    one[1, 0] = 1  # at the end of a record nothing comes round from its start
+    assert_array_equal([], np.flatnonzero(fuse({"one": one}, {"one": 1.0}, {"one": 2})[1]))
 
 
 def test_records_of_all_sources(write_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from xiaonet.picking.archive import Archive
 from xiaonet.picking.curves import FADE
 from xiaonet.picking.windows import fill_nonfinite
 from xiaonet.spec import NOISE, WINDOW_SAMPLES
+from xiaonet.teacher import on_time
 
 Network = Callable[[Tensor], Tensor]
 Raw = tuple[str, NDArray[np.float32], tuple[float, float], bool]  # source, waveform, onsets, manual
@@ -78,7 +79,7 @@ def fuse(curves: Mapping[str, NDArray[np.float16]], shares: Mapping[str, float],
         shares: weight of each teacher; they sum to 1.
         late: samples by which its picks come after the analysts'; negative where they come before.
     """
-    fused = sum(share * np.roll(curves[name].astype(np.float32), -late.get(name, 0), axis=1) for name, share in shares.items())
+    fused = sum(share * on_time(curves[name].astype(np.float32), late.get(name, 0)) for name, share in shares.items())
     return np.asarray(fused, dtype=np.float16)
 
 
