@@ -22,14 +22,14 @@ import torch
 
 from xiaonet.deploy.comparison import BATCHES, RUNTIMES, milliseconds
 from xiaonet.deploy.export import export
-from xiaonet.deploy.quantize import quantize
+from xiaonet.deploy.quantize import Calibration, quantize
 from xiaonet.predictors import load_predictor, model_path
 
 Runner = Callable[[np.ndarray], np.ndarray]
 
 
 def ours(name: str, data: str, folder: Path) -> dict[str, tuple[int, Runner]]:
-    quantize(model_path(name, ".pth"), data, folder, windows=64)  # speed does not depend on them
+    quantize(model_path(name, ".pth"), data, folder, Calibration(windows=64))  # speed does not depend on them
     runners = {}
     for runtime, file in RUNTIMES.items():
         for precision in ("fp32", "int8"):

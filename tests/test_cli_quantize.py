@@ -28,5 +28,7 @@ def test_exporting_from_the_command_line(run, tmp_path):
     status, told = run("export", "small.pth", "--format", "openvino")
     assert status == 0, told
     assert ["small.bin", "small.pth", "small.xml"] == sorted(path.name for path in tmp_path.iterdir())
+    status, told = run("export", "small.pth", "--format", "openvino", "--out", "new/folder/model.xml")
+    assert (0, True) == (status, (tmp_path / "new" / "folder" / "model.bin").is_file()), told
     status, told = run("export", "small.pth", "--format", "litert")
     assert (1, True) == (status, "format litert is not available here, because litert-torch" in told)

@@ -8,7 +8,7 @@ from typing import IO
 import pytest
 
 from xiaonet.errors import CheckpointError
-from xiaonet.files import write_atomically
+from xiaonet.files import make_folder, write_atomically
 
 
 def newer(file: IO[bytes]) -> None:
@@ -20,6 +20,17 @@ def path(tmp_path: Path) -> Path:
     """An older file, alone in its folder."""
     (tmp_path / "file").write_bytes(b"older")
     return tmp_path / "file"
+
+
+def test_a_folder_is_made_with_those_it_lies_in(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time it is there
+        make_folder(tmp_path / "one" / "two")
+        assert (tmp_path / "one" / "two").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_told(path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"file/folder cannot be made: .*Not a directory.*; choose another --out"):
+        make_folder(path / "folder")
 
 
 def untouched(path: Path) -> bool:

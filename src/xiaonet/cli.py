@@ -267,6 +267,7 @@ def quantize(
     """Round a model to eight bits, for torch and as ONNX, and say what that cost."""
     with _errors_told():
         from xiaonet.deploy.comparison import compare, to_markdown
+        from xiaonet.deploy.quantize import Calibration
         from xiaonet.deploy.quantize import quantize as round_down
         from xiaonet.evaluation.referee import Referee
 
@@ -275,9 +276,7 @@ def quantize(
                 model,
                 data,
                 out,
-                epochs=qat,
-                windows=windows,
-                seed=seed,
+                Calibration(windows, seed, qat),
                 watch=lambda epoch, loss: console.say(f"Epoch {epoch}/{qat}  loss: {loss:.6f}"),
             )
         for name, path in files.items():
@@ -299,8 +298,11 @@ def export(
     with _errors_told():
         from xiaonet.deploy.export import export as write
         from xiaonet.deploy.export import suffix
+        from xiaonet.files import make_folder
 
-        for path in write(model, kind, out or model.with_suffix(suffix(kind))):
+        target = out or model.with_suffix(suffix(kind))
+        make_folder(target.parent)
+        for path in write(model, kind, target):
             console.ok("Export", "written", f"{path}, {path.stat().st_size / 1000:.0f} KB")
 
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Folders that are made, and files that are there whole or not at all."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,18 @@ from typing import IO
 from uuid import uuid4
 
 from xiaonet.errors import CheckpointError
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, where they are missing.
+
+    Raises:
+        CheckpointError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be made: {error}; choose another --out") from error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

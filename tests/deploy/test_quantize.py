@@ -17,7 +17,7 @@ from xiaonet.deploy.adapt import adapt
 from xiaonet.deploy.comparison import compare
 from xiaonet.deploy.int8 import convolutions_in
 from xiaonet.deploy.onnx import export_onnx
-from xiaonet.deploy.quantize import RULES, calibration_windows, largest_samples, quantize
+from xiaonet.deploy.quantize import RULES, Calibration, calibration_windows, largest_samples, quantize
 from xiaonet.errors import CheckpointError, ConfigError, DataError, WaveformError
 from xiaonet.evaluation.referee import Referee
 from xiaonet.model import XiaoNet
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, made_up: Path) -> Path:
     """What `quantize` writes of a small model."""
     folder = tmp_path_factory.mktemp("quantized")
     save_model(model_like(0), folder / "trained.pth", {"note": "a test"}, THRESHOLDS)
-    files = quantize(folder / "trained.pth", str(made_up), folder / "out", windows=24)
+    files = quantize(folder / "trained.pth", str(made_up), folder / "out", Calibration(windows=24))
     assert FILES == sorted(files)
     return folder / "out"
 

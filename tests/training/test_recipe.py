@@ -154,6 +154,11 @@ def test_a_recipe_must_say_how_long(small: Recipe, tmp_path: Path) -> None:
         cook(small.model_copy(update={"steps": 0}), "mine", tmp_path, tmp_path)
 
 
+def test_a_folder_of_data_that_is_not_there_is_told(small: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere to look for the recipe's data in; give --data the one"):
+        cook(small, "mine", tmp_path / "nowhere", tmp_path)
+
+
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:
     assert_allclose([3e-5, 1.5e-3, 3e-3, 3e-3 * 0.505, 3e-5], [rate_at(share, 3e-3) for share in (0, 0.015, 0.03, 0.515, 1.0)])
 

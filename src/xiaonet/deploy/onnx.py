@@ -15,7 +15,7 @@ import obspy
 import torch
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import load_model, read_model_file, without_folders
+from xiaonet.checkpoint import load_model, read_model_file
 from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
@@ -80,7 +80,7 @@ def header_of(model_file: Path) -> dict[str, Any]:
         "arguments": content["arguments"],
         "precision": content["precision"],
         "parameters": sum(weight.numel() for weight in XiaoNet(**content["arguments"]).parameters()),
-        "provenance": without_folders(content["provenance"]),  # older files name some
+        "provenance": content["provenance"],
     }
 
 

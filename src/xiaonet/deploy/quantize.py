@@ -1,6 +1,7 @@
 """From a trained model to one in eight-bit integers, by what training windows make of its activations."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,8 @@ from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
 from xiaonet.deploy.adapt import Watch, adapt
 from xiaonet.deploy.onnx import export_onnx
-from xiaonet.errors import CheckpointError, DataError, WaveformError
+from xiaonet.errors import DataError, WaveformError
+from xiaonet.files import make_folder
 from xiaonet.model import XiaoNet
 from xiaonet.quantized import LARGEST_SAMPLE, QuantizedXiaoNet, folded, shared_steps
 from xiaonet.spec import COMPONENTS, WINDOW_SAMPLES
@@ -28,16 +30,26 @@ Seen = TypeVar("Seen")
 Rule = Callable[[Tensor, float], float]  # a histogram from 0 on and its end, to the largest sample worth telling apart
 
 
-def quantize(
-    model_file: Path,
-    data: str,
-    out: Path,
-    *,
-    epochs: int = 0,
-    windows: int = CALIBRATION_WINDOWS,
-    seed: int = 0,
-    watch: Watch = lambda epoch, loss: None,
-) -> dict[str, Path]:
+@dataclass(frozen=True)
+class Calibration:
+    """What a model is shown to be rounded.
+
+    Attributes:
+        windows: how many training windows, and how many an epoch.
+        seed: of which windows.
+        epochs: of training with the rounding in place.
+    """
+
+    windows: int = CALIBRATION_WINDOWS
+    seed: int = 0
+    epochs: int = 0
+
+
+def _no_watch(epoch: int, loss: float) -> None:
+    pass
+
+
+def quantize(model_file: Path, data: str, out: Path, calibration: Calibration = Calibration(), watch: Watch = _no_watch) -> dict[str, Path]:
     """Write a model in float32 and in eight-bit integers, each for torch and as ONNX.
 
     Args:
@@ -45,9 +57,7 @@ def quantize(
         data: class, path or name of a SeisBench data set, or several joined by `+`; windows of its
             split train tell how large activations become.
         out: folder of `saved_model_fp32.pth`, `saved_model_int8.pth`, `model_fp32.onnx` and `model_int8.onnx`.
-        epochs: of training with rounding in place.
-        windows: for calibration, and of an epoch.
-        seed: of which windows.
+        calibration: how much the model is shown.
         watch: is told of each epoch and its mean loss.
 
     Returns:
@@ -59,42 +69,31 @@ def quantize(
         CheckpointError: the model cannot be read, or a file cannot be written.
     """
     model, content = load_float(model_file), read_model_file(model_file)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{out} cannot be made: {error}; choose another --out") from error
+    make_folder(out)
     files = {name: out / name for name in ("saved_model_fp32.pth", "saved_model_int8.pth", "model_fp32.onnx", "model_int8.onnx")}
-    round_down(model_file, data, files["saved_model_int8.pth"], epochs=epochs, windows=windows, seed=seed, watch=watch)
+    round_down(model_file, data, files["saved_model_int8.pth"], calibration, watch)
     save_model(model.float(), files["saved_model_fp32.pth"], content["provenance"], content["thresholds"])
     for precision in ("fp32", "int8"):
         export_onnx(files[f"saved_model_{precision}.pth"], files[f"model_{precision}.onnx"])
     return files
 
 
-def round_down(
-    model_file: Path,
-    data: str,
-    out: Path,
-    *,
-    epochs: int = 0,
-    windows: int = CALIBRATION_WINDOWS,
-    seed: int = 0,
-    watch: Watch = lambda epoch, loss: None,
-) -> None:
+def round_down(model_file: Path, data: str, out: Path, calibration: Calibration = Calibration(), watch: Watch = _no_watch) -> None:
     """Write a model in eight-bit integers, `out` for torch. Arguments and errors are those of `quantize`."""
     model, content = load_float(model_file).float(), read_model_file(model_file)
     whole = open_data(data)
     train = split_data(whole)[0]
+    windows, seed, epochs = calibration.windows, calibration.seed, calibration.epochs
     shown = calibration_windows(train, windows, seed)
     steps = shared_steps(largest_samples(model, shown))
     convolutions = folded(model)
     if epochs:
         convolutions = adapt(model, steps, epochs, lambda epoch: calibration_windows(train, windows, seed + epoch), watch)
-    calibration = {"data": data, "fingerprint": fingerprint(whole), "windows": len(shown), "seed": seed, "rule": RULE, "epochs": epochs}
+    told = {"data": data, "fingerprint": fingerprint(whole), "windows": len(shown), "seed": seed, "rule": RULE, "epochs": epochs}
     origin = content["provenance"]
     note = ", ".join(filter(None, (origin.get("note"), "in eight-bit integers")))
     quantized = QuantizedXiaoNet.from_convolutions(model.arguments, convolutions, steps)
-    save_model(quantized, out, {**origin, "note": note, "calibration": calibration}, content["thresholds"])
+    save_model(quantized, out, {**origin, "note": note, "calibration": told}, content["thresholds"])
 
 
 def calibration_windows(train: WaveformData, number: int = CALIBRATION_WINDOWS, seed: int = 0) -> Tensor:

@@ -21,7 +21,8 @@ from xiaonet import console
 from xiaonet.checkpoint import load_float, load_tensors, save_model, save_tensors
 from xiaonet.config import SettingsFile
 from xiaonet.data.extended import Chances, Labels, Pool, Record, draw_batch
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.files import make_folder
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import model_path
 from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES
@@ -105,7 +106,7 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[Record]:
         XiaoNetError: data or teachers cannot be had.
     """
     made_by = recipe.model_dump(mode="json", include={"labelled", "unlabelled", "continuous", "teachers", "late"})
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / "records.npz"
     if (records := load_records(path, made_by)) is not None:
         console.ok("Records", f"{len(records)} read", str(path))
@@ -140,6 +141,8 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     """
     if not recipe.steps and not recipe.minutes:
         raise ConfigError(f"the recipe {name} says neither steps nor minutes; wanted one of them, such as minutes: 18")
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root} to look for the recipe's data in; give --data the one that holds {recipe.labelled}")
     dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
     pool = Pool(find_records(recipe, root, folder), recipe.shares)
     run = Run(recipe, pool, folder / f"{name}.state")
