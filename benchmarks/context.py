@@ -25,16 +25,14 @@ import torch
 
 from xiaonet import Config, load_model
 from xiaonet.data.sets import open_data
-from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
 from xiaonet.spec import PHASES, WINDOW_SAMPLES
 from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.training.dev_set import HEIGHTS
+from xiaonet.training.dev_set import f1 as f1_of_curves
 from xiaonet.training.run import resume_run, start_run
 
-TOLERANCE = 50  # samples: 0.5 s
 OFFSETS = 5  # windows of each record, at random positions
-THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
-DISTANCE = Config().peak_detection.distance
 
 
 def labelled_windows(data: Any, seed: int = 0) -> tuple[torch.Tensor, list[dict[str, float]]]:
@@ -59,14 +57,8 @@ def curves(model: Any, windows: torch.Tensor) -> np.ndarray:
 
 def f1(probabilities: np.ndarray, labels: Iterable[dict[str, float]], phase: str, height: float) -> float:
     """F1 at 0.5 s; windows whose phase nobody picked do not count."""
-    hits = wrong = missed = 0
-    for curve, label in zip(probabilities[:, PHASES.index(phase)], labels, strict=True):
-        if np.isnan(label[phase]):
-            continue
-        picks, _ = find_picks(curve, height, DISTANCE)
-        hit = bool((np.abs(picks - label[phase]) <= TOLERANCE).any())
-        hits, missed, wrong = hits + hit, missed + (not hit), wrong + len(picks) - hit
-    return 2 * hits / max(2 * hits + wrong + missed, 1)
+    curves = zip(probabilities[:, PHASES.index(phase)], labels, strict=True)
+    return f1_of_curves([(curve, label[phase]) for curve, label in curves if not np.isnan(label[phase])], height)
 
 
 def scores(model: Any) -> dict[str, float]:
@@ -81,8 +73,8 @@ def scores(model: Any) -> dict[str, float]:
     result: dict[str, float] = {}
     heights = {}
     for phase in "PS":
-        values = [f1(dev_curves, dev_labels, phase, height) for height in THRESHOLDS]
-        heights[phase] = float(THRESHOLDS[int(np.argmax(values))])
+        values = [f1(dev_curves, dev_labels, phase, height) for height in HEIGHTS]
+        heights[phase] = float(HEIGHTS[int(np.argmax(values))])
         result[f"dev {phase}"], result[f"threshold {phase}"] = max(values), heights[phase]
     for name, mask in (("ncedc_dev", (sources == "ncedc_dev") & ~vertical), ("corinth", sources == "corinth")):
         windows, labels = labelled_windows(test.filter(mask, inplace=False))
