@@ -190,7 +190,7 @@ class FusedTeacher(Teacher):
     """Several teachers as one: the weighted mean of their probabilities, each shifted early by what it reads late.
 
     Args:
-        members: two or more, by name.
+        members: by name.
         shares: weight of each in the mean, scaled to a sum of 1; equal if empty.
         late: samples by which a member's picks come after the analysts', negative where they come before; 0 if not named.
 

@@ -10,10 +10,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from xiaonet import XiaoNet, load_model
 from xiaonet.checkpoint import load_tensors, read_model_file
+from xiaonet.data.extended import Pool, draw_batch
 from xiaonet.errors import CheckpointError, ConfigError, DataError
 from xiaonet.teacher import PhaseNetTeacher, new_phasenet
 from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
-from xiaonet.training.recipe import Average, Recipe, _fresh, cook, rate_at, soft_loss
+from xiaonet.training.recipe import Average, Recipe, _fresh, ask_anew, cook, find_records, load_teachers, rate_at, soft_loss
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,6 +141,8 @@ def test_a_quantized_start_is_refused(small: Recipe, tmp_path: Path) -> None:
         ({"chances": {"vertical": 2}}, "chances.vertical"),
         ({"chances": {"horizontal": 0.5}}, "chances.horizontal"),
         ({"epochs": 5}, "epochs is no setting"),
+        ({"anew": 1.5}, "anew is 1.5"),
+        ({"precision": "16-mixed"}, "precision is '16-mixed'"),
         ({"network": "unet"}, "network is 'unet'"),
         ({"network": "phasenet", "start": "xiaonet"}, "start is 'xiaonet', but a phasenet starts from fresh weights; leave start out"),
     ],
@@ -157,6 +160,49 @@ def test_a_recipe_must_say_how_long(small: Recipe, tmp_path: Path) -> None:
 def test_a_folder_of_data_that_is_not_there_is_told(small: Recipe, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no folder .*nowhere to look for the recipe's data in; give --data the one"):
         cook(small, "mine", tmp_path / "nowhere", tmp_path)
+
+
+def test_a_teacher_asked_anew_gives_its_share_but_not_of_noise_alone(small: Recipe) -> None:
+    teacher = load_teachers(small)
+    windows = torch.randn(2, 3, 3001)
+    target = torch.zeros(2, 3, 3001)
+    target[:, 2] = 1
+    target[0, :, 700] = torch.tensor([0.5, 0.25, 0.25])
+    mixed = ask_anew(teacher, windows, target, 0.25)
+    assert_allclose(0.75 * target[0] + 0.25 * teacher(windows)[0], mixed[0], atol=1e-6)
+    assert_array_equal(target[1], mixed[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_teachers_are_asked_anew_about_the_windows_that_the_student_sees(small: Recipe, share: float, tmp_path: Path, monkeypatch) -> None:
+    asked: list[torch.Tensor] = []
+    logits = PhaseNetTeacher.logits
+    recipe = small.model_copy(update={"anew": share, "chances": small.chances.model_copy(update={"filtered": 1.0})})
+    cook(recipe, "first", tmp_path, tmp_path)  # keeps the records
+    monkeypatch.setattr(PhaseNetTeacher, "logits", lambda self, windows: asked.append(windows) or logits(self, windows))
+    cook(recipe, "mine", tmp_path, tmp_path)
+    if not share:
+        assert not asked
+        return
+    pool = Pool(find_records(recipe, tmp_path, tmp_path), recipe.shares)
+    assert 3 == len(asked)
+    for step, windows in enumerate(asked):
+        assert_array_equal(draw_batch(pool, 2, (recipe.seed, step), recipe.chances, recipe.labels)[0], windows)
+
+
+def test_asking_anew_changes_the_student(small: Recipe, tmp_path: Path) -> None:
+    plain = cook(small, "plain", tmp_path, tmp_path).model
+    anew = cook(small.model_copy(update={"anew": 0.5}), "anew", tmp_path, tmp_path).model
+    assert not torch.equal(_weights(plain)["head.weight"], _weights(anew)["head.weight"])
+
+
+def test_bf16_trains_nearly_as_float32_does_and_is_kept_in_float32(small: Recipe, tmp_path: Path) -> None:
+    exact = _weights(cook(small, "exact", tmp_path, tmp_path).model)
+    rough = _weights(cook(small.model_copy(update={"precision": "bf16-mixed"}), "rough", tmp_path, tmp_path).model)
+    assert not torch.equal(exact["head.weight"], rough["head.weight"])
+    for name, weight in exact.items():
+        assert rough[name].dtype == weight.dtype
+        assert_allclose(weight, rough[name], atol=0.02, err_msg=name)
 
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:

@@ -78,7 +78,7 @@ class Chances(BaseModel):
     filtered: float = Field(0.4, ge=0, le=1, description="by a causal filter, as of another instrument or in another unit")
     coloured: float = Field(0.25, ge=0, le=1, description="made-up noise on top, white to red, 0.003 to 0.3 of each component's peak")
     vertical: float = Field(0.22, ge=0, le=1, description="the vertical alone")
-    one_horizontal: float = Field(0.04, ge=0, le=1, description="one horizontal missing")
+    one_horizontal: float = Field(0.08, ge=0, le=1, description="one horizontal missing")
     rotated: float = Field(0.4, ge=0, le=1, description="horizontals turned by any angle")
     swapped: float = Field(0.2, ge=0, le=1, description="horizontals exchanged")
     flipped: float = Field(0.5, ge=0, le=1, description="polarity of a component")

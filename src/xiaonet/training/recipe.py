@@ -26,7 +26,7 @@ from xiaonet.files import make_folder
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import model_path
 from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES
-from xiaonet.teacher import PhaseNetTeacher, new_phasenet, save_phasenet
+from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet, save_phasenet
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
 from xiaonet.training.parts import git_commit, versions
@@ -68,6 +68,10 @@ class Recipe(SettingsFile):
     batch_size: StrictInt = Field(32, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
     average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, which are those kept")
+    anew: float = Field(
+        0.0, ge=0, le=1, description="share of the target that the teachers give the disturbed window itself, not the record it was cropped from"
+    )
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="bf16-mixed is faster where the processor has it")
     compile: bool = Field(False, description="let torch compile the student: faster where it is narrow, and needs a C++ compiler")
     seed: StrictInt = Field(0, ge=0)
 
@@ -111,14 +115,19 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[Record]:
     if (records := load_records(path, made_by)) is not None:
         console.ok("Records", f"{len(records)} read", str(path))
         return records
-    teachers = {name: PhaseNetTeacher.from_pretrained(name) for name in recipe.teachers}
+    teacher = load_teachers(recipe)
     with console.busy("Asking the teachers"):
         continuous = [str(root / path) for path in recipe.continuous]
         raw = gather(_within(root, recipe.labelled), _within(root, recipe.unlabelled), continuous)
-        records = list(look(raw, teachers, recipe.teachers, recipe.late))
+        records = list(look(raw, teacher.members, recipe.teachers, recipe.late))
     save_records(records, path, made_by)
-    console.ok("Records", f"{len(records)} looked at by {', '.join(teachers)}", str(path))
+    console.ok("Records", f"{len(records)} looked at by {', '.join(teacher.members)}", str(path))
     return records
+
+
+def load_teachers(recipe: Recipe) -> FusedTeacher:
+    """The recipe's teachers as one, each shifted to be on time. Raises TeacherError if one cannot be had."""
+    return FusedTeacher({name: PhaseNetTeacher.from_pretrained(name) for name in recipe.teachers}, recipe.teachers, recipe.late)
 
 
 def _within(root: Path, spec: str) -> str:
@@ -145,7 +154,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         raise DataError(f"there is no folder {root} to look for the recipe's data in; give --data the one that holds {recipe.labelled}")
     dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
     pool = Pool(find_records(recipe, root, folder), recipe.shares)
-    run = Run(recipe, pool, folder / f"{name}.state")
+    run = Run(recipe, pool, folder / f"{name}.state", load_teachers(recipe) if recipe.anew else None)
     run.execute()
     model = run.average.model
     scores = dev.scores(model)
@@ -198,6 +207,16 @@ def soft_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tenso
     return distillation_loss(logits, target.clamp_min(FLOOR).log(), temperature)
 
 
+def ask_anew(teacher: Teacher, windows: Tensor, target: Tensor, share: float) -> Tensor:
+    """Targets mixed with what a teacher says of the windows themselves; a window of noise alone keeps its own.
+
+    A student that learns a teacher's answer to every disturbed window learns what the teacher does, rather than the few
+    records (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065).
+    """
+    noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
+    return torch.where(noise_alone, target, torch.lerp(target, teacher(windows), share))
+
+
 def rate_at(progress: float, peak: float) -> float:
     """Learning rate at a share of the run: a straight rise, then half a cosine down to a hundredth of the peak."""
     if progress < WARMUP:
@@ -238,13 +257,14 @@ class Run:
         recipe: what to do.
         pool: what to draw windows from.
         state: file in which it is kept how far the run is; what is there is gone on with.
+        teacher: asked about every window where the recipe wants it.
 
     Raises:
         CheckpointError: the file is of another recipe, damaged, or cannot be written.
     """
 
-    def __init__(self, recipe: Recipe, pool: Pool, state: Path) -> None:
-        self.recipe, self.pool, self.state = recipe, pool, state
+    def __init__(self, recipe: Recipe, pool: Pool, state: Path, teacher: Teacher | None = None) -> None:
+        self.recipe, self.pool, self.state, self.teacher = recipe, pool, state, teacher
         torch.manual_seed(recipe.seed)
         self.model = _fresh_network(recipe).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
@@ -293,8 +313,13 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.progress, self.recipe.learning_rate)
         seed = (self.recipe.seed, self.step)
-        windows, target = draw_batch(self.pool, self.recipe.batch_size, seed, self.recipe.chances, self.recipe.labels)
-        loss = soft_loss(self.forward(torch.from_numpy(windows)), torch.from_numpy(target), self.recipe.temperature)
+        drawn = draw_batch(self.pool, self.recipe.batch_size, seed, self.recipe.chances, self.recipe.labels)
+        windows, target = map(torch.from_numpy, drawn)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bf16-mixed"):
+            if self.teacher is not None:
+                target = ask_anew(self.teacher, windows, target, self.recipe.anew)
+            logits = self.forward(windows)
+        loss = soft_loss(logits.float(), target, self.recipe.temperature)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
