@@ -1,11 +1,13 @@
 """What each part of the recipe gives: short runs of the narrow student, with one thing changed in each.
 
     python benchmarks/recipe.py --steps 800 --out runs/parts
+    python benchmarks/recipe.py --steps 800 --out runs/elsewhere --unseen
 
 Runs learn from the train split of `labelled` without 70 of the records that analysts picked, from `unlabelled` and from
 Chile. They are judged on those 70 and the analysts' records of dev, and on ten minutes of each station of Ridgecrest, a
 region that none has seen: there, what the fused teachers give 0.5 or more is to be found, and what they give less than
-0.15 is not. `benchmark` is not looked at. Finished runs are kept, so that the command can be repeated, or split by --only.
+0.15 is not. With --unseen they learn nothing of N. California at all, and are judged on all that analysts picked there: so
+regions count that no run has seen. `benchmark` is not looked at. Finished runs are kept, so that the command can be repeated, or split by --only.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from xiaonet.picking.windows import normalize
 from xiaonet.spec import NOISE, PHASES, WINDOW_SAMPLES
 from xiaonet.teacher import PhaseNetTeacher
 from xiaonet.training.dev_set import DISTANCE, HEIGHTS, TOLERANCE, DevSet, picked_records
-from xiaonet.training.recipe import Recipe, Run
+from xiaonet.training.recipe import Recipe, Run, load_teachers
 from xiaonet.training.targets import fuse, gather, load_records, look, save_records
 
 HELD = 70  # records of analysts that no run learns from
@@ -58,6 +60,8 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "labels 30 wide": {"labels": {"manual_sigma": (30.0, 30.0), "automatic_sigma": 30.0}},
     "labelled records alone": {"shares": {"manual": 0.72, "automatic": 0.28}},
     "no filters, no made-up noise": {"chances": {"filtered": 0.0, "coloured": 0.0}},
+    "teachers not asked anew": {"anew": 0.0},
+    "teachers asked anew alone": {"anew": 1.0},
     "aimed crops, else as they are": {"chances": PLAIN_CROPS.model_dump() | {"aimed": 0.75}},
     "weights of the last step, not averaged": {"average": 0.0},
     "four times as long": {},
@@ -131,9 +135,9 @@ def changed(base: Mapping[str, Any], part: str) -> Recipe:
 class Judge:
     """What no run learns from, and the figures on it."""
 
-    def __init__(self, records: list[Record]) -> None:
+    def __init__(self, records: list[Record], unseen: bool) -> None:
         manual = [row for row, record in enumerate(records) if record.source == "manual"]
-        self.held = set(np.random.default_rng(5).permutation(manual)[:HELD].tolist())
+        self.held = set(np.random.default_rng(5).permutation(manual)[: None if unseen else HELD].tolist())
         held = [(records[row].waveform, *records[row].onsets) for row in sorted(self.held)]
         self.dev = DevSet([*held, *picked_records(str(SHARED / "data" / "labelled"), "dev")])
         self.elsewhere = Elsewhere([record for record in records if is_ridgecrest(record)])
@@ -156,19 +160,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="of 32 windows")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--out", type=Path, default=Path("runs/parts"))
+    parser.add_argument("--unseen", action="store_true", help="learn nothing of N. California, and judge on all of it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     whole = Recipe.parse(json.loads(Path("recipes/xiaonet-nano.json").read_text()))
-    base = whole.model_dump() | {"steps": arguments.steps}
+    base = whole.model_dump() | {"steps": arguments.steps, "minutes": 0.0}
     seen = looked_at(whole, arguments.out)
-    judge = Judge(fused(seen, whole))
+    judge = Judge(fused(seen, whole), arguments.unseen)
     print("| | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
     for part in arguments.only:
         path = arguments.out / f"{part}.json"
         if not path.exists():
             recipe = changed(base, part)
-            run = Run(recipe, Pool(judge.left(fused(seen, recipe)), recipe.shares), arguments.out / f"{part}.state")
+            if arguments.unseen:
+                recipe = recipe.model_copy(update={"shares": {source: share for source, share in recipe.shares.items() if source != "manual"}})
+            pool = Pool(judge.left(fused(seen, recipe)), recipe.shares)
+            run = Run(recipe, pool, arguments.out / f"{part}.state", load_teachers(recipe) if recipe.anew else None)
             run.execute()
             path.write_text(json.dumps(judge.figures(run.average.model)))
         row = json.loads(path.read_text())

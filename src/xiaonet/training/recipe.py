@@ -26,7 +26,7 @@ from xiaonet.files import make_folder
 from xiaonet.model import XiaoNet
 from xiaonet.predictors import model_path
 from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES
-from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet, save_phasenet
+from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, on_time, save_phasenet
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
 from xiaonet.training.parts import git_commit, versions
@@ -207,14 +207,22 @@ def soft_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tenso
     return distillation_loss(logits, target.clamp_min(FLOOR).log(), temperature)
 
 
-def ask_anew(teacher: Teacher, windows: Tensor, target: Tensor, share: float) -> Tensor:
-    """Targets mixed with what a teacher says of the windows themselves; a window of noise alone keeps its own.
+def ask_anew(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: float) -> Tensor:
+    """Targets mixed with what teachers say of the windows themselves; a window of noise alone keeps its own.
 
     A student that learns a teacher's answer to every disturbed window learns what the teacher does, rather than the few
-    records (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065).
+    records (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065). One teacher is asked about each window, each about its
+    share of them: on average that is the fused answer, at the cost of one.
     """
+    parts = windows.split(_counts(len(windows), list(teachers.shares.values())))
+    answers = [on_time(teacher(part), teachers.late[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)]
     noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
-    return torch.where(noise_alone, target, torch.lerp(target, teacher(windows), share))
+    return torch.where(noise_alone, target, torch.lerp(target, torch.cat(answers), share))
+
+
+def _counts(total: int, shares: list[float]) -> list[int]:
+    """Whole numbers as near to shares of a total as can be, which sum to it."""
+    return np.diff(np.round(np.cumsum([0.0, *shares]) * total).astype(int)).tolist()
 
 
 def rate_at(progress: float, peak: float) -> float:
@@ -257,14 +265,14 @@ class Run:
         recipe: what to do.
         pool: what to draw windows from.
         state: file in which it is kept how far the run is; what is there is gone on with.
-        teacher: asked about every window where the recipe wants it.
+        teachers: asked about every window where the recipe wants it.
 
     Raises:
         CheckpointError: the file is of another recipe, damaged, or cannot be written.
     """
 
-    def __init__(self, recipe: Recipe, pool: Pool, state: Path, teacher: Teacher | None = None) -> None:
-        self.recipe, self.pool, self.state, self.teacher = recipe, pool, state, teacher
+    def __init__(self, recipe: Recipe, pool: Pool, state: Path, teachers: FusedTeacher | None = None) -> None:
+        self.recipe, self.pool, self.state, self.teachers = recipe, pool, state, teachers
         torch.manual_seed(recipe.seed)
         self.model = _fresh_network(recipe).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
@@ -316,8 +324,8 @@ class Run:
         drawn = draw_batch(self.pool, self.recipe.batch_size, seed, self.recipe.chances, self.recipe.labels)
         windows, target = map(torch.from_numpy, drawn)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bf16-mixed"):
-            if self.teacher is not None:
-                target = ask_anew(self.teacher, windows, target, self.recipe.anew)
+            if self.teachers is not None:
+                target = ask_anew(self.teachers, windows, target, self.recipe.anew)
             logits = self.forward(windows)
         loss = soft_loss(logits.float(), target, self.recipe.temperature)
         self.optimizer.zero_grad()
