@@ -6,8 +6,8 @@
 Runs learn from the train split of `labelled` without 70 of the records that analysts picked, from `unlabelled` and from
 Chile. They are judged on those 70 and the analysts' records of dev, and on ten minutes of each station of Ridgecrest, a
 region that none has seen: there, what the fused teachers give 0.5 or more is to be found, and what they give less than
-0.15 is not. With --unseen they learn nothing of N. California at all, and are judged on all that analysts picked there: so
-regions count that no run has seen. `benchmark` is not looked at. Finished runs are kept, so that the command can be repeated, or split by --only.
+0.15 is not. With --unseen they learn nothing of N. California at all, and are judged on all that analysts picked there.
+`benchmark` is not looked at. Finished runs are kept, so that the command can be repeated, or split by --only.
 """
 
 import argparse
@@ -174,7 +174,9 @@ def main() -> None:
         if not path.exists():
             recipe = changed(base, part)
             if arguments.unseen:
-                recipe = recipe.model_copy(update={"shares": {source: share for source, share in recipe.shares.items() if source != "manual"}})
+                recipe = recipe.model_copy(
+                    update={"shares": {source: share for source, share in recipe.shares.items() if source != "manual"}}
+                )
             pool = Pool(judge.left(fused(seen, recipe)), recipe.shares)
             run = Run(recipe, pool, arguments.out / f"{part}.state", load_teachers(recipe) if recipe.anew else None)
             run.execute()

@@ -12,7 +12,7 @@ from xiaonet import XiaoNet, load_model
 from xiaonet.checkpoint import load_tensors, read_model_file
 from xiaonet.data.extended import Pool, draw_batch
 from xiaonet.errors import CheckpointError, ConfigError, DataError
-from xiaonet.teacher import PhaseNetTeacher, new_phasenet
+from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
 from xiaonet.training.recipe import Average, Recipe, _fresh, ask_anew, cook, find_records, load_teachers, rate_at, soft_loss
 
@@ -162,15 +162,40 @@ def test_a_folder_of_data_that_is_not_there_is_told(small: Recipe, tmp_path: Pat
         cook(small, "mine", tmp_path / "nowhere", tmp_path)
 
 
-def test_a_teacher_asked_anew_gives_its_share_but_not_of_noise_alone(small: Recipe) -> None:
-    teacher = load_teachers(small)
+def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Recipe) -> None:
+    teachers = load_teachers(small)
     windows = torch.randn(2, 3, 3001)
     target = torch.zeros(2, 3, 3001)
     target[:, 2] = 1
     target[0, :, 700] = torch.tensor([0.5, 0.25, 0.25])
-    mixed = ask_anew(teacher, windows, target, 0.25)
-    assert_allclose(0.75 * target[0] + 0.25 * teacher(windows)[0], mixed[0], atol=1e-6)
+    mixed = ask_anew(teachers, windows, target, 0.25)
+    assert_allclose(0.75 * target[0] + 0.25 * teachers(windows)[0], mixed[0], atol=1e-6)
     assert_array_equal(target[1], mixed[1])
+
+
+@pytest.mark.parametrize(("size", "asked"), [(8, "aabbbbcc"), (4, "abbc"), (2, "bb"), (1, "b"), (3, "abc")])
+def test_each_window_is_asked_of_one_teacher_by_its_share_and_on_time(size: int, asked: str) -> None:
+    """Teachers that say P at sample 1000, 1150 or 1200, the second 100 samples late."""
+
+    class Says(Teacher):
+        def __init__(self, sample: int) -> None:
+            super().__init__()
+            self.sample = sample
+
+        def logits(self, windows: torch.Tensor) -> torch.Tensor:
+            said = torch.zeros(len(windows), 3, 3001)
+            said[:, 0, self.sample] = 9
+            return said
+
+        def describe(self) -> dict[str, str]:
+            return {}
+
+    teachers = FusedTeacher({"a": Says(1000), "b": Says(1150), "c": Says(1200)}, {"a": 0.25, "b": 0.5, "c": 0.25}, {"b": 100})
+    target = torch.full((size, 3, 3001), 1 / 3)
+    target[:, 0, 5] = 0.4
+    answers = ask_anew(teachers, torch.zeros(size, 3, 3001), target, 1.0)[:, 0]
+    said = {"a": 1000, "b": 1050, "c": 1200}
+    assert [said[name] for name in asked] == answers.argmax(dim=1).tolist()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -1,4 +1,4 @@
-"""The recipe of the shipped models: fused teachers looked at once, then many crops, for so many steps or minutes."""
+"""The recipe of the shipped models: many crops of records that teachers looked at, and teachers asked anew about them disturbed."""
 
 import copy
 import functools
@@ -69,7 +69,10 @@ class Recipe(SettingsFile):
     learning_rate: float = Field(3e-3, gt=0)
     average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, which are those kept")
     anew: float = Field(
-        0.0, ge=0, le=1, description="share of the target that the teachers give the disturbed window itself, not the record it was cropped from"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the target that the teachers give the disturbed window itself, not the record it was cropped from",
     )
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="bf16-mixed is faster where the processor has it")
     compile: bool = Field(False, description="let torch compile the student: faster where it is narrow, and needs a C++ compiler")
@@ -214,7 +217,7 @@ def ask_anew(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: flo
     records (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065). One teacher is asked about each window, each about its
     share of them: on average that is the fused answer, at the cost of one.
     """
-    parts = windows.split(_counts(len(windows), list(teachers.shares.values())))
+    parts = torch.split(windows, _counts(len(windows), list(teachers.shares.values())))
     answers = [on_time(teacher(part), teachers.late[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)]
     noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
     return torch.where(noise_alone, target, torch.lerp(target, torch.cat(answers), share))
@@ -222,7 +225,7 @@ def ask_anew(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: flo
 
 def _counts(total: int, shares: list[float]) -> list[int]:
     """Whole numbers as near to shares of a total as can be, which sum to it."""
-    return np.diff(np.round(np.cumsum([0.0, *shares]) * total).astype(int)).tolist()
+    return [int(count) for count in np.diff(np.round(np.cumsum([0.0, *shares]) * total))]
 
 
 def rate_at(progress: float, peak: float) -> float:
