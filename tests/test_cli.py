@@ -167,7 +167,11 @@ def test_ctrl_c_is_status_130(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("package", "words", "extra"),
-    [("seisbench.models", ["info"], "train,plots"), ("jinja2", ["evaluate", "stalta", "--data", "synthetic"], "evaluate")],
+    [
+        ("seisbench.models", ["info"], "train,plots"),
+        ("jinja2", ["evaluate", "stalta", "--data", "synthetic"], "evaluate"),
+        ("torch", ["quantize", "xiaonet", "--data", "synthetic"], "evaluate,export"),
+    ],
 )
 def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, package, words, extra):
     monkeypatch.setitem(sys.modules, package, None)

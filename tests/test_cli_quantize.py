@@ -32,3 +32,20 @@ def test_exporting_from_the_command_line(run, tmp_path):
     assert (0, True) == (status, (tmp_path / "new" / "folder" / "model.bin").is_file()), told
     status, told = run("export", "small.pth", "--format", "litert")
     assert (1, True) == (status, "format litert is not available here, because litert-torch" in told)
+
+
+def test_shipped_models_are_exported_and_quantized_by_name(run, tmp_path, made_up):
+    status, told = run("export", "xiaonet-nano")
+    assert (0, True) == (status, (tmp_path / "xiaonet-nano.onnx").is_file()), told
+    status, told = run("export", "xiaonet-nan")
+    assert (1, True) == (status, "there is no model 'xiaonet-nan'; did you mean xiaonet-nano" in told), told
+    status, told = run("quantize", "xiaonet-nano", "--data", str(made_up), "--windows", "16", "--out", "out")
+    assert (0, True) == (status, (tmp_path / "out" / "model_int8.onnx").is_file()), told
+
+
+def test_a_recipe_does_not_begin_where_its_files_could_not_be_written(run, tmp_path, monkeypatch):
+    (tmp_path / "mine.json").write_text('{"steps": 1}')
+    monkeypatch.setattr("xiaonet.deploy.onnx.find_spec", lambda name: None)
+    status, told = run("recipe", "mine.json")
+    assert (1, True) == (status, "export needs onnx and onnxscript: pip install 'xiaonet[export]'" in told), told
+    assert not (tmp_path / "runs").exists()

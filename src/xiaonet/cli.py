@@ -74,7 +74,7 @@ def train(
     students: Annotated[int, typer.Option(min=1, help="How many to train, each with a seed of its own; they can be averaged.")] = 1,
     note: Annotated[str, typer.Option(help="Why the settings differ from the defaults; kept in notes.md.")] = "",
 ) -> None:
-    """Teach a XiaoNet what a frozen PhaseNet and the labels know."""
+    """Train a XiaoNet on labelled records and on what a frozen PhaseNet says of them."""
     with _errors_told():
         from xiaonet.config import Config
 
@@ -105,7 +105,7 @@ def finetune(
     assignments: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as training.epochs=5; repeatable.")] = None,
     note: Annotated[str, typer.Option(help="What for; kept in notes.md.")] = "",
 ) -> None:
-    """Adapt a model to records of your own; what it knew is its teacher, so that it does not forget."""
+    """Adapt a model to records of your own; the unchanged model is its teacher, so that it keeps what it knew."""
     with _errors_told():
         from xiaonet.checkpoint import load_float
         from xiaonet.config import Config
@@ -123,15 +123,15 @@ def finetune(
 @app.command()
 def pick(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="miniSEED files, globs, folders or SDS archives.")],
-    model: Annotated[str, typer.Option(help="xiaonet, xiaonet-nano or a model file; several joined by + are averaged.")] = "xiaonet",
-    threshold: Annotated[float | None, typer.Option(help="Least probability of a pick; the model's own by default.")] = None,
+    model: Annotated[str, typer.Option(help="xiaonet, xiaonet-nano, either with -int8, or a model file; several joined by + are averaged.")] = "xiaonet",
+    threshold: Annotated[float | None, typer.Option(help="Least probability of a pick, P or S; the model's own two by default.")] = None,
     out: Annotated[Path, typer.Option(help="Where the picks go: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
     first: Annotated[str | None, typer.Option("--from", help="Pick from this UTC time on, such as 2014-05-01T06:00.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Pick up to this UTC time.")] = None,
     stations: Annotated[list[str] | None, typer.Option(help="CX.PB01, 'PB*' or CX.PB01..HH; repeatable or joined by commas.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Days picked at the same time; as many as there are cores by default.")] = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs the model; auto: torch for a .pth file, else onnxruntime.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(help="What runs the model; auto: torch for .pth, OpenVINO for .xml, else onnxruntime.")] = "auto",
     scout: Annotated[str | None, typer.Option(help="A smaller model that looks first, such as xiaonet-nano: faster.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run of the same command was stopped.")] = False,
 ) -> None:
@@ -167,8 +167,9 @@ def pick(
             console.warn("Picking", "stopped", "what is done is kept; the same command with --resume goes on")
             raise
         _tell_skipped(archive)
+        length = f"{summary.hours:.1f} hours" if summary.hours >= 1 else f"{summary.hours * 60:.1f} minutes"
         console.ok(
-            "Data", f"{summary.hours:.1f} hours", f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps"
+            "Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps"
         )
         console.ok("Picks", f"{summary.picks['P']} P, {summary.picks['S']} S", f"{out}, in {time.monotonic() - started:.1f} s")
 
@@ -188,13 +189,13 @@ def evaluate(
     noise: Annotated[list[str] | None, typer.Option(help="miniSEED without earthquakes, to count false picks; repeatable.")] = None,
     teacher: Annotated[str, typer.Option(help="For the distillation loss, as in train; or 'none'.")] = "none",
     targets: Annotated[Path | None, typer.Option(help="The pick benchmark's task1.csv and task23.csv; drawn by default.")] = None,
-    windows: Annotated[int, typer.Option(min=1, help="Windows around the picks of each record.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of windows, targets and intervals.")] = 0,
+    windows: Annotated[int, typer.Option(min=1, help="Windows of each record, at random places around its picks.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of windows, targets and intervals.")] = 0,
     config: Annotated[Path | None, typer.Option(help="Settings as JSON: peak distance, temperature, alpha, statuses.")] = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs our models; auto: torch for a .pth file, else onnxruntime.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(help="What runs our models; auto: torch for .pth, OpenVINO for .xml, else onnxruntime.")] = "auto",
 ) -> None:
     """Score models on the same windows, with intervals, and draw a report."""
-    with _errors_told():
+    with _errors_told("evaluate"):
         from xiaonet.config import Config
         from xiaonet.evaluation.contestants import load_contestants
         from xiaonet.evaluation.referee import KEPT, Referee, read_thresholds
@@ -256,24 +257,25 @@ def demo(
 
 @app.command()
 def quantize(
-    model: Annotated[Path, typer.Argument(help="A model file of `xiaonet train`, such as saved_model_fp32.pth.")],
+    model: Annotated[str, typer.Argument(help="A model file of `xiaonet train`, such as saved_model_fp32.pth, or a shipped name.")],
     data: Annotated[str, typer.Option(help="SeisBench class, folder or name; windows of its split train calibrate; joined by +.")],
     out: Annotated[Path, typer.Option(help="Folder of the four model files and quantization.md.")] = Path("quantized"),
     judge: Annotated[str | None, typer.Option(help="Labelled records to compare on, split test; split dev of --data by default.")] = None,
     qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of training with the rounding in place; 0 for none.")] = 0,
     windows: Annotated[int, typer.Option(min=1, help="Windows that calibrate, and of an epoch of --qat.")] = 512,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of windows.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of windows.")] = 0,
 ) -> None:
-    """Round a model to eight bits, for torch and as ONNX, and say what that cost."""
-    with _errors_told():
+    """Quantize a model to INT8, for torch and as ONNX, and report what that cost and brought."""
+    with _errors_told("evaluate,export"):
         from xiaonet.deploy.comparison import compare, to_markdown
         from xiaonet.deploy.quantize import Calibration
         from xiaonet.deploy.quantize import quantize as round_down
         from xiaonet.evaluation.referee import Referee
+        from xiaonet.predictors import model_path
 
         with console.busy("Calibrating"):
             files = round_down(
-                model,
+                model_path(model, ".pth"),
                 data,
                 out,
                 Calibration(windows, seed, qat),
@@ -290,19 +292,21 @@ def quantize(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A model file such as saved_model_fp32.pth or saved_model_int8.pth.")],
-    kind: Annotated[str, typer.Option("--format", help="onnx, openvino, executorch or litert.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="The new file; beside the model by default.")] = None,
+    model: Annotated[str, typer.Argument(help="A model file such as saved_model_fp32.pth or saved_model_int8.pth, or a shipped name.")],
+    kind: Annotated[str, typer.Option("--format", help="onnx, openvino or executorch.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The new file; by default beside the model, or here for a shipped one.")] = None,
 ) -> None:
     """Write a model for runtimes that pick without torch."""
-    with _errors_told():
+    with _errors_told("train,export"):
         from xiaonet.deploy.export import export as write
         from xiaonet.deploy.export import suffix
         from xiaonet.files import make_folder
+        from xiaonet.predictors import WEIGHTS, model_path
 
-        target = out or model.with_suffix(suffix(kind))
+        source = model_path(model, ".pth")
+        target = out or (Path(model) if source.parent == WEIGHTS else source).with_suffix(suffix(kind))
         make_folder(target.parent)
-        for path in write(model, kind, target):
+        for path in write(source, kind, target):
             console.ok("Export", "written", f"{path}, {path.stat().st_size / 1000:.0f} KB")
 
 
@@ -310,15 +314,17 @@ def export(
 def recipe(
     file: Annotated[Path, typer.Argument(help="A recipe, such as recipes/xiaonet-nano.json; its name becomes the model's.")],
     data: Annotated[Path, typer.Option(help="Folder in which the recipe's data are looked for first.")] = Path(),
-    out: Annotated[Path, typer.Option(help="Folder of the model; what stands there is gone on with.")] = Path("runs/recipes"),
+    out: Annotated[Path, typer.Option(help="Folder of the model; an interrupted run there goes on.")] = Path("runs/recipes"),
 ) -> None:
     """Make a model as the shipped ones were made: fused teachers, many crops, and files ready to ship, INT8 among them."""
-    with _errors_told():
-        from xiaonet.deploy.onnx import export_onnx
+    with _errors_told("train,export"):
+        from xiaonet.deploy.onnx import check_packages, export_onnx
         from xiaonet.deploy.quantize import round_down
         from xiaonet.training.recipe import Recipe, cook
 
         chosen = Recipe.read(file)
+        if chosen.network == "xiaonet":
+            check_packages()  # before an hour of training rather than after it
         done = cook(chosen, file.stem, data, out)
         files = [done.model]
         if chosen.network == "xiaonet":
@@ -461,8 +467,8 @@ def _fresh(folder: Path) -> Path:
 
 
 @contextmanager
-def _errors_told() -> Iterator[None]:
-    """Turn our errors into a line and an exit status; let surprises keep their trace."""
+def _errors_told(extras: str = "train,plots") -> Iterator[None]:
+    """Turn our errors into a line and an exit status, a missing package into what installs it; let surprises keep their trace."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ shows ?
     try:
@@ -471,8 +477,7 @@ def _errors_told() -> Iterator[None]:
         console.fail(type(error).__name__.removesuffix("Error"), "stopped", str(error))
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:
-        extra = "evaluate" if error.name == "jinja2" else "train,plots"
-        console.fail("Install", f"{error.name} is missing", f"pip install 'xiaonet[{extra}]'")
+        console.fail("Install", f"{error.name} is missing", f"pip install 'xiaonet[{extras}]'")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         console.warn("Stopped", "by Ctrl-C")

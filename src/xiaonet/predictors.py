@@ -130,7 +130,7 @@ class OnnxRuntimePredictor(_OnOneRuntime):
 
 
 class OpenVinoPredictor(_OnOneRuntime):
-    """A network on OpenVINO, the fastest on processors of Intel and AMD. Raises as `load_predictor` does."""
+    """A network on OpenVINO, on some processors faster than onnxruntime. Raises as `load_predictor` does."""
 
     runtime = "openvino"
 

@@ -48,9 +48,7 @@ def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
             give what torch gives.
         ConfigError: packages for the export are missing.
     """
-    missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]
-    if missing:
-        raise ConfigError(f"export needs {' and '.join(missing)}: pip install 'xiaonet[export]'")
+    check_packages()
     model = load_model(model_file).float()
     if isinstance(model, QuantizedXiaoNet):
         graph = _to_onnx(XiaoNet(**model.arguments))  # type: ignore[arg-type]
@@ -66,6 +64,13 @@ def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
         check(model_file, OnnxRuntimePredictor(Path(file.name)).infer, out)
 
     write_atomically(out, write)
+
+
+def check_packages() -> None:
+    """See whether what the export needs is installed; if not, a ConfigError names it."""
+    missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]
+    if missing:
+        raise ConfigError(f"export needs {' and '.join(missing)}: pip install 'xiaonet[export]'")
 
 
 def header_of(model_file: Path) -> dict[str, Any]:
