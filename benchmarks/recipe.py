@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from xiaonet.data.extended import PLAIN_CROPS, Pool, Record
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import NOISE, PHASES, WINDOW_SAMPLES
+from xiaonet.spec import DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
 from xiaonet.teacher import PhaseNetTeacher
-from xiaonet.training.dev_set import DISTANCE, HEIGHTS, TOLERANCE, DevSet, picked_records
+from xiaonet.training.dev_set import HEIGHTS, TOLERANCE, DevSet, picked_records
 from xiaonet.training.recipe import Recipe, Run, load_teachers
 from xiaonet.training.targets import fuse, gather, load_records, look, save_records
 

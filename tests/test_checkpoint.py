@@ -313,6 +313,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
         ("/set", "set"),
         ("/home/me/data/", ""),
         ("look at /home/me/run.log, or not", "look at run.log, or not"),
+        ("/home/me/My Data/set one+/mnt/the other/set two", "set one+set two"),
         ("data/set", "data/set"),
         ("../data/set", "../data/set"),
         ("https://zenodo.org/records/1", "https://zenodo.org/records/1"),
@@ -325,6 +326,10 @@ def test_absolute_paths_lose_their_folders(text: str, expected: str) -> None:
 
 
 def test_a_file_names_no_folder(tmp_path: Path) -> None:
-    save_model(model_like(0), tmp_path / "model.pth", {"data": {"name": "/home/someone/quakes+~/more/others"}})
-    assert {"data": {"name": "quakes+others"}} == read_model_file(tmp_path / "model.pth")["provenance"]
+    save_model(
+        model_like(0),
+        tmp_path / "model.pth",
+        {"data": {"name": "/home/someone/quakes+~/more/others"}, "shares": {"/home/someone/mine.pt": 1.0}},
+    )
+    assert {"data": {"name": "quakes+others"}, "shares": {"mine.pt": 1.0}} == read_model_file(tmp_path / "model.pth")["provenance"]
     assert b"someone" not in (tmp_path / "model.pth").read_bytes()

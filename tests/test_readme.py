@@ -15,7 +15,12 @@ def test_the_python_example_draws_a_picture(tmp_path, monkeypatch):
     assert (tmp_path / "picks.png").read_bytes().startswith(b"\x89PNG")
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "src/xiaonet/weights/README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "src/xiaonet/weights/README.md",
+    *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -25,7 +25,8 @@ from xiaonet.spec import DEFAULT_THRESHOLDS, checked_thresholds, contract, contr
 FORMAT = "xiaonet-model"
 VERSION = 1
 FP32, INT8 = "fp32", "int8"
-FOLDERS = re.compile(r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\+\s]+[/\\])*")  # of an absolute path
+# Of an absolute path; where one begins the text or follows a +, spaces are part of it.
+FOLDERS = re.compile(r"(?:^|(?<=\+))(?:~|[A-Za-z]:)?[/\\](?:[^/\\+]+[/\\])*|(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\+\s]+[/\\])*")
 
 # What torch, json and zip raise on reading a damaged file.
 DAMAGE = (
@@ -178,7 +179,7 @@ def load_tensors(path: Path, kind: str) -> dict[str, Any]:
 def without_folders(value: Any) -> Any:
     """Plain values in which every absolute path is cut down to its last part: `/home/me/data` is `data`."""
     if isinstance(value, Mapping):
-        return {key: without_folders(item) for key, item in value.items()}
+        return {without_folders(key): without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_folders(item) for item in value]
     return FOLDERS.sub("", value) if isinstance(value, str) else value

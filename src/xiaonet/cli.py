@@ -123,7 +123,9 @@ def finetune(
 @app.command()
 def pick(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="miniSEED files, globs, folders or SDS archives.")],
-    model: Annotated[str, typer.Option(help="xiaonet, xiaonet-nano, either with -int8, or a model file; several joined by + are averaged.")] = "xiaonet",
+    model: Annotated[
+        str, typer.Option(help="xiaonet, xiaonet-nano, either with -int8, or a model file; several joined by + are averaged.")
+    ] = "xiaonet",
     threshold: Annotated[float | None, typer.Option(help="Least probability of a pick, P or S; the model's own two by default.")] = None,
     out: Annotated[Path, typer.Option(help="Where the picks go: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
     first: Annotated[str | None, typer.Option("--from", help="Pick from this UTC time on, such as 2014-05-01T06:00.")] = None,
@@ -131,7 +133,9 @@ def pick(
     stations: Annotated[list[str] | None, typer.Option(help="CX.PB01, 'PB*' or CX.PB01..HH; repeatable or joined by commas.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Days picked at the same time; as many as there are cores by default.")] = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs the model; auto: torch for .pth, OpenVINO for .xml, else onnxruntime.")] = "auto",
+    runtime: Annotated[
+        Runtime, typer.Option(help="What runs the model; auto: torch for .pth, OpenVINO for .xml, else onnxruntime.")
+    ] = "auto",
     scout: Annotated[str | None, typer.Option(help="A smaller model that looks first, such as xiaonet-nano: faster.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run of the same command was stopped.")] = False,
 ) -> None:
@@ -168,9 +172,7 @@ def pick(
             raise
         _tell_skipped(archive)
         length = f"{summary.hours:.1f} hours" if summary.hours >= 1 else f"{summary.hours * 60:.1f} minutes"
-        console.ok(
-            "Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps"
-        )
+        console.ok("Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps")
         console.ok("Picks", f"{summary.picks['P']} P, {summary.picks['S']} S", f"{out}, in {time.monotonic() - started:.1f} s")
 
 
@@ -192,7 +194,9 @@ def evaluate(
     windows: Annotated[int, typer.Option(min=1, help="Windows of each record, at random places around its picks.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of windows, targets and intervals.")] = 0,
     config: Annotated[Path | None, typer.Option(help="Settings as JSON: peak distance, temperature, alpha, statuses.")] = None,
-    runtime: Annotated[Runtime, typer.Option(help="What runs our models; auto: torch for .pth, OpenVINO for .xml, else onnxruntime.")] = "auto",
+    runtime: Annotated[
+        Runtime, typer.Option(help="What runs our models; auto: torch for .pth, OpenVINO for .xml, else onnxruntime.")
+    ] = "auto",
 ) -> None:
     """Score models on the same windows, with intervals, and draw a report."""
     with _errors_told("evaluate"):

@@ -95,7 +95,7 @@ class PeakSettings(_Settings):
 
     sampling_rate: Literal[100] = 100
     height: float = Field(spec.DEFAULT_THRESHOLD, ge=0, le=1, description="least probability of a pick")
-    distance: StrictInt = Field(100, ge=1, description="samples between two picks of one phase")
+    distance: StrictInt = Field(spec.DISTANCE, ge=1, description="samples between two picks of one phase")
 
 
 class DataSettings(_Settings):

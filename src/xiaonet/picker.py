@@ -13,13 +13,12 @@ from xiaonet.picking.curves import Curves, chunks, curves
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.traces import Instrument, Run, sort_stream
 from xiaonet.predictors import Cascade, Runtime, load_predictor
-from xiaonet.spec import NOISE, PHASES, SAMPLING_RATE
+from xiaonet.spec import DISTANCE, NOISE, PHASES, SAMPLING_RATE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from obspy import Stream
 
-DISTANCE = 100  # samples: 1 s between two picks of a phase
 SCOUT_HEIGHT = 0.05  # probability from which on a scout calls the model
 
 

@@ -17,6 +17,7 @@ STRIDE: Final = 2**LEVELS  # 8 samples: lengths inside the network are multiples
 KERNEL_SIZE: Final = 3  # of every convolution
 BASE_CHANNELS: Final = 16  # channels of the first level; they double with each level
 LABEL_SIGMA: Final = 30  # samples: 0.3 s, width of the soft label around a pick
+DISTANCE: Final = 100  # samples: at least 1 s between two picks of a phase
 DEFAULT_THRESHOLD: Final = 0.3  # least probability of a pick, unless a model file says otherwise
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
 

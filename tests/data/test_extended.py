@@ -160,6 +160,44 @@ def test_turned_horizontals_keep_their_energy_and_the_vertical_stays() -> None:
     assert_allclose(np.abs(plain[0]), np.abs(turned[1]), atol=1e-5)
 
 
+def test_a_window_that_reaches_beyond_the_record_keeps_its_onset_with_its_target() -> None:
+    """The record is a spike at 150 of its 3100 samples, so windows that begin before it are zeros there, but for the trend."""
+    record = _record(samples=3100)
+    record.waveform[:] = 0
+    record.waveform[:, 150] = 1
+    record.target[:] = 0
+    record.target[0, 150] = 1
+    windows, targets = _draw(record, size=64, aimed=1.0, padded=1.0)
+    places = targets[:, 0].argmax(axis=1)[targets[:, 0].max(axis=1) == 1]
+    assert_array_equal(np.abs(windows[targets[:, 0].max(axis=1) == 1, 2]).argmax(axis=1), places)
+    assert places.max() > 1000  # it begins before the record
+    assert len(places) > 30
+
+
+def test_noise_on_top_is_drawn_below_the_peak_and_changes_no_target() -> None:
+    record = _record()
+    plain, targets = _draw(record, size=1, seed=4, aimed=1.0)
+    noisy, same = _draw(record, size=1, seed=4, aimed=1.0, noisy=1.0)
+    assert_array_equal(targets, same)
+    assert 0.001 < np.abs(noisy - plain).max() < 1
+
+
+def test_an_artefact_is_a_spike_or_a_step_and_changes_no_target() -> None:
+    """In a record that is a slow wave: what is added has one or two jumps, of 0.2 to 5 times the peak."""
+    record = _record()
+    record.waveform[:] = np.sin(2 * np.pi * np.arange(9001) / 3000)
+    record.target[:] = 0
+    changed = 0
+    for seed in range(24):
+        _, targets = _draw(record, size=1, seed=seed)
+        odd, same = _draw(record, size=1, seed=seed, artefact=1.0)
+        assert_array_equal(targets, same)
+        jumps = np.flatnonzero(np.abs(np.diff(odd[0], 2, axis=1)).max(axis=0) > 0.01)
+        assert 0 <= len(jumps) <= 8
+        changed += bool(len(jumps))
+    assert changed >= 20  # a step at the very start or end cannot be told from the trend
+
+
 def test_nothing_is_to_be_found_in_a_gap() -> None:
     windows, targets = _draw(_record(), size=64, aimed=1.0, gap=1.0)
     for window, target in zip(windows, targets, strict=True):

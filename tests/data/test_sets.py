@@ -68,6 +68,12 @@ def test_a_path_from_home_is_opened(small: Path, monkeypatch: pytest.MonkeyPatch
     assert 5 == len(open_data("~/set"))
 
 
+def test_a_folder_with_a_plus_in_its_name_is_opened(small: Path) -> None:
+    joined = small.with_name("one+two")
+    small.rename(joined)
+    assert 5 == len(open_data(str(joined)))
+
+
 def test_a_name_in_the_working_folder_is_opened(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small.parent)
     assert 5 == len(open_data("set"))
@@ -503,18 +509,21 @@ def test_fingerprints_tell_data_apart_by_records_picks_and_splits(made_up: Path)
     original = fingerprint(open_data(str(made_up)))
     assert (16, original) == (len(f"{int(original, 16):016x}"), fingerprint(open_data(str(made_up))))
     changes = []
-    for change in ("trace_p_arrival_sample", "trace_s_arrival_sample", "split", "trace_name", None):
+    for change in ("trace_p_arrival_sample", "trace_s_arrival_sample", "split", "trace_name", "waveforms", None):
         data = open_data(str(made_up))
         metadata = data.metadata
         row = metadata.index[metadata["trace_p_arrival_sample"].notna()][0]
         if change is None:
             data.filter([False] + [True] * 39)
+        elif change == "waveforms":
+            look = data.get_waveforms
+            data.get_waveforms = lambda row, look=look: 1e-9 * look(row)
         elif change.endswith("sample"):
             metadata.loc[row, change] += 1
         else:
             metadata.loc[row, change] = "other"
         changes.append(fingerprint(data))
-    assert 6 == len({original, *changes})
+    assert 7 == len({original, *changes})
 
 
 def test_the_real_records_are_opened_with_their_picks_and_splits(labelled: Path) -> None:

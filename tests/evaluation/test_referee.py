@@ -66,6 +66,13 @@ def test_thresholds_are_chosen_on_dev_and_then_given(picked, tmp_path, referee):
     assert (1.0, 1.0) == (final.subsets["all"]["P"].f1["0.5"].value, final.tasks.detection.f1)
 
 
+def test_a_phase_that_is_nowhere_labelled_keeps_the_models_own_threshold(write_set):
+    p_only = write_set([quake(seed=seed) for seed in range(4)], trace_p_arrival_sample=[4000.0] * 4, split=["dev"] * 4)
+    tuned = evaluate(Referee(str(p_only), "dev", tune=True), [Oracle("weak", height=0.25)]).metrics.models[0]
+    assert tuned.thresholds["P"] <= 0.25
+    assert Oracle("weak", height=0.25).thresholds["S"] == tuned.thresholds["S"]
+
+
 def test_thresholds_are_never_chosen_on_test(picked):
     with pytest.raises(ConfigError, match="thresholds are not chosen on split 'test': it is for the final figure; tune with --split dev"):
         Referee(str(picked), "test", tune=True)

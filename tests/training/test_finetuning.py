@@ -8,7 +8,7 @@ import torch
 from seisbench.data import WaveformDataset
 from torch.utils.data import default_collate
 
-from xiaonet import load_model
+from xiaonet import load_model, save_model
 from xiaonet.checkpoint import read_model_file
 from xiaonet.config import Config, DistillationSettings
 from xiaonet.data.pipeline import Windows
@@ -86,6 +86,19 @@ def test_a_model_that_is_worse_than_the_start_is_not_saved(tmp_path, made_up):
         assert 2 == len(list(csv.DictReader(file)))
     with pytest.raises(TrainingError, match="no epoch was better"):  # and gone on with, it knows the start's loss
         resume_run(tmp_path / "run")
+
+
+def test_a_run_is_not_gone_on_with_when_its_start_has_changed(tmp_path, made_up):
+    start = tmp_path / "start.pth"
+    start.write_bytes((WEIGHTS / "xiaonet-nano.pth").read_bytes())
+    own = [f"data.name={made_up}", "training.epochs=1", f"training.start={start}", "training.learning_rate=1e-3"]
+    start_run(settings(*own), tmp_path / "run")
+    model = load_model(start)
+    with torch.no_grad():
+        model.head.bias += 0.1
+    save_model(model, start)
+    with pytest.raises(CheckpointError, match=r"was taught by other weights than start \(.*start\.pth\) has now: restore the file"):
+        resume_run(tmp_path / "run", assignments=["training.epochs=2"])
 
 
 @pytest.mark.parametrize(

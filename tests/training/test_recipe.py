@@ -1,8 +1,11 @@
 import json
 import os
+import shutil
 import signal
+import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,10 +14,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from xiaonet import XiaoNet, load_model
 from xiaonet.checkpoint import load_tensors, read_model_file
 from xiaonet.data.extended import Pool, draw_batch
-from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
-from xiaonet.training.recipe import Average, Recipe, _fresh, ask_anew, cook, find_records, load_teachers, rate_at, soft_loss
+from xiaonet.training.recipe import Average, Recipe, _fresh, ask_anew, cook, find_records, load_teachers, rate_at, soft_loss, stop_asked
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +66,7 @@ def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Recipe, tm
     content = read_model_file(done.model)
     assert 2 == content["arguments"]["base_channels"]
     assert {phase: done.dev[phase]["threshold"] for phase in "PS"} == content["thresholds"]
-    assert json.loads(small.model_dump_json()) == content["provenance"]["recipe"]
+    assert {**json.loads(small.model_dump_json()), "teachers": {"untrained.pt": 1.0}} == content["provenance"]["recipe"]  # no folders
     assert ("tiny", 3, 6, {"manual": 3}) == tuple(content["provenance"][key] for key in ("note", "steps", "windows", "records"))
 
 
@@ -109,6 +112,39 @@ def test_a_run_begun_by_another_recipe_is_not_gone_on_with(small: Recipe, tmp_pa
         cook(small.model_copy(update={"seed": 1}), "mine", tmp_path, tmp_path / "out")
 
 
+def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Recipe, write_set, tmp_path: Path) -> None:
+    """Sets of one name and the same picks, in two folders, whose samples differ."""
+    first = cook(small, "mine", tmp_path, tmp_path / "out").model.parent / "records.npz"
+    seen = np.load(first)["waveforms"]
+    other = tmp_path / "other"
+    (other / small.labelled).mkdir(parents=True)
+    for file in (tmp_path / small.labelled).iterdir():
+        (other / small.labelled / file.name).write_bytes(file.read_bytes())
+    with h5py.File(other / small.labelled / "waveforms.hdf5", "r+") as file:
+        for data in file["data"].values():
+            data[...] = 2 * data[...]
+    with pytest.raises(
+        CheckpointError, match=r"mine\.state was begun with other records; delete it, restore them, or choose another --out"
+    ):
+        cook(small, "mine", other, tmp_path / "out")
+    assert_allclose(2 * seen, np.load(first)["waveforms"], rtol=1e-5)
+
+
+def test_a_run_that_diverges_is_stopped_and_leaves_no_model(small: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step \d gave loss .*; both must be finite\. Choose a learning_rate below 1e\+30"):
+        cook(small.model_copy(update={"learning_rate": 1e30, "steps": 9}), "mine", tmp_path, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("mine*"))
+
+
+def test_ctrl_c_twice_stops_at_once() -> None:
+    with stop_asked() as stopped:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopped()
+        time.sleep(1.1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_minutes_end_on_time(small: Recipe, tmp_path: Path) -> None:
     cook(small, "first", tmp_path, tmp_path)  # keeps the records
     done = cook(small.model_copy(update={"steps": 0, "minutes": 0.01}), "mine", tmp_path, tmp_path)
@@ -143,6 +179,8 @@ def test_a_quantized_start_is_refused(small: Recipe, tmp_path: Path) -> None:
         ({"epochs": 5}, "epochs is no setting"),
         ({"anew": 1.5}, "anew is 1.5"),
         ({"precision": "16-mixed"}, "precision is '16-mixed'"),
+        ({"teachers": {"a": 1.5, "b": -0.5}}, "teachers.b is -0.5"),
+        ({"shares": {"manual": 0}}, "shares.manual is 0"),
         ({"network": "unet"}, "network is 'unet'"),
         ({"network": "phasenet", "start": "xiaonet"}, "start is 'xiaonet', but a phasenet starts from fresh weights; leave start out"),
     ],
@@ -168,13 +206,25 @@ def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Reci
     target = torch.zeros(2, 3, 3001)
     target[:, 2] = 1
     target[0, :, 700] = torch.tensor([0.5, 0.25, 0.25])
-    mixed = ask_anew(teachers, windows, target, 0.25)
+    mixed = ask_anew(teachers, windows, target, 0.25, 0.5)
     assert_allclose(0.75 * target[0] + 0.25 * teachers(windows)[0], mixed[0], atol=1e-6)
     assert_array_equal(target[1], mixed[1])
 
 
-@pytest.mark.parametrize(("size", "asked"), [(8, "aabbbbcc"), (4, "abbc"), (2, "bb"), (1, "b"), (3, "abc")])
-def test_each_window_is_asked_of_one_teacher_by_its_share_and_on_time(size: int, asked: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "draw", "asked"),
+    [
+        (8, 0.0, "aabbbbcc"),
+        (8, 0.9, "aabbbbcc"),
+        (4, 0.5, "abbc"),
+        (2, 0.4, "bc"),
+        (2, 0.6, "ab"),
+        (1, 0.2, "c"),
+        (1, 0.3, "b"),
+        (1, 0.8, "a"),
+    ],
+)
+def test_each_window_is_asked_of_one_teacher_by_its_share_and_on_time(size: int, draw: float, asked: str) -> None:
     """Teachers that say P at sample 1000, 1150 or 1200, the second 100 samples late."""
 
     class Says(Teacher):
@@ -193,7 +243,7 @@ def test_each_window_is_asked_of_one_teacher_by_its_share_and_on_time(size: int,
     teachers = FusedTeacher({"a": Says(1000), "b": Says(1150), "c": Says(1200)}, {"a": 0.25, "b": 0.5, "c": 0.25}, {"b": 100})
     target = torch.full((size, 3, 3001), 1 / 3)
     target[:, 0, 5] = 0.4
-    answers = ask_anew(teachers, torch.zeros(size, 3, 3001), target, 1.0)[:, 0]
+    answers = ask_anew(teachers, torch.zeros(size, 3, 3001), target, 1.0, draw)[:, 0]
     said = {"a": 1000, "b": 1050, "c": 1200}
     assert [said[name] for name in asked] == answers.argmax(dim=1).tolist()
 
@@ -219,6 +269,14 @@ def test_asking_anew_changes_the_student(small: Recipe, tmp_path: Path) -> None:
     plain = cook(small, "plain", tmp_path, tmp_path).model
     anew = cook(small.model_copy(update={"anew": 0.5}), "anew", tmp_path, tmp_path).model
     assert not torch.equal(_weights(plain)["head.weight"], _weights(anew)["head.weight"])
+
+
+@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
+def test_a_compiled_student_learns_the_same(small: Recipe, tmp_path: Path) -> None:
+    plain = _weights(cook(small, "plain", tmp_path, tmp_path).model)
+    compiled = _weights(cook(small.model_copy(update={"compile": True}), "compiled", tmp_path, tmp_path).model)
+    for name, weight in plain.items():
+        assert_allclose(weight, compiled[name], atol=1e-3, err_msg=name)
 
 
 def test_bf16_trains_nearly_as_float32_does_and_is_kept_in_float32(small: Recipe, tmp_path: Path) -> None:
@@ -294,6 +352,31 @@ def test_a_fresh_student_says_noise() -> None:
         model.head.weight.zero_()
         probabilities = model.eval()(torch.randn(2, 3, 3001))
     assert_allclose(np.broadcast_to(np.reshape([0.015, 0.015, 0.97], (1, 3, 1)), (2, 3, 3001)), probabilities, rtol=1e-5)
+
+
+def test_noise_before_a_p_that_is_early_does_not_hold_what_comes_after_it(write_set) -> None:
+    folder = write_set(
+        [np.ones((3, 6000))] * 2, split=["train", "dev"], trace_p_arrival_sample=[20.0] * 2, trace_s_arrival_sample=[4000.0] * 2
+    )
+    dev = DevSet(picked_records(str(folder), "dev"))
+    assert (ABSENT, ABSENT) not in dev.onsets
+
+
+def test_picks_are_found_by_any_name_and_trusted_unless_automatic(write_set) -> None:
+    picks = {
+        "trace_Pg_arrival_sample": [np.nan, 100.0, 7000.0],
+        "trace_Pg_status": ["manual"] * 3,
+        "trace_Sn_arrival_sample": [5.0, 900.0, 50.0],
+    }
+    folder = write_set([np.ones((3, 6000))] * 3, split=["dev"] * 3, **picks)
+    [(waveform, p, s)] = picked_records(str(folder), "dev")  # the first has no P, and the P of the last lies outside
+    assert ((3, 6000), 100.0, 900.0) == (waveform.shape, p, s)
+
+
+def test_a_dev_record_that_is_too_short_is_named(write_set) -> None:
+    folder = write_set([np.ones((3, 900))], split=["dev"], trace_p_arrival_sample=[100.0])
+    with pytest.raises(DataError, match="has 900 samples; wanted at least 3001"):
+        picked_records(str(folder), "dev")
 
 
 def test_dev_needs_analysts_picks(write_set) -> None:

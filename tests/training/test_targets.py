@@ -71,6 +71,33 @@ def test_records_of_all_sources(write_set, tmp_path: Path, capsys: pytest.Captur
     assert "nowhere: there is no such file" in capsys.readouterr().out
 
 
+def test_picks_are_found_by_any_name_within_their_records_and_trusted_unless_automatic(write_set) -> None:
+    records = write_set(
+        [np.ones((3, 3100))] * 4,
+        split=["train"] * 4,
+        trace_Pg_arrival_sample=[100.0, 100.0, 3100.0, -5.0],
+        trace_Sn_arrival_sample=[200.0, np.nan, np.nan, np.nan],
+        trace_Pg_status=["automatic", "", "manual", "manual"],
+        trace_Sn_status=["automatic"] * 4,
+    )
+    found = list(gather(str(records)))
+    assert ["automatic", "manual", "automatic", "automatic"] == [source for source, *_ in found]
+    assert_array_equal([[100, 200], [100, np.nan], [np.nan, np.nan], [np.nan, np.nan]], [onsets for _, _, onsets, _ in found])
+
+
+def test_nothing_made_up_across_a_gap_is_taught(write_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nine seconds are missing after 100 of 300, less than what the picker bridges."""
+    labelled = write_set([np.ones((3, 3100))], split=["train"], trace_p_arrival_sample=[5.0])
+    stream, start = record(UTCDateTime(2024, 1, 2), seconds=300), UTCDateTime(2024, 1, 2)
+    before = write_days(stream.slice(endtime=start + 99.99), tmp_path / "before")
+    after = write_days(stream.slice(starttime=start + 109), tmp_path / "after")
+    found = [waveform.shape[1] for source, waveform, *_ in gather(str(labelled), "", [str(before), str(after)]) if source == "continuous"]
+    assert [10_000, 19_100] == found
+    vertical = write_days(stream.select(component="Z"), tmp_path / "vertical")
+    assert 1 == len(list(gather(str(labelled), "", [str(vertical)])))
+    assert "no three components without gaps for a minute" in capsys.readouterr().out
+
+
 def test_a_record_shorter_than_a_window_is_refused(write_set) -> None:
     short = write_set([np.ones((3, 2000))], split=["train"], trace_p_arrival_sample=[5.0])
     with pytest.raises(DataError, match="has 2000 samples; wanted at least 3001"):

@@ -6,6 +6,7 @@ last. As it scales every component to a peak of 1, random gain, units and compon
 would change nothing, and are left out.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from scipy.signal import butter, lfilter, lfilter_zi
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import COMPONENTS, NOISE, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.spec import COMPONENTS, DISTANCE, NOISE, SAMPLING_RATE, WINDOW_SAMPLES
 
 Floats = NDArray[np.float32]
 
@@ -114,6 +115,15 @@ class Pool:
         self.aims = [_aims(record) for record in records]
         quiet = {source: [(row, *stretch) for row in rows for stretch in _quiet(records[row])] for source, rows in self.rows.items()}
         self.quiet = {source: stretches for source, stretches in quiet.items() if stretches}
+
+    def digest(self) -> str:
+        """SHA-256 of all that the records hold."""
+        running = hashlib.sha256()
+        for record in self.records:
+            running.update(f"{record.source} {record.onsets} {record.manual}".encode())
+            running.update(np.ascontiguousarray(record.waveform).tobytes())
+            running.update(np.ascontiguousarray(record.target).tobytes())
+        return running.hexdigest()
 
     def _weights(self, rows: list[int]) -> NDArray[np.float64]:
         lengths = np.array([self.records[row].samples for row in rows], dtype=float)
@@ -282,7 +292,7 @@ def _peak(window: Floats) -> np.float32:
 
 
 def _aims(record: Record) -> NDArray[np.int64]:
-    peaks = [find_picks(curve, TRIGGER, 100)[0] for curve in record.target]
+    peaks = [find_picks(curve, TRIGGER, DISTANCE)[0] for curve in record.target]
     labelled = np.array([onset for onset in record.onsets if not np.isnan(onset)], dtype=np.int64)
     return np.concatenate([*peaks, labelled])
 

@@ -3,9 +3,9 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -27,11 +27,12 @@ PHASE_OF = {
     **dict.fromkeys(("S", "s", "Sg", "Sn", "SmS", "S1"), "S"),
 }
 ARRIVAL_COLUMN = re.compile(r"trace_(\w+)_arrival_sample")
-UNPICKED = "unpicked"
+UNPICKED, AUTOMATIC = "unpicked", "automatic"
 STATUS_COLUMN = r"^trace_\w+_status$"
 SPLITS = ("train", "dev", "test")
 SPLIT_ALIASES = {"training": "train", "val": "dev", "valid": "dev", "validation": "dev", "development": "dev", "testing": "test"}
 SPLIT_SHARES = (0.8, 0.1, 0.1)  # of events, where a data set brings no split of its own
+LOOKED_AT = 5  # records whose samples are part of a data set's fingerprint
 CACHE_BELOW = 2**30  # bytes on disk; smaller sets are read into memory once
 
 
@@ -47,7 +48,8 @@ def open_data(spec: str, *, synthetic_records: int = 400, seed: int = 0) -> Wave
     Raises:
         DataError: a part cannot be found or read, has no sampling rate or has no picks.
     """
-    names = [name.strip() for name in spec.split("+")]
+    whole = _holds_data(Path(spec).expanduser())  # a folder may have a + in its name
+    names = [spec] if whole else [name.strip() for name in spec.split("+")]
     if not all(names):
         raise DataError(f"--data {spec!r} names no data set before or after a +; wanted e.g. STEAD or STEAD+my/records")
     parts = [_open_part(name, synthetic_records, seed) for name in names]
@@ -69,6 +71,16 @@ def phase_columns(metadata: pd.DataFrame) -> dict[str, str]:
     """Columns that hold picks, each with its phase: `{"trace_Pg_arrival_sample": "P", …}`."""
     matches = (ARRIVAL_COLUMN.fullmatch(column) for column in metadata.columns)
     return {m[0]: PHASE_OF[m[1]] for m in matches if m and m[1] in PHASE_OF}
+
+
+def picks_within(metadata: Mapping[str, Any], samples: int) -> dict[str, list[tuple[float, str]]]:
+    """By phase, the samples and statuses of a record's picks that lie within its samples, the earliest first."""
+    found: dict[str, list[tuple[float, str]]] = {"P": [], "S": []}
+    for column, value in metadata.items():
+        named = ARRIVAL_COLUMN.fullmatch(column)
+        if named and named[1] in PHASE_OF and 0 <= value < samples:
+            found[PHASE_OF[named[1]]].append((float(value), str(metadata.get(f"trace_{named[1]}_status", ""))))
+    return {phase: sorted(picks) for phase, picks in found.items()}
 
 
 def fill_split(metadata: pd.DataFrame) -> None:
@@ -127,10 +139,13 @@ def split_data(data: WaveformData) -> tuple[WaveformData, WaveformData, Waveform
 
 
 def fingerprint(data: WaveformData) -> str:
-    """Sixteen hexadecimal digits that change when records, picks, their statuses or splits change."""
+    """Sixteen hexadecimal digits that change when records, picks, their statuses or splits change, or the samples of a few records."""
     columns = ["trace_name", "split", *phase_columns(data.metadata), *data.metadata.filter(regex=STATUS_COLUMN)]
     rows = pd.util.hash_pandas_object(data.metadata[columns].astype(str), index=False)
-    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()[:16]
+    running = hashlib.sha256(rows.to_numpy().tobytes())
+    for row in np.unique(np.linspace(0, len(data) - 1, LOOKED_AT, dtype=int)):
+        running.update(np.ascontiguousarray(data.get_waveforms(int(row)), dtype=np.float64).tobytes())
+    return running.hexdigest()[:16]
 
 
 def _open_part(name: str, synthetic_records: int, seed: int) -> sbd.WaveformDataset:

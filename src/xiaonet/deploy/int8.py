@@ -15,8 +15,6 @@ from xiaonet.quantized import PEAK, QuantizedConv, QuantizedXiaoNet
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
-OPERATORS = ("DequantizeLinear", "QuantizeLinear")
-
 
 def to_int8(graph: "ModelProto", model: QuantizedXiaoNet, *, resize: bool = False) -> None:
     """Put a quantized model's convolutions, in place, where a graph in float32 has its own.

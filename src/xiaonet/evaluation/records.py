@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xiaonet.data.sets import SPLITS, WaveformData, phase_columns
+from xiaonet.data.sets import SPLITS, WaveformData, phase_columns, picks_within
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import amplitude_and_snr
 from xiaonet.picking.windows import fill_nonfinite
@@ -178,15 +178,11 @@ def _rng(seed: int, record: Record) -> np.random.Generator:
 
 def _record(row: int, stored: tuple[Array, dict[str, Any]], columns: Mapping[str, str], incomplete_statuses: Sequence[str]) -> Record:
     waveform, metadata = stored
-    picks: dict[str, list[float]] = {phase: [] for phase in PICKED}
+    within = picks_within(metadata, waveform.shape[-1] if waveform.any() else 0)
+    picks = {phase: [sample for sample, _ in within[phase]] for phase in PICKED}
     named = {"trace_p_arrival_sample": "P", "trace_s_arrival_sample": "S", **columns}
-    unpicked = set()
-    for column, phase in named.items():
-        sample = metadata.get(column, np.nan)
-        if 0 <= sample < waveform.shape[-1] and waveform.any():
-            picks[phase].append(float(sample))
-        if metadata.get(column.replace("_arrival_sample", "_status")) in incomplete_statuses:
-            unpicked.add(phase)
+    statuses = {column: metadata.get(column.replace("_arrival_sample", "_status")) for column in named}
+    unpicked = {phase for column, phase in named.items() if statuses[column] in incomplete_statuses}
     event = next((metadata[key] for key in EVENT_COLUMNS if not pd.isna(metadata.get(key))), metadata["trace_name"])
     judged = {phase: phase not in unpicked for phase in PICKED}
     return Record(row, str(metadata["trace_name"]), waveform.shape[-1], picks, judged, str(event), _traits(waveform, metadata, picks))

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from xiaonet import __version__
 from xiaonet.config import Config
 from xiaonet.data.sets import WaveformData, fingerprint, open_data
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import ConfigError
 from xiaonet.evaluation import tasks
 from xiaonet.evaluation.contestants import Contestant
 from xiaonet.evaluation.continuous import count_false_picks
@@ -27,7 +27,7 @@ from xiaonet.evaluation.metrics import Class, Difference, FalsePicks, Losses, Me
 from xiaonet.evaluation.peaks import Peaks, find_peaks
 from xiaonet.evaluation.records import PICKED, LabelledWindows, Record, around_picks, before_picks, read_records
 from xiaonet.evaluation.scores import TOLERANCE, Judged, PhaseScores, best_threshold, stability
-from xiaonet.files import write_atomically
+from xiaonet.files import make_folder, write_atomically
 from xiaonet.picking.archive import Archive
 from xiaonet.teacher import Teacher
 
@@ -163,8 +163,8 @@ class Referee:
             incomplete_statuses=self.config.data.incomplete_statuses,
         )
 
-    def threshold(self, measured: Measured) -> dict[str, float]:
-        """For each phase the threshold with the best F1 within 0.5 s on these windows."""
+    def threshold(self, measured: Measured) -> dict[str, float | None]:
+        """For each phase the threshold with the best F1 within 0.5 s on these windows; None where none holds a label."""
         return {phase: best_threshold(Judged.of(measured.peaks[phase], self.windows, phase, TOLERANCE)) for phase in PICKED}
 
     def scores(self, measured: Measured, thresholds: Thresholds, *, probabilistic: bool = True) -> dict[str, PhaseScores]:
@@ -326,10 +326,7 @@ def _write(path: Path, measured: Measured) -> None:
     def save(file: IO[bytes]) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{path.parent} cannot be made: {error}; choose another --out") from error
+    make_folder(path.parent)
     write_atomically(path, save)
 
 

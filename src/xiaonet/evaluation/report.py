@@ -4,13 +4,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from xiaonet.errors import CheckpointError
 from xiaonet.evaluation import figures
 from xiaonet.evaluation.metrics import Metrics, Value
 from xiaonet.evaluation.records import PICKED
 from xiaonet.evaluation.referee import ALL, Evaluation
 from xiaonet.evaluation.scores import MIN_EVENTS
-from xiaonet.files import write_atomically
+from xiaonet.files import make_folder, write_atomically
 
 NONE = "–"
 
@@ -24,10 +23,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> Path:
     Raises:
         CheckpointError: the folder cannot be made or written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be made: {error}; choose another --out") from error
+    make_folder(folder)
     metrics = evaluation.metrics.model_dump_json(indent=1)
     write_atomically(folder / "metrics.json", lambda file: file.write(metrics.encode()))
     page = to_html(evaluation)

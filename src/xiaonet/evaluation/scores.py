@@ -178,8 +178,10 @@ class PhaseScores:
         return found
 
 
-def best_threshold(judged: Judged) -> float:
-    """The threshold of the highest F1, the middle one of several."""
+def best_threshold(judged: Judged) -> float | None:
+    """The threshold of the highest F1, the middle one of several; None where there is nothing to find."""
+    if not judged.labels.sum():
+        return None
     sums = [{key: value.sum() for key, value in judged.sums(height, str(TOLERANCE)).items()} for height in HEIGHTS]
     f1 = np.array([RATIOS[f"f1 {TOLERANCE}"](one) for one in sums])
     best = np.flatnonzero(f1 == np.nanmax(f1))

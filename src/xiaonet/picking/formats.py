@@ -12,7 +12,7 @@ their number. QuakeML is built in memory, about 10 kB a pick, so it is for days 
 | `time` | s | onset since 1970-01-01 UTC; to the nanosecond in CSV, to 0.24 µs in Parquet, which has it as float64 |
 | `timestamp` | | the same in ISO 8601, UTC; to the microsecond in CSV, to the nanosecond in Parquet |
 | `prob` | | probability, 0 to 1 |
-| `uncertainty` | s | width of the probability's peak as a standard deviation; most onsets are nearer, so it is no error to weigh by unscaled |
+| `uncertainty` | s | width of the probability's peak as a standard deviation; most onsets are nearer |
 | `amp` | of the record | largest absolute sample after the pick; GaMMA's magnitudes want records in m/s |
 | `snr` | dB | signal-to-noise ratio |
 | `seed_id` | | NET.STA.LOC.CHA |

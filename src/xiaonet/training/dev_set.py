@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from xiaonet.data.sets import open_data
+from xiaonet.data.sets import AUTOMATIC, open_data, picks_within
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import NOISE, PHASES, WINDOW_SAMPLES
+from xiaonet.spec import DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
 
 Picked = tuple[NDArray[np.floating], float, float]  # waveform, samples of P and S, NaN where nobody picked S
 
@@ -19,7 +19,6 @@ DEV_WINDOWS = 5  # of each record, at random positions
 BEFORE, AFTER = 30, 800  # samples between noise and P, and between S and a coda without onsets
 ABSENT = float("inf")  # in place of an onset that is not there; NaN is one that nobody looked for
 TOLERANCE = 50  # samples: 0.5 s between a pick and its label
-DISTANCE = 100  # samples between two picks of a phase, as the picker has it
 HEIGHTS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 AS_GOOD = 0.005  # of F1: within this of the best, the highest threshold is taken, for quiet records
 
@@ -70,19 +69,26 @@ def picked_records(labelled: str, split: str) -> list[Picked]:
     """The records of a split of what `open_data` opens in which an analyst picked P.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or one is shorter than a window.
     """
-    data = open_data(labelled)
-    rows = np.flatnonzero((data.metadata["split"] == split) & (data.metadata["trace_p_status"] == "manual"))
-    if not len(rows):
+    data, found = open_data(labelled), list[Picked]()
+    for row in np.flatnonzero(data.metadata["split"] == split):
+        waveform, metadata = data.get_sample(int(row))
+        picks = picks_within(metadata, waveform.shape[-1])
+        if not any(status != AUTOMATIC for _, status in picks["P"]):
+            continue
+        if waveform.shape[-1] < WINDOW_SAMPLES:
+            raise DataError(f"{labelled}: {metadata['trace_name']} has {waveform.shape[-1]} samples; wanted at least {WINDOW_SAMPLES}")
+        p, s = (picks[phase][0][0] if picks[phase] else np.nan for phase in "PS")
+        found.append((waveform, p, s))
+    if not found:
         raise DataError(f"{labelled} has no record with a manual P in its {split} split; wanted some to choose thresholds on")
-    samples = [data.get_sample(int(row)) for row in rows]
-    return [(waveform, *(float(metadata[f"trace_{phase}_arrival_sample"]) for phase in "ps")) for waveform, metadata in samples]
+    return found
 
 
 def _without_onsets(waveform: NDArray[np.floating], p: float, s: float) -> Iterator[NDArray[np.floating]]:
     """What of a record is noise: until shortly before P, mirrored if short, and its end, if that is long after S."""
-    before = waveform[:, : int(p) - BEFORE][:, -WINDOW_SAMPLES:]
+    before = waveform[:, : max(int(p) - BEFORE, 0)][:, -WINDOW_SAMPLES:]
     if (lacking := WINDOW_SAMPLES - before.shape[1]) < WINDOW_SAMPLES // 2:
         yield np.pad(before, ((0, 0), (0, lacking)), mode="reflect")
     if waveform.shape[1] - WINDOW_SAMPLES > s + AFTER:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +21,11 @@ from xiaonet import console
 from xiaonet.checkpoint import load_float, load_tensors, save_model, save_tensors
 from xiaonet.config import SettingsFile
 from xiaonet.data.extended import Chances, Labels, Pool, Record, draw_batch
-from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.data.sets import fingerprint, open_data
+from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xiaonet.files import make_folder
 from xiaonet.model import XiaoNet
+from xiaonet.picking.archive import Archive
 from xiaonet.predictors import model_path
 from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES
 from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, on_time, save_phasenet
@@ -39,9 +41,13 @@ WARMUP = 0.03  # share of the run in which the learning rate rises
 LAST_RATE = 0.01  # of the peak rate, at the end
 WEIGHT_DECAY = 1e-4
 SAVE_SECONDS = 180.0
+SAME_WISH = 1.0  # seconds within which a second signal means no more than the first
 TOLD_STEPS = 50
 USUAL = (0.015, 0.015, 0.97)  # probabilities of P, S and noise that a fresh student gives
 FLOOR = 1e-7  # probability of a target from which on its logarithm is taken
+
+
+Share = Annotated[float, Field(gt=0)]
 
 
 class Recipe(SettingsFile):
@@ -54,9 +60,9 @@ class Recipe(SettingsFile):
     labelled: str = Field("labelled", min_length=1, description="SeisBench set with splits; train is learnt, dev chooses thresholds")
     unlabelled: str = Field("", description="SeisBench set without picks")
     continuous: tuple[str, ...] = Field((), description="miniSEED files, folders and globs")
-    teachers: dict[str, float] = Field({"stead": 1.0}, min_length=1, description="PhaseNet weights, and the share of each")
+    teachers: dict[str, Share] = Field({"stead": 1.0}, min_length=1, description="PhaseNet weights, and the share of each")
     late: dict[str, StrictInt] = Field({}, description="samples by which a teacher reads late; it is shifted early by them")
-    shares: dict[str, float] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
+    shares: dict[str, Share] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
     temperature: float = Field(1.0, gt=0, description="at which student and target are compared")
     labels: Labels = Labels()
     chances: Chances = Chances()
@@ -112,7 +118,13 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[Record]:
     Raises:
         XiaoNetError: data or teachers cannot be had.
     """
-    made_by = recipe.model_dump(mode="json", include={"labelled", "unlabelled", "continuous", "teachers", "late"})
+    labelled, unlabelled = _within(root, recipe.labelled), _within(root, recipe.unlabelled)
+    continuous = [str(root / path) for path in recipe.continuous]
+    made_by = recipe.model_dump(mode="json", include={"labelled", "unlabelled", "continuous", "teachers", "late"}) | {
+        "data": fingerprint(open_data("+".join(filter(None, (labelled, unlabelled))))),
+        "files": [(path.name, path.stat().st_size) for path in Archive(continuous).files],
+        "weights": [(path.name, path.stat().st_size) for path in map(Path, recipe.teachers) if path.is_file()],
+    }
     make_folder(folder)
     path = folder / "records.npz"
     if (records := load_records(path, made_by)) is not None:
@@ -120,9 +132,9 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[Record]:
         return records
     teacher = load_teachers(recipe)
     with console.busy("Asking the teachers"):
-        continuous = [str(root / path) for path in recipe.continuous]
-        raw = gather(_within(root, recipe.labelled), _within(root, recipe.unlabelled), continuous)
-        records = list(look(raw, teacher.members, recipe.teachers, recipe.late))
+        records = list(look(gather(labelled, unlabelled, continuous), teacher.members, recipe.teachers, recipe.late))
+    if not records:
+        raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
     save_records(records, path, made_by)
     console.ok("Records", f"{len(records)} looked at by {', '.join(teacher.members)}", str(path))
     return records
@@ -134,8 +146,8 @@ def load_teachers(recipe: Recipe) -> FusedTeacher:
 
 
 def _within(root: Path, spec: str) -> str:
-    """A data set as found under a root; a name that is not there stays as it is."""
-    return str(root / spec) if spec and (root / spec).exists() else spec
+    """Data sets as found under a root; a name that is not there stays as it is."""
+    return "+".join(str(root / part) if part and (root / part).exists() else part for part in spec.split("+"))
 
 
 def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
@@ -155,6 +167,8 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         raise ConfigError(f"the recipe {name} says neither steps nor minutes; wanted one of them, such as minutes: 18")
     if not root.is_dir():
         raise DataError(f"there is no folder {root} to look for the recipe's data in; give --data the one that holds {recipe.labelled}")
+    if "+" in str(root):
+        raise DataError(f"--data is {root}, and + joins data sets; wanted a folder without + in its path, such as a link to it")
     dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
     pool = Pool(find_records(recipe, root, folder), recipe.shares)
     run = Run(recipe, pool, folder / f"{name}.state", load_teachers(recipe) if recipe.anew else None)
@@ -210,22 +224,24 @@ def soft_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tenso
     return distillation_loss(logits, target.clamp_min(FLOOR).log(), temperature)
 
 
-def ask_anew(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: float) -> Tensor:
+def ask_anew(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: float, draw: float) -> Tensor:
     """Targets mixed with what teachers say of the windows themselves; a window of noise alone keeps its own.
 
     A student that learns a teacher's answer to every disturbed window learns what the teacher does, rather than the few
     records (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065). One teacher is asked about each window, each about its
-    share of them: on average that is the fused answer, at the cost of one.
+    share of them: on average over draws from 0 to 1 that is the fused answer, at the cost of one.
     """
-    parts = torch.split(windows, _counts(len(windows), list(teachers.shares.values())))
+    parts = torch.split(windows, _counts(len(windows), list(teachers.shares.values()), draw))
     answers = [on_time(teacher(part), teachers.late[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)]
     noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
     return torch.where(noise_alone, target, torch.lerp(target, torch.cat(answers), share))
 
 
-def _counts(total: int, shares: list[float]) -> list[int]:
-    """Whole numbers as near to shares of a total as can be, which sum to it."""
-    return [int(count) for count in np.diff(np.round(np.cumsum([0.0, *shares]) * total))]
+def _counts(total: int, shares: list[float], draw: float) -> list[int]:
+    """Whole numbers next to shares of a total, which sum to it; over draws from 0 to 1 they are the shares on average."""
+    bounds = np.floor(np.cumsum(shares) * total + draw)
+    bounds[-1] = total
+    return [int(count) for count in np.diff(bounds, prepend=0)]
 
 
 def rate_at(progress: float, peak: float) -> float:
@@ -238,10 +254,16 @@ def rate_at(progress: float, peak: float) -> float:
 
 @contextmanager
 def stop_asked() -> Iterator[Callable[[], bool]]:
-    """Take Ctrl-C and SIGTERM as a wish to stop after the step at hand; half a step cannot be gone on with."""
-    asked: list[int] = []
+    """Take Ctrl-C and SIGTERM as a wish to stop after the step at hand, a second one a while later as one to stop at once."""
+    asked: list[float] = []
+
+    def ask(*_: object) -> None:
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] > SAME_WISH:
+            raise KeyboardInterrupt
+
     kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, lambda number, _: asked.append(number)) for kind in kinds]
+    before = [signal.signal(kind, ask) for kind in kinds]
     try:
         yield lambda: bool(asked)
     finally:
@@ -281,6 +303,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.average = Average(self.model, recipe.average)
         self.step, self.seconds = 0, 0.0
+        self.records = pool.digest()
         if isinstance(self.model, XiaoNet):
             forward = functools.partial(planar_logits, self.model)
         else:
@@ -328,12 +351,18 @@ class Run:
         windows, target = map(torch.from_numpy, drawn)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bf16-mixed"):
             if self.teachers is not None:
-                target = ask_anew(self.teachers, windows, target, self.recipe.anew)
+                draw = np.random.default_rng((*seed, 1)).random()
+                target = ask_anew(self.teachers, windows, target, self.recipe.anew, draw)
             logits = self.forward(windows)
         loss = soft_loss(logits.float(), target, self.recipe.temperature)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        if not (torch.isfinite(norm) and torch.isfinite(loss)):
+            raise TrainingError(
+                f"step {self.step + 1} gave loss {float(loss.detach())} and gradient norm {float(norm)}; both must be finite. "
+                f"Choose a learning_rate below {self.recipe.learning_rate:g}, or precision 32-true, and another --out"
+            )
         self.optimizer.step()
         self.step += 1
         self.average.update(self.model, self.step)
@@ -342,6 +371,7 @@ class Run:
     def _save(self) -> None:
         content = {
             "recipe": self.recipe.model_dump_json(),
+            "records": self.records,
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -354,6 +384,8 @@ class Run:
         content = load_tensors(self.state, STATE)
         if content["recipe"] != self.recipe.model_dump_json():
             raise CheckpointError(f"{self.state} was begun by another recipe; delete it, or choose another --out")
+        if content["records"] != self.records:
+            raise CheckpointError(f"{self.state} was begun with other records; delete it, restore them, or choose another --out")
         self.model.load_state_dict(content["model"])
         self.average.model.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import default_collate
 
 from xiaonet import console
-from xiaonet.checkpoint import load_model, load_tensors, read_model_file, save_model, save_tensors
+from xiaonet.checkpoint import digest, load_model, load_tensors, read_model_file, save_model, save_tensors
 from xiaonet.config import Config
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
@@ -76,13 +76,15 @@ def start_run(config: Config, folder: Path, *, note: str = "") -> Result:
         XiaoNetError: data, teacher or settings do not fit; the message names the fix.
         KeyboardInterrupt: after Ctrl-C, when the run is safely on disk.
     """
+    was_there = folder.exists()
     if os.environ.get("RANK", "0") == "0":  # the first process makes what all share
         _make_folder(folder)
     try:
         run = _Run(config, folder, note)
     except BaseException:
         with suppress(OSError):
-            folder.rmdir()  # nothing was begun
+            if not was_there:
+                folder.rmdir()  # nothing was begun
         raise
     return run.execute()
 
@@ -135,7 +137,7 @@ class _Run:
             self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
             self.teacher = load_teacher(config.distillation, config.training.start)
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
-        if config.distillation.teacher == "start":
+        if "start" in config.distillation.teacher.split("+"):
             self._require_picks()
         statuses = self.data.metadata.filter(regex=STATUS_COLUMN)
         self.incomplete_records = int(statuses.isin(config.data.incomplete_statuses).any(axis=1).sum())
@@ -378,12 +380,16 @@ class _Run:
         state = {
             "progress": asdict(self.progress),
             "fingerprint": self.manifest["data"]["fingerprint"],
+            "teacher": self._teacher_digest(),
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "stopping": self.stopping.state_dict(),
         }
         save_tensors(self.folder / "resume.pt", RESUME_FORMAT, state)
+
+    def _teacher_digest(self) -> str:
+        return digest({name: tensor.cpu() for name, tensor in self.teacher.state_dict().items()}) if self.teacher is not None else ""
 
     def _restore(self) -> None:
         path = self.folder / "resume.pt"
@@ -392,6 +398,11 @@ class _Run:
         if state["fingerprint"] != now:
             raise CheckpointError(
                 f"{path} was trained on data {state['fingerprint']}, {self.config.data.name} is now {now}: restore the data set"
+            )
+        if state["teacher"] != self._teacher_digest():
+            raise CheckpointError(
+                f"{path} was taught by other weights than {self.config.distillation.teacher} "
+                f"{f'({self.config.training.start}) ' if self.config.training.start != 'none' else ''}has now: restore the file"
             )
         self.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from xiaonet import console
 from xiaonet.checkpoint import DAMAGE
 from xiaonet.data.extended import Record
-from xiaonet.data.sets import WaveformData, open_data
+from xiaonet.data.sets import AUTOMATIC, WaveformData, open_data, picks_within
 from xiaonet.errors import DataError
 from xiaonet.files import write_atomically
 from xiaonet.picking.archive import Archive
@@ -130,24 +130,28 @@ def _records(name: str, data: WaveformData, first: int = 0) -> Iterator[Raw]:
         if row < first:
             continue
         waveform, metadata = data.get_sample(int(row))
-        onsets = tuple(float(metadata.get(f"trace_{phase}_arrival_sample", np.nan)) for phase in "ps")
-        manual = "manual" in (metadata.get("trace_p_status"), metadata.get("trace_s_status"))
+        picks = picks_within(metadata, waveform.shape[1])
+        p, s = (picks[phase][0][0] if picks[phase] else np.nan for phase in "PS")
+        manual = any(status != AUTOMATIC for phase in "PS" for _, status in picks[phase])
         if waveform.shape[1] < WINDOW_SAMPLES:
             raise DataError(f"{name}: {metadata['trace_name']} has {waveform.shape[1]} samples; wanted at least {WINDOW_SAMPLES}")
-        yield "manual" if manual else "unlabelled" if first else "automatic", _still(waveform), (onsets[0], onsets[1]), manual
+        yield "manual" if manual else "unlabelled" if first else "automatic", _still(waveform), (p, s), manual
 
 
 def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:
-    archive = Archive(paths)
+    archive, found = Archive(paths), False
     for instrument in archive.instruments:
         for run in instrument.runs:
-            waveform, _ = instrument.waveform(run, run.first, run.end)
-            whole = ~np.isnan(waveform).any(axis=0)
+            waveform, bridged = instrument.waveform(run, run.first, run.end)
+            whole = ~(np.isnan(waveform) | bridged).any(axis=0)
             for low, high in np.flatnonzero(np.diff(whole.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
                 if high - low >= 2 * WINDOW_SAMPLES:
+                    found = True
                     yield _still(waveform[:, low:high])
     for problem in archive.problems:
         console.warn("Skipped", problem)
+    if paths and not found:
+        console.warn("Skipped", "continuous records", f"no three components without gaps for a minute in {', '.join(paths)}")
 
 
 def _still(waveform: NDArray[np.generic]) -> NDArray[np.float32]:
