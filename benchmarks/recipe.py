@@ -61,6 +61,8 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "labelled records alone": {"shares": {"manual": 0.72, "automatic": 0.28}},
     "no filters, no made-up noise": {"chances": {"filtered": 0.0, "coloured": 0.0}},
     "teachers not asked anew": {"anew": 0.0},
+    "teachers not asked anew, seed 1": {"anew": 0.0, "seed": 1},
+    "teachers not asked anew, seed 2": {"anew": 0.0, "seed": 2},
     "teachers asked anew alone": {"anew": 1.0},
     "aimed crops, else as they are": {"chances": PLAIN_CROPS.model_dump() | {"aimed": 0.75}},
     "weights of the last step, not averaged": {"average": 0.0},
