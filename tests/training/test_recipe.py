@@ -15,6 +15,7 @@ from xiaonet import XiaoNet, load_model
 from xiaonet.checkpoint import load_tensors, read_model_file
 from xiaonet.data.extended import Pool, draw_batch
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingError
+from xiaonet.predictors import WEIGHTS
 from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
 from xiaonet.training.recipe import Average, Recipe, _fresh, ask_anew, cook, find_records, load_teachers, rate_at, soft_loss, stop_asked
@@ -58,6 +59,12 @@ def test_shipped_recipes_are_valid_and_keep_the_quiet_hour_out(name: str, networ
     assert (network, channels) == (recipe.network, recipe.base_channels)
     assert 1.0 == pytest.approx(sum(recipe.shares.values()))
     assert not [path for path in recipe.continuous if path.endswith("2014.060") or path in ("sds", "sds/2014")]
+
+
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano", "teacher"])
+def test_shipped_weights_were_made_by_their_recipes(name: str) -> None:
+    content = load_tensors(WEIGHTS / f"{name}.pth", "xiaonet-phasenet" if name == "teacher" else "xiaonet-model")
+    assert Recipe.read(ROOT / "recipes" / f"{name}.json") == Recipe.parse(content["provenance"]["recipe"])
 
 
 def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Recipe, tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         raise DataError(f"there is no folder {root} to look for the recipe's data in; give --data the one that holds {recipe.labelled}")
     if "+" in str(root):
         raise DataError(f"--data is {root}, and + joins data sets; wanted a folder without + in its path, such as a link to it")
+    commit = git_commit()  # of the code that trains
     dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
     pool = Pool(find_records(recipe, root, folder), recipe.shares)
     run = Run(recipe, pool, folder / f"{name}.state", load_teachers(recipe) if recipe.anew else None)
@@ -184,7 +185,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         "dev": scores,
         "records": {source: len(rows) for source, rows in pool.rows.items()},
         "versions": versions(),
-        "commit": git_commit(),
+        "commit": commit,
     }
     path = folder / f"{name}.pth"
     if isinstance(model, XiaoNet):
