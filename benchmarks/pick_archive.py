@@ -91,6 +91,7 @@ def speed(folder: Path, threads: int, repeats: int) -> None:
         "xiaonet, OpenVINO": ours(folder / "b.csv", DAY, threads, "--runtime", "openvino"),
         "xiaonet with scout, onnxruntime": ours(folder / "c.csv", DAY, threads, "--runtime", "onnxruntime", "--scout", "xiaonet-nano"),
         "xiaonet with scout, OpenVINO": ours(folder / "d.csv", DAY, threads, "--runtime", "openvino", "--scout", "xiaonet-nano"),
+        "xiaonet-int8, onnxruntime": ours(folder / "g.csv", DAY, threads, "--model", "xiaonet-int8", "--runtime", "onnxruntime"),
         "xiaonet-nano, onnxruntime": ours(folder / "e.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "onnxruntime"),
         "xiaonet-nano, OpenVINO": ours(folder / "f.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "openvino"),
     }
