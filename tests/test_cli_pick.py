@@ -68,7 +68,7 @@ def test_picks_and_a_summary(run: Callable[..., tuple[int, list[str]]], tmp_path
     status, told = run(data)
     assert sorted([*LINES, ("P", 99.0)], key=lambda line: line[1]) == lines_of(tmp_path / "picks.csv")
     assert 0 == status
-    assert ["✓ Model: stand-in - P from 0.5, S from 0.5", "✓ Data: 0.3 hours - 2 stations, 2 instruments, 0 gaps"] == told[:2]
+    assert ["✓ Model: stand-in - P from 0.5, S from 0.5", "✓ Data: 20.0 minutes - 2 stations, 2 instruments, 0 gaps"] == told[:2]
     assert re.fullmatch(r"✓ Picks: 4 P, 2 S - picks\.csv, in \d+\.\d s", told[2])
     assert 3 == len(told)
 

@@ -345,11 +345,21 @@ def test_dev_has_windows_with_onsets_and_without(write_set) -> None:
     record[:, [2965, 6500]] = 1
     picks = {"trace_p_arrival_sample": [5.0, 3000.0], "trace_s_arrival_sample": [9.0, 3400.0], "trace_p_status": ["manual"] * 2}
     dev = DevSet(picked_records(str(write_set([record] * 2, split=["train", "dev"], **picks)), "dev"))
-    assert [np.isfinite(p) for p, _ in dev.onsets] == [True] * 5 + [False] * 2
-    assert dev.onsets[5:] == [(ABSENT, ABSENT)] * 2
-    before, coda = dev.windows[5:, 2].numpy()
+    assert [np.isfinite(p) for p, _ in dev.onsets[:7]] == [True] * 5 + [False] * 2
+    assert dev.onsets[5:7] == [(ABSENT, ABSENT)] * 2
+    before, coda = dev.windows[5:7, 2].numpy()
     assert_array_equal([2965, 2973], np.flatnonzero(before > 0.5))
     assert_array_equal([500], np.flatnonzero(coda > 0.5))
+
+
+def test_dev_is_judged_with_three_components_and_with_the_vertical_alone(write_set) -> None:
+    record = np.random.default_rng(0).normal(size=(3, 6000))
+    dev = DevSet(picked_records(str(write_set([record], split=["dev"], trace_p_arrival_sample=[3500.0])), "dev"))
+    three, alone = dev.windows.chunk(2)
+    assert_array_equal(three[:, 2], alone[:, 2])
+    assert three[:, :2].abs().amax() == 1
+    assert alone[:, :2].abs().amax() == 0
+    assert dev.onsets[: len(three)] == pytest.approx(dev.onsets[len(three) :], nan_ok=True)
 
 
 def test_a_fresh_student_says_noise() -> None:

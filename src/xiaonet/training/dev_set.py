@@ -11,7 +11,7 @@ from xiaonet.data.sets import AUTOMATIC, open_data, picks_within
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
+from xiaonet.spec import COMPONENTS, DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
 
 Picked = tuple[NDArray[np.floating], float, float]  # waveform, samples of P and S, NaN where nobody picked S
 
@@ -27,7 +27,8 @@ class DevSet:
     """Windows of records that analysts picked, with their onsets and without, and how well a network does on them.
 
     Of each record five windows hold its onsets; one before them and one of its coda, where there is room, hold none, so
-    that a threshold is chosen against noise as well. Where nobody picked S, the windows are not asked about it.
+    that a threshold is chosen against noise as well. Where nobody picked S, the windows are not asked about it. All are
+    judged a second time with the vertical alone, as many stations have it, so that a threshold suits both.
 
     Args:
         records: waveforms `(3, samples)` with the samples of P and S.
@@ -48,7 +49,10 @@ class DevSet:
             for quiet in _without_onsets(waveform, p, s):
                 windows.append(normalize(quiet))
                 self.onsets.append((ABSENT, ABSENT))
-        self.windows = torch.from_numpy(np.stack(windows))
+        three = np.stack(windows)
+        alone = three * np.array([component == "Z" for component in COMPONENTS], np.float32)[:, None]
+        self.windows = torch.from_numpy(np.concatenate([three, alone]))
+        self.onsets *= 2
 
     @torch.inference_mode()
     def scores(self, model: nn.Module) -> dict[str, dict[str, float]]:
