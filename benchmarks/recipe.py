@@ -45,6 +45,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "the recipe": {},
     "the recipe, seed 1": {"seed": 1},
     "the recipe, seed 2": {"seed": 2},
+    "float32, seed 1": {"precision": "32-true", "seed": 1},
     "stead alone": {"teachers": {"stead": 1.0}},
     "original alone": {"teachers": {"original": 1.0}},
     "okla alone": {"teachers": {"okla": 1.0}},
@@ -141,7 +142,7 @@ class Judge:
         manual = [row for row, record in enumerate(records) if record.source == "manual"]
         self.held = set(np.random.default_rng(5).permutation(manual)[: None if unseen else HELD].tolist())
         held = [(records[row].waveform, *records[row].onsets) for row in sorted(self.held)]
-        self.dev = DevSet([*held, *picked_records(str(SHARED / "data" / "labelled"), "dev")])
+        self.dev = DevSet([*held, *picked_records(str(SHARED / "data" / "labelled"), "dev")], vertical_alone=False)
         self.elsewhere = Elsewhere([record for record in records if is_ridgecrest(record)])
 
     def left(self, records: list[Record]) -> list[Record]:

@@ -28,14 +28,15 @@ class DevSet:
 
     Of each record five windows hold its onsets; one before them and one of its coda, where there is room, hold none, so
     that a threshold is chosen against noise as well. Where nobody picked S, the windows are not asked about it. All are
-    judged a second time with the vertical alone, as many stations have it, so that a threshold suits both.
+    judged a second time with the vertical alone, as many stations have it, so that a threshold suits both, unless that is not wanted.
 
     Args:
         records: waveforms `(3, samples)` with the samples of P and S.
         seed: of the windows' places.
+        vertical_alone: whether each window is judged without its horizontals too.
     """
 
-    def __init__(self, records: Iterable[Picked], seed: int = 0) -> None:
+    def __init__(self, records: Iterable[Picked], seed: int = 0, *, vertical_alone: bool = True) -> None:
         rng = np.random.default_rng(seed)
         windows: list[NDArray[np.float32]] = []
         self.onsets: list[tuple[float, float]] = []
@@ -49,10 +50,11 @@ class DevSet:
             for quiet in _without_onsets(waveform, p, s):
                 windows.append(normalize(quiet))
                 self.onsets.append((ABSENT, ABSENT))
-        three = np.stack(windows)
-        alone = three * np.array([component == "Z" for component in COMPONENTS], np.float32)[:, None]
-        self.windows = torch.from_numpy(np.concatenate([three, alone]))
-        self.onsets *= 2
+        stacked = np.stack(windows)
+        if vertical_alone:
+            alone = stacked * np.array([component == "Z" for component in COMPONENTS], np.float32)[:, None]
+            stacked, self.onsets = np.concatenate([stacked, alone]), 2 * self.onsets
+        self.windows = torch.from_numpy(stacked)
 
     @torch.inference_mode()
     def scores(self, model: nn.Module) -> dict[str, dict[str, float]]:
