@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from xiaonet import XiaoNet, load_model
 from xiaonet.checkpoint import load_tensors, read_model_file
 from xiaonet.data.extended import Pool, draw_batch
-from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingError
+from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.predictors import WEIGHTS
 from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
@@ -293,6 +293,13 @@ def test_bf16_trains_nearly_as_float32_does_and_is_kept_in_float32(small: Recipe
     for name, weight in exact.items():
         assert rough[name].dtype == weight.dtype
         assert_allclose(weight, rough[name], atol=0.02, err_msg=name)
+
+
+def test_what_a_recipe_lacks_is_told_in_its_own_words(small: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"A recipe names its data itself, here nothing; --data is the folder that holds them"):
+        cook(small.model_copy(update={"labelled": "nothing"}), "mine", tmp_path, tmp_path / "out")
+    with pytest.raises(TeacherError, match=r'A recipe names its teachers itself, such as "teachers": \{"bundled": 1\}'):
+        cook(small.model_copy(update={"teachers": {"/nowhere/mine.pt": 1.0}}), "mine", tmp_path, tmp_path / "out")
 
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:

@@ -73,16 +73,16 @@ def test_records_of_all_sources(write_set, tmp_path: Path, capsys: pytest.Captur
 
 def test_picks_are_found_by_any_name_within_their_records_and_trusted_unless_automatic(write_set) -> None:
     records = write_set(
-        [np.ones((3, 3100))] * 4,
-        split=["train"] * 4,
-        trace_Pg_arrival_sample=[100.0, 100.0, 3100.0, -5.0],
-        trace_Sn_arrival_sample=[200.0, np.nan, np.nan, np.nan],
-        trace_Pg_status=["automatic", "", "manual", "manual"],
-        trace_Sn_status=["automatic"] * 4,
+        [np.ones((3, 3100))] * 5,
+        split=["train"] * 5,
+        trace_Pg_arrival_sample=[100.0, 100.0, 3100.0, -5.0, 100.0],
+        trace_Sn_arrival_sample=[200.0, np.nan, np.nan, np.nan, np.nan],
+        trace_Pg_status=["automatic", "", "manual", "manual", "autopicker"],  # STEAD's word
+        trace_Sn_status=["automatic"] * 5,
     )
     found = list(gather(str(records)))
-    assert ["automatic", "manual", "automatic", "automatic"] == [source for source, *_ in found]
-    assert_array_equal([[100, 200], [100, np.nan], [np.nan, np.nan], [np.nan, np.nan]], [onsets for _, _, onsets, _ in found])
+    assert ["automatic", "manual", "automatic", "automatic", "automatic"] == [source for source, *_ in found]
+    assert_array_equal([[100, 200], [100, np.nan], [np.nan] * 2, [np.nan] * 2, [100, np.nan]], [onsets for _, _, onsets, _ in found])
 
 
 def test_nothing_made_up_across_a_gap_is_taught(write_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

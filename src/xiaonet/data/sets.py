@@ -17,7 +17,7 @@ from xiaonet import console
 from xiaonet.data import synthetic
 from xiaonet.errors import DataError
 from xiaonet.picking.windows import fill_nonfinite
-from xiaonet.spec import COMPONENTS, SAMPLING_RATE
+from xiaonet.spec import COMPONENTS, SAMPLING_RATE, WINDOW_SAMPLES
 
 WaveformData: TypeAlias = "sbd.WaveformDataset | sbd.MultiWaveformDataset"
 
@@ -27,7 +27,8 @@ PHASE_OF = {
     **dict.fromkeys(("S", "s", "Sg", "Sn", "SmS", "S1"), "S"),
 }
 ARRIVAL_COLUMN = re.compile(r"trace_(\w+)_arrival_sample")
-UNPICKED, AUTOMATIC = "unpicked", "automatic"
+UNPICKED = "unpicked"
+ANALYSTS = ("manual", "")  # statuses of a pick that an analyst made; a set without statuses is taken to hold such
 STATUS_COLUMN = r"^trace_\w+_status$"
 SPLITS = ("train", "dev", "test")
 SPLIT_ALIASES = {"training": "train", "val": "dev", "valid": "dev", "validation": "dev", "development": "dev", "testing": "test"}
@@ -73,14 +74,31 @@ def phase_columns(metadata: pd.DataFrame) -> dict[str, str]:
     return {m[0]: PHASE_OF[m[1]] for m in matches if m and m[1] in PHASE_OF}
 
 
-def picks_within(metadata: Mapping[str, Any], samples: int) -> dict[str, list[tuple[float, str]]]:
-    """By phase, the samples and statuses of a record's picks that lie within its samples, the earliest first."""
+def picks_within(metadata: Mapping[str, Any], samples: float) -> dict[str, list[tuple[float, str]]]:
+    """By phase, the samples and statuses of a record's picks that lie within its samples, the earliest first.
+
+    A status that is missing is empty.
+    """
     found: dict[str, list[tuple[float, str]]] = {"P": [], "S": []}
     for column, value in metadata.items():
         named = ARRIVAL_COLUMN.fullmatch(column)
         if named and named[1] in PHASE_OF and 0 <= value < samples:
-            found[PHASE_OF[named[1]]].append((float(value), str(metadata.get(f"trace_{named[1]}_status", ""))))
+            status = metadata.get(f"trace_{named[1]}_status")
+            found[PHASE_OF[named[1]]].append((float(value), "" if pd.isna(status) else str(status)))
     return {phase: sorted(picks) for phase, picks in found.items()}
+
+
+def first_picks(metadata: Mapping[str, Any], samples: float) -> tuple[tuple[float, bool], tuple[float, bool]]:
+    """Of P and of S the sample of a record's first pick, and whether an analyst made it; NaN and false where there is none."""
+    picks = picks_within(metadata, samples)
+    p, s = ((picks[phase][0][0], picks[phase][0][1] in ANALYSTS) if picks[phase] else (np.nan, False) for phase in "PS")
+    return p, s
+
+
+def require_window(name: str, metadata: Mapping[str, Any], samples: int) -> None:
+    """See that a record of a data set is as long as a window; if not, a DataError names it."""
+    if samples < WINDOW_SAMPLES:
+        raise DataError(f"{name}: {metadata['trace_name']} has {samples} samples; wanted at least {WINDOW_SAMPLES}")
 
 
 def fill_split(metadata: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from xiaonet.data.sets import AUTOMATIC, open_data, picks_within
+from xiaonet.data.sets import first_picks, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
@@ -78,15 +78,14 @@ def picked_records(labelled: str, split: str) -> list[Picked]:
         DataError: there are none, or one is shorter than a window.
     """
     data, found = open_data(labelled), list[Picked]()
-    for row in np.flatnonzero(data.metadata["split"] == split):
-        waveform, metadata = data.get_sample(int(row))
-        picks = picks_within(metadata, waveform.shape[-1])
-        if not any(status != AUTOMATIC for _, status in picks["P"]):
-            continue
-        if waveform.shape[-1] < WINDOW_SAMPLES:
-            raise DataError(f"{labelled}: {metadata['trace_name']} has {waveform.shape[-1]} samples; wanted at least {WINDOW_SAMPLES}")
-        p, s = (picks[phase][0][0] if picks[phase] else np.nan for phase in "PS")
-        found.append((waveform, p, s))
+    for row in np.flatnonzero(data.metadata["split"] == split).tolist():
+        if not first_picks(data.metadata.iloc[row].to_dict(), np.inf)[0][1]:
+            continue  # without reading its samples
+        waveform, metadata = data.get_sample(row)
+        (p, manual), (s, _) = first_picks(metadata, waveform.shape[-1])
+        if manual:
+            require_window(labelled, metadata, waveform.shape[-1])
+            found.append((waveform, p, s))
     if not found:
         raise DataError(f"{labelled} has no record with a manual P in its {split} split; wanted some to choose thresholds on")
     return found

@@ -22,7 +22,7 @@ from xiaonet.checkpoint import load_float, load_tensors, save_model, save_tensor
 from xiaonet.config import SettingsFile
 from xiaonet.data.extended import Chances, Labels, Pool, Record, draw_batch
 from xiaonet.data.sets import fingerprint, open_data
-from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingError
+from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.files import make_folder
 from xiaonet.model import XiaoNet
 from xiaonet.picking.archive import Archive
@@ -33,6 +33,7 @@ from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
 from xiaonet.training.parts import git_commit, versions
 from xiaonet.training.planar import planar_logits
+from xiaonet.training.stopping import SAME_WISH
 from xiaonet.training.targets import gather, load_records, look, save_records
 
 STATE = "xiaonet-recipe"
@@ -41,7 +42,6 @@ WARMUP = 0.03  # share of the run in which the learning rate rises
 LAST_RATE = 0.01  # of the peak rate, at the end
 WEIGHT_DECAY = 1e-4
 SAVE_SECONDS = 180.0
-SAME_WISH = 1.0  # seconds within which a second signal means no more than the first
 TOLD_STEPS = 50
 USUAL = (0.015, 0.015, 0.97)  # probabilities of P, S and noise that a fresh student gives
 FLOOR = 1e-7  # probability of a target from which on its logarithm is taken
@@ -142,7 +142,11 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[Record]:
 
 def load_teachers(recipe: Recipe) -> FusedTeacher:
     """The recipe's teachers as one, each shifted to be on time. Raises TeacherError if one cannot be had."""
-    return FusedTeacher({name: PhaseNetTeacher.from_pretrained(name) for name in recipe.teachers}, recipe.teachers, recipe.late)
+    try:
+        members = {name: PhaseNetTeacher.from_pretrained(name) for name in recipe.teachers}
+    except TeacherError as error:
+        raise TeacherError(f'{error}. A recipe names its teachers itself, such as "teachers": {{"bundled": 1}}') from error
+    return FusedTeacher(members, recipe.teachers, recipe.late)
 
 
 def _within(root: Path, spec: str) -> str:
@@ -170,7 +174,10 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     if "+" in str(root):
         raise DataError(f"--data is {root}, and + joins data sets; wanted a folder without + in its path, such as a link to it")
     commit = git_commit()  # of the code that trains
-    dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
+    try:
+        dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
+    except DataError as error:
+        raise DataError(f"{error}. A recipe names its data itself, here {recipe.labelled}; --data is the folder that holds them") from error
     pool = Pool(find_records(recipe, root, folder), recipe.shares)
     run = Run(recipe, pool, folder / f"{name}.state", load_teachers(recipe) if recipe.anew else None)
     run.execute()

@@ -35,10 +35,9 @@ from xiaonet.training.folder import history_csv, history_png, notes, read_manife
 from xiaonet.training.loop import Totals, evaluate_student_model, train_one_epoch_distillation
 from xiaonet.training.memory import keep_freed_memory
 from xiaonet.training.parts import git_commit, load_teacher, make_fabric, make_student, resolve_precision, versions
-from xiaonet.training.stopping import EarlyStopping
+from xiaonet.training.stopping import SAME_WISH, EarlyStopping
 
 RESUME_FORMAT = "xiaonet-run"
-SAME_WISH = 1.0  # s; a launcher passes Ctrl-C on to processes that had it from the terminal already
 CHECK_WINDOWS = 8  # windows that the checks before training look at
 MAY_CHANGE = ("training.epochs", "training.patience", "training.num_workers", "training.checkpoint_minutes", "device.")
 
@@ -136,6 +135,7 @@ class _Run:
         with self.fabric.rank_zero_first(local=True):  # one downloads, the others find it
             self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
             self.teacher = load_teacher(config.distillation, config.training.start)
+        self.teacher_digest = digest(self.teacher.state_dict()) if self.teacher is not None else ""
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
         if "start" in config.distillation.teacher.split("+"):
             self._require_picks()
@@ -380,16 +380,13 @@ class _Run:
         state = {
             "progress": asdict(self.progress),
             "fingerprint": self.manifest["data"]["fingerprint"],
-            "teacher": self._teacher_digest(),
+            "teacher": self.teacher_digest,
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "stopping": self.stopping.state_dict(),
         }
         save_tensors(self.folder / "resume.pt", RESUME_FORMAT, state)
-
-    def _teacher_digest(self) -> str:
-        return digest({name: tensor.cpu() for name, tensor in self.teacher.state_dict().items()}) if self.teacher is not None else ""
 
     def _restore(self) -> None:
         path = self.folder / "resume.pt"
@@ -399,7 +396,7 @@ class _Run:
             raise CheckpointError(
                 f"{path} was trained on data {state['fingerprint']}, {self.config.data.name} is now {now}: restore the data set"
             )
-        if state["teacher"] != self._teacher_digest():
+        if state["teacher"] != self.teacher_digest:
             raise CheckpointError(
                 f"{path} was taught by other weights than {self.config.distillation.teacher} "
                 f"{f'({self.config.training.start}) ' if self.config.training.start != 'none' else ''}has now: restore the file"

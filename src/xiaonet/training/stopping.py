@@ -1,4 +1,4 @@
-"""Stop when the dev loss no longer falls, and keep the best student."""
+"""Stop when the dev loss no longer falls, and keep the best student; and when a second wish to stop is another."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import Any
 
 from xiaonet.checkpoint import save_model
 from xiaonet.model import XiaoNet
+
+SAME_WISH = 1.0  # s; a launcher passes Ctrl-C on to processes that had it from the terminal already
 
 
 class EarlyStopping:

@@ -14,7 +14,7 @@ from torch import Tensor
 from xiaonet import console
 from xiaonet.checkpoint import DAMAGE
 from xiaonet.data.extended import Record
-from xiaonet.data.sets import AUTOMATIC, WaveformData, open_data, picks_within
+from xiaonet.data.sets import WaveformData, first_picks, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.files import write_atomically
 from xiaonet.picking.archive import Archive
@@ -130,11 +130,9 @@ def _records(name: str, data: WaveformData, first: int = 0) -> Iterator[Raw]:
         if row < first:
             continue
         waveform, metadata = data.get_sample(int(row))
-        picks = picks_within(metadata, waveform.shape[1])
-        p, s = (picks[phase][0][0] if picks[phase] else np.nan for phase in "PS")
-        manual = any(status != AUTOMATIC for phase in "PS" for _, status in picks[phase])
-        if waveform.shape[1] < WINDOW_SAMPLES:
-            raise DataError(f"{name}: {metadata['trace_name']} has {waveform.shape[1]} samples; wanted at least {WINDOW_SAMPLES}")
+        (p, manual_p), (s, manual_s) = first_picks(metadata, waveform.shape[1])
+        manual = manual_p or manual_s
+        require_window(name, metadata, waveform.shape[1])
         yield "manual" if manual else "unlabelled" if first else "automatic", _still(waveform), (p, s), manual
 
 
