@@ -340,6 +340,8 @@ def recipe(
                     files += [model, model.with_suffix(".onnx")]
         for phase, scores in done.dev.items():
             console.ok(f"Dev {phase}", ", ".join(f"{name} {value:g}" for name, value in scores.items()))
+            if not scores["F1"]:
+                console.warn(f"Dev {phase}", "nothing is found", "it has not learnt yet: give the recipe more steps or minutes")
         console.ok("Recipe", f"{done.windows} windows seen", ", ".join(map(str, dict.fromkeys(files))))
 
 

@@ -286,6 +286,19 @@ def test_a_compiled_student_learns_the_same(small: Recipe, tmp_path: Path) -> No
         assert_allclose(weight, compiled[name], atol=1e-3, err_msg=name)
 
 
+def test_compiling_takes_none_of_the_minutes(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that takes a second, and a run of 0.6 s."""
+
+    def slow(forward):
+        pauses = iter([1.0])
+        return lambda windows: time.sleep(next(pauses, 0.0)) or forward(windows)
+
+    cook(small, "first", tmp_path, tmp_path)  # keeps the records
+    monkeypatch.setattr(torch, "compile", slow)
+    done = cook(small.model_copy(update={"steps": 0, "minutes": 0.01, "compile": True}), "mine", tmp_path, tmp_path)
+    assert done.windows > 2  # more than the step that compiled
+
+
 def test_bf16_trains_nearly_as_float32_does_and_is_kept_in_float32(small: Recipe, tmp_path: Path) -> None:
     exact = _weights(cook(small, "exact", tmp_path, tmp_path).model)
     rough = _weights(cook(small.model_copy(update={"precision": "bf16-mixed"}), "rough", tmp_path, tmp_path).model)

@@ -336,12 +336,14 @@ class Run:
 
     def _train(self) -> None:
         saved = time.monotonic()
+        counted = not self.recipe.compile  # the first step compiles, which is no training
         losses: deque[float] = deque(maxlen=TOLD_STEPS)
         with console.ShareProgress("Training") as bar, stop_asked() as stopped:
             while self.progress < 1:
                 started = time.monotonic()
                 losses.append(self._step())
-                self.seconds += time.monotonic() - started
+                self.seconds += counted * (time.monotonic() - started)
+                counted = True
                 bar.update(self.progress, self.step * self.recipe.batch_size, float(np.mean(losses)))
                 if stopped():
                     self._save()
