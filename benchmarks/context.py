@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from xiaonet import Config, load_model
+from xiaonet.constants import PHASES, WINDOW_SAMPLES
 from xiaonet.data.sets import open_data
+from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import PHASES, WINDOW_SAMPLES
-from xiaonet.teacher import PhaseNetTeacher
 from xiaonet.training.dev_set import HEIGHTS
 from xiaonet.training.dev_set import f1 as f1_of_curves
 from xiaonet.training.run import resume_run, start_run

@@ -19,17 +19,17 @@ os.environ.setdefault("SEISBENCH_CACHE_ROOT", str(Path.home() / ".seisbench"))
 import numpy as np
 import torch
 
-from xiaonet.evaluation.contestants import Contestant, load_contestants
+from xiaonet.constants import PHASES
+from xiaonet.evaluation.evaluator import Evaluator
+from xiaonet.evaluation.models import EvaluatedModel, load_models
 from xiaonet.evaluation.peaks import find_peaks
-from xiaonet.evaluation.referee import Referee
 from xiaonet.evaluation.scores import PhaseScores
-from xiaonet.spec import PHASES
 
 
 class Timed:
     """A model that counts the seconds within it."""
 
-    def __init__(self, model: Contestant) -> None:
+    def __init__(self, model: EvaluatedModel) -> None:
         self.model, self.seconds = model, 0.0
 
     def curves(self, windows: np.ndarray) -> np.ndarray:
@@ -39,15 +39,15 @@ class Timed:
         return curves
 
 
-def score(referee: Referee, model: Contestant) -> tuple[float, float, float, float]:
+def score(evaluator: Evaluator, model: EvaluatedModel) -> tuple[float, float, float, float]:
     """Seconds for all, within the model, for peaks beside it, and for scores."""
     timed = Timed(model)
     started = time.perf_counter()
-    peaks = find_peaks((timed.curves(batch) for batch in referee.windows.batches()), referee.config.peak_detection.distance)
+    peaks = find_peaks((timed.curves(batch) for batch in evaluator.windows.batches()), evaluator.config.peak_detection.distance)
     cut = time.perf_counter()
     for phase in PHASES[:2]:
-        scores = PhaseScores.of(peaks[phase], referee.windows, phase, 0.3)
-        for mask in referee.subsets().values():
+        scores = PhaseScores.of(peaks[phase], evaluator.windows, phase, 0.3)
+        for mask in evaluator.subsets().values():
             scores.metrics(mask, 0)
     end = time.perf_counter()
     return end - started, timed.seconds, cut - started - timed.seconds, end - cut
@@ -60,15 +60,15 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["xiaonet", "xiaonet-nano", "seisbench:PhaseNet/stead"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    models = load_contestants(arguments.models)
+    models = load_models(arguments.models)
     data = str(SHARED / "data" / "labelled")
-    records = len(Referee(data, "dev").records)
-    referee = Referee(data, "dev", windows_per_record=-(-arguments.windows // records))
+    records = len(Evaluator(data, "dev").records)
+    evaluator = Evaluator(data, "dev", windows_per_record=-(-arguments.windows // records))
     figures: dict[str, list[tuple[float, ...]]] = {model.name: [] for model in models}
     for _ in range(arguments.repeats):
         for model in models:
-            figures[model.name].append(score(referee, model))
-    print(f"{len(referee.windows)} windows; medians of {arguments.repeats}\n")
+            figures[model.name].append(score(evaluator, model))
+    print(f"{len(evaluator.windows)} windows; medians of {arguments.repeats}\n")
     print("| model | all, s | network, s | share | cutting and peaks, s | matching and scores, s |\n|---|---|---|---|---|---|")
     for name, rows in figures.items():
         whole, network, peaks, scores = (statistics.median(column) for column in zip(*rows, strict=True))

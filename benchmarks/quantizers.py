@@ -25,18 +25,19 @@ import numpy as np
 import onnx
 import torch
 
-from xiaonet.checkpoint import load_model, read_model_file, save_model
 from xiaonet.data.sets import open_data, split_data
 from xiaonet.deploy.comparison import BATCHES, milliseconds
 from xiaonet.deploy.onnx import export_onnx, header_of
 from xiaonet.deploy.quantize import CALIBRATION_WINDOWS, RULES, calibration_windows, largest_samples
+from xiaonet.evaluation.evaluator import Evaluator
 from xiaonet.evaluation.peaks import find_peaks
 from xiaonet.evaluation.records import PICKED
-from xiaonet.evaluation.referee import Referee
 from xiaonet.evaluation.scores import PhaseScores
+from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
+from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import HEADER, load_predictor, model_path, seal
-from xiaonet.quantized import QuantizedXiaoNet, folded, shared_steps
+from xiaonet.runtime.predictors import HEADER, load_predictor, seal
+from xiaonet.shipped import model_path
 
 Runner = Callable[[np.ndarray], np.ndarray]
 BATCH = 16
@@ -146,9 +147,9 @@ def rules(model_file: Path, shown: torch.Tensor, folder: Path) -> Iterator[tuple
 class Judge:
     """A split on which a model in FP32 and rounded ones are scored."""
 
-    def __init__(self, referee: Referee, precise: Runner, thresholds: dict[str, float]) -> None:
-        self.referee, self.thresholds = referee, thresholds
-        self.windows = np.concatenate([normalize(batch) for batch in referee.windows.batches()]).astype(np.float32)
+    def __init__(self, evaluator: Evaluator, precise: Runner, thresholds: dict[str, float]) -> None:
+        self.evaluator, self.thresholds = evaluator, thresholds
+        self.windows = np.concatenate([normalize(batch) for batch in evaluator.windows.batches()]).astype(np.float32)
         self.curves = self.look(precise)
         self.scores = self.score(self.curves)
 
@@ -156,21 +157,21 @@ class Judge:
         return np.concatenate([runner(self.windows[first : first + BATCH].copy()) for first in range(0, len(self.windows), BATCH)])
 
     def score(self, curves: np.ndarray) -> dict[str, PhaseScores]:
-        peaks = find_peaks(iter([curves]), self.referee.config.peak_detection.distance)
-        return {phase: PhaseScores.of(peaks[phase], self.referee.windows, phase, self.thresholds[phase]) for phase in PICKED}
+        peaks = find_peaks(iter([curves]), self.evaluator.config.peak_detection.distance)
+        return {phase: PhaseScores.of(peaks[phase], self.evaluator.windows, phase, self.thresholds[phase]) for phase in PICKED}
 
     def alike(self, curves: np.ndarray, others: np.ndarray) -> float:
         """Share of windows with the same picks to the sample."""
         pairs = []
         for own in (curves, others):
-            peaks = find_peaks(iter([own]), self.referee.config.peak_detection.distance)
+            peaks = find_peaks(iter([own]), self.evaluator.config.peak_detection.distance)
             above = {phase: peaks[phase].above(height) for phase, height in self.thresholds.items()}
             pairs.append({(phase, int(w), int(s)) for phase, one in above.items() for w, s in zip(one.window, one.sample, strict=True)})
         return 1 - len({window for _, window, _ in pairs[0] ^ pairs[1]}) / len(self.windows)
 
     def cells(self, curves: np.ndarray) -> list[str]:
         everything, found = np.ones(len(self.windows), dtype=bool), self.score(curves)
-        values = [found[phase].difference(self.scores[phase], everything, self.referee.seed)["f1 0.5"] for phase in PICKED]
+        values = [found[phase].difference(self.scores[phase], everything, self.evaluator.seed)["f1 0.5"] for phase in PICKED]
         return [
             f"{100 * one.value:+.2f}" + ("" if one.low is None else f" [{100 * one.low:+.2f}, {100 * one.high:+.2f}]") for one in values
         ]
@@ -193,7 +194,7 @@ def main() -> None:
     if arguments.benchmark:
         sets["benchmark"] = (arguments.benchmark, "test", 5)
     judges = {
-        name: Judge(Referee(data, split, windows_per_record=number), precise, thresholds) for name, (data, split, number) in sets.items()
+        name: Judge(Evaluator(data, split, windows_per_record=number), precise, thresholds) for name, (data, split, number) in sets.items()
     }
     shown = calibration_windows(split_data(open_data(arguments.data))[0], arguments.windows)
     with tempfile.TemporaryDirectory() as folder:

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xiaonet.data.extended import PLAIN_CROPS, Pool, Record
+from xiaonet.constants import DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
+from xiaonet.data.augmentation import NO_AUGMENTATION, Pool, Record
+from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
-from xiaonet.teacher import PhaseNetTeacher
 from xiaonet.training.dev_set import HEIGHTS, TOLERANCE, DevSet, picked_records
 from xiaonet.training.recipe import Recipe, Run, load_teachers
 from xiaonet.training.targets import fuse, gather, load_records, look, save_records
@@ -65,7 +65,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "teachers not asked anew, seed 1": {"anew": 0.0, "seed": 1},
     "teachers not asked anew, seed 2": {"anew": 0.0, "seed": 2},
     "teachers asked anew alone": {"anew": 1.0},
-    "aimed crops, else as they are": {"chances": PLAIN_CROPS.model_dump() | {"aimed": 0.75}},
+    "aimed crops, else as they are": {"chances": NO_AUGMENTATION.model_dump() | {"aimed": 0.75}},
     "weights of the last step, not averaged": {"average": 0.0},
     "four times as long": {},
 }

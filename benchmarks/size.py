@@ -15,7 +15,7 @@ import torch
 from seisbench.models import PhaseNet
 
 from xiaonet import PLAIN, XiaoNet
-from xiaonet.model import count_multiply_adds
+from xiaonet.nn.model import count_multiply_adds
 
 NANO = 5  # the widest net with at least 93 % fewer parameters than PhaseNet
 

@@ -37,14 +37,14 @@ class Reading(NamedTuple):
     probability: float
 
 
-Contestant = Callable[[obspy.Stream], list[Reading]]
+EvaluatedModel = Callable[[obspy.Stream], list[Reading]]
 
 
-def of_xiaonet(picker: Picker) -> Contestant:
+def of_xiaonet(picker: Picker) -> EvaluatedModel:
     return lambda stream: [Reading(pick.time_ns, pick.phase, pick.probability) for pick in picker.pick(stream)]
 
 
-def of_seisbench(model: PhaseNet) -> Contestant:
+def of_seisbench(model: PhaseNet) -> EvaluatedModel:
     return lambda stream: [Reading(pick.peak_time.ns, pick.phase, pick.peak_value) for pick in model.classify(stream).picks]
 
 
@@ -57,7 +57,7 @@ def records(archive: Path) -> list[obspy.Stream]:
     return list(streams.values())
 
 
-def count_changed(pick: Contestant, stream: obspy.Stream, shifts: list[int]) -> np.ndarray:
+def count_changed(pick: EvaluatedModel, stream: obspy.Stream, shifts: list[int]) -> np.ndarray:
     """Picks; those not found within 0.1 s; those not found within a sample; those found with another probability."""
     whole = pick(stream)
     counts = np.zeros(4, dtype=int)

@@ -24,11 +24,11 @@ from xiaonet import Config, XiaoNet
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.training.loop import train_one_epoch_distillation
 from xiaonet.training.losses import distillation_loss, task_loss
 from xiaonet.training.memory import keep_freed_memory
-from xiaonet.training.parts import make_fabric, resolve_precision
+from xiaonet.training.setup import make_fabric, resolve_precision
 
 SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))
 TEMPERATURE, ALPHA, LEARNING_RATE, BATCH_SIZE, WORKERS = 3.0, 0.5, 1e-3, 64, 2

@@ -89,7 +89,7 @@ def run(monkeypatch, tmp_path):
     def call(*words: str) -> tuple[int, str]:
         from typer.testing import CliRunner
 
-        from xiaonet import cli
+        from xiaonet.cli import main as cli
 
         result = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "250"})
         if result.exception and not isinstance(result.exception, SystemExit):

@@ -18,11 +18,11 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from seisbench.models import PhaseNet
 
-from xiaonet.checkpoint import load_model, read_model_file, without_folders
-from xiaonet.config import Config
+from xiaonet.config.schema import Config
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data, split_data
+from xiaonet.nn.checkpoint import load_model, read_model_file, without_folders
 from xiaonet.training.loop import evaluate_student_model
 from xiaonet.training.run import start_run
 

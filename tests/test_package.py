@@ -7,7 +7,9 @@ from types import ModuleType
 import pytest
 
 import xiaonet
-from xiaonet import checkpoint, config, errors, model, picker
+from xiaonet import errors, picker
+from xiaonet.config import schema as config
+from xiaonet.nn import checkpoint, model
 from xiaonet.picking import picks
 
 HEAVY = ["torch", "seisbench", "matplotlib", "lightning_fabric"]
@@ -71,10 +73,10 @@ def test_an_unknown_name_lists_those_that_exist() -> None:
     [
         "import xiaonet",
         "import xiaonet; dir(xiaonet), xiaonet.Config, xiaonet.XiaoNetError, xiaonet.__version__",
-        "import xiaonet.cli",
-        "import xiaonet.spec, xiaonet.errors, xiaonet.console, xiaonet.config",
+        "import xiaonet.cli.main",
+        "import xiaonet.constants, xiaonet.errors, xiaonet.console, xiaonet.config.schema",
         "import xiaonet.picking.windows, xiaonet.picking.picks",
-        "import xiaonet.picker, xiaonet.batch, xiaonet.gallery; xiaonet.Picker(runtime='onnxruntime')",
+        "import xiaonet.picker, xiaonet.apps.archive, xiaonet.apps.day_plots; xiaonet.Picker(runtime='onnxruntime')",
     ],
 )
 def test_these_imports_need_no_heavy_package(statement: str) -> None:

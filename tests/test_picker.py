@@ -14,9 +14,9 @@ from obspy import Stream, Trace, UTCDateTime
 from strategies import cut, cuts, spans, stream, trace
 from xiaonet import Picker
 from xiaonet.errors import ConfigError, WaveformError
-from xiaonet.picking.curves import CHUNK
+from xiaonet.picking.annotation import CHUNK
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.traces import BRIDGE
+from xiaonet.picking.segments import BRIDGE
 
 MINUTES = 6
 SAMPLES = MINUTES * 6000

@@ -33,7 +33,7 @@ def test_links_lead_somewhere(page):
 def test_commands_exist_with_their_options(page):
     from typer.testing import CliRunner
 
-    from xiaonet.cli import app
+    from xiaonet.cli.main import app
 
     text = re.sub(r"\\\n\s*", "", (ROOT / page).read_text(encoding="utf-8"))  # lines that go on are one
     for command, words in re.findall(r"(?:^    |`)(?:torchrun .* -m )?xiaonet ([a-z]+)([^`\n]*)", text, re.MULTILINE):
@@ -47,7 +47,7 @@ def test_commands_exist_with_their_options(page):
 def test_options_that_are_spoken_of_exist(page):
     from typer.testing import CliRunner
 
-    from xiaonet.cli import app
+    from xiaonet.cli.main import app
 
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
     known = "".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output for name in names)

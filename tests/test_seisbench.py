@@ -11,11 +11,12 @@ import torch
 from seisbench.models import PhaseNet
 
 import xiaonet.seisbench
-from xiaonet.checkpoint import load_model, read_model_file, save_model
 from xiaonet.errors import CheckpointError
+from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import WEIGHTS, load_predictor, model_path
+from xiaonet.runtime.predictors import load_predictor
 from xiaonet.seisbench import XiaoNet
+from xiaonet.shipped import WEIGHTS, model_path
 
 SHIPPED = ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"]
 

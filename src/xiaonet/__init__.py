@@ -7,24 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xiaonet.checkpoint import load_model, save_model
-    from xiaonet.config import Config
+    from xiaonet.config.schema import Config
     from xiaonet.errors import XiaoNetError
-    from xiaonet.model import PLAIN, WIDE, XiaoNet
+    from xiaonet.nn.checkpoint import load_model, save_model
+    from xiaonet.nn.model import PLAIN, WIDE, XiaoNet
     from xiaonet.picker import Picker
     from xiaonet.picking.picks import Pick
 
 __version__ = "0.1.0"
 _HOMES = {
-    "Config": "config",
-    "PLAIN": "model",
+    "Config": "config.schema",
+    "PLAIN": "nn.model",
     "Pick": "picking.picks",
     "Picker": "picker",
-    "WIDE": "model",
-    "XiaoNet": "model",
+    "WIDE": "nn.model",
+    "XiaoNet": "nn.model",
     "XiaoNetError": "errors",
-    "load_model": "checkpoint",
-    "save_model": "checkpoint",
+    "load_model": "nn.checkpoint",
+    "save_model": "nn.checkpoint",
 }
 __all__ = ["PLAIN", "WIDE", "Config", "Pick", "Picker", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
 

@@ -1,5 +1,5 @@
 """`python -m xiaonet` is the command `xiaonet`."""
 
-from xiaonet.cli import app
+from xiaonet.cli.main import app
 
 app(prog_name="xiaonet")

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet import __version__
+from xiaonet.constants import DISTANCE, NOISE, PHASES, SAMPLING_RATE
 from xiaonet.errors import ConfigError, WaveformError
-from xiaonet.picking.curves import Curves, chunks, curves
+from xiaonet.picking.annotation import Annotation, chunks, curves
 from xiaonet.picking.picks import Pick, read_picks
-from xiaonet.picking.traces import Instrument, Run, sort_stream
-from xiaonet.predictors import Cascade, Runtime, load_predictor
-from xiaonet.spec import DISTANCE, NOISE, PHASES, SAMPLING_RATE
+from xiaonet.picking.segments import Instrument, Run, sort_stream
+from xiaonet.runtime.predictors import Cascade, Runtime, load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from obspy import Stream
 
-SCOUT_HEIGHT = 0.05  # probability from which on a scout calls the model
+PREFILTER_HEIGHT = 0.05  # probability from which on a scout calls the model
 
 
 class Picker:
@@ -58,7 +58,7 @@ class Picker:
         threads: int = 1,
     ) -> None:
         predictor = load_predictor(model, runtime, threads)
-        self.predictor = Cascade(load_predictor(scout, runtime, threads), predictor, SCOUT_HEIGHT) if scout else predictor
+        self.predictor = Cascade(load_predictor(scout, runtime, threads), predictor, PREFILTER_HEIGHT) if scout else predictor
         self.thresholds = _thresholds(predictor.thresholds, threshold)
 
     @property
@@ -108,7 +108,7 @@ class Picker:
             WaveformError: as `annotate` does.
             ModuleNotFoundError: matplotlib is missing.
         """
-        from xiaonet.plots import BLOCKS, Strip, View, draw_views, find_thinning
+        from xiaonet.plots.record import BLOCKS, Strip, View, draw_views, find_thinning
 
         instruments = self._instruments(stream)
         drawn, rest = instruments[:BLOCKS], [instrument.name for instrument in instruments[BLOCKS:]]
@@ -126,11 +126,11 @@ class Picker:
         note = f"{len(rest)} more not drawn: {', '.join(rest)}; choose by stream.select(station=…)" if rest else ""
         return draw_views(views, self.thresholds, note)
 
-    def curves(self, instrument: Instrument, run: Run, first: int, end: int) -> Curves:
+    def curves(self, instrument: Instrument, run: Run, first: int, end: int) -> Annotation:
         """Probabilities of samples `first` to `end` of a run, and of a margin around them."""
         return curves(instrument, run, first, end, self.predictor)
 
-    def read(self, seen: Curves, instrument: Instrument, run: Run) -> list[Pick]:
+    def read(self, seen: Annotation, instrument: Instrument, run: Run) -> list[Pick]:
         """The picks that curves show, in order of time."""
         return read_picks(seen, instrument, run, self.thresholds, DISTANCE)
 

@@ -16,13 +16,13 @@ if __name__ == "seisbench":
 from seisbench.models import PhaseNet, WaveformModel
 from torch import Tensor
 
-from xiaonet.checkpoint import FP32, INT8, load_model, read_model_file
+from xiaonet.constants import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.errors import CheckpointError
-from xiaonet.model import XiaoNet as Network
+from xiaonet.nn.checkpoint import FP32, INT8, load_model, read_model_file
+from xiaonet.nn.model import XiaoNet as Network
+from xiaonet.nn.quantized import QuantizedXiaoNet
 from xiaonet.picking.windows import fill_nonfinite, normalize
-from xiaonet.predictors import model_path, shipped_models
-from xiaonet.quantized import QuantizedXiaoNet
-from xiaonet.spec import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.shipped import model_path, shipped_models
 
 CITATION = (
     "XiaoNet, distilled from PhaseNet: Zhu, W., & Beroza, G. C. (2019). PhaseNet: a deep-neural-network-based seismic "

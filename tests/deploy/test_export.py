@@ -9,17 +9,17 @@ import openvino
 import pytest
 import torch
 
-from xiaonet.checkpoint import load_model, save_model
+from xiaonet.constants import input_specification
 from xiaonet.deploy.export import export
 from xiaonet.deploy.onnx import check
 from xiaonet.deploy.quantize import largest_samples
 from xiaonet.errors import CheckpointError, ConfigError
-from xiaonet.model import XiaoNet
+from xiaonet.nn.checkpoint import load_model, save_model
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import load_predictor, seal
-from xiaonet.quantized import QuantizedXiaoNet, folded, shared_steps
-from xiaonet.spec import contract
+from xiaonet.runtime.predictors import load_predictor, seal
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_openvino_files_give_what_torch_gives_on_a_real_window(folder: Path, rea
 
 def test_openvino_files_carry_the_contract(folder: Path) -> None:
     header = json.loads(openvino.Core().read_model(folder / "int8.xml").get_rt_info(["framework", "xiaonet"]).value)
-    assert (contract(), {"P": 0.25, "S": 0.5}, "int8") == (header["contract"], header["thresholds"], header["precision"])
+    assert (input_specification(), {"P": 0.25, "S": 0.5}, "int8") == (header["contract"], header["thresholds"], header["precision"])
 
 
 def test_nothing_else_is_left_in_the_folder(folder: Path) -> None:
@@ -133,7 +133,7 @@ def test_executorch_gives_what_torch_gives_and_carries_the_contract(folder: Path
     assert [tmp_path / "model.pte"] == export(folder / "fp32.pth", "executorch", tmp_path / "model.pte")
     program = Runtime.get().load_program(tmp_path / "model.pte")
     (header,) = program.load_method("xiaonet").execute([])
-    assert (contract(), {"P": 0.25, "S": 0.5}) == tuple(json.loads(header)[key] for key in ("contract", "thresholds"))
+    assert (input_specification(), {"P": 0.25, "S": 0.5}) == tuple(json.loads(header)[key] for key in ("contract", "thresholds"))
     method, model = program.load_method("forward"), load_model(folder / "fp32.pth")
     for windows in (real, np.concatenate([real, real[:, ::-1], -real])):
         with torch.inference_mode():

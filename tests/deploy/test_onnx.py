@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import xiaonet
-from xiaonet.checkpoint import load_model, save_model
 from xiaonet.deploy import onnx as export
 from xiaonet.deploy.onnx import export_onnx
 from xiaonet.errors import CheckpointError, ConfigError
-from xiaonet.model import XiaoNet
-from xiaonet.predictors import load_predictor
+from xiaonet.nn.checkpoint import load_model, save_model
+from xiaonet.nn.model import XiaoNet
+from xiaonet.runtime.predictors import load_predictor
 
 BASE = 3
 THRESHOLDS = {"P": 0.25, "S": 0.5}

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn.functional import conv1d
 
-from xiaonet.checkpoint import load_model, read_model_file, save_model
 from xiaonet.data.sets import open_data, split_data
 from xiaonet.deploy.adapt import adapt
 from xiaonet.deploy.comparison import compare
@@ -19,13 +18,15 @@ from xiaonet.deploy.int8 import convolutions_in
 from xiaonet.deploy.onnx import export_onnx
 from xiaonet.deploy.quantize import RULES, Calibration, calibration_windows, largest_samples, quantize
 from xiaonet.errors import CheckpointError, ConfigError, DataError, WaveformError
-from xiaonet.evaluation.referee import Referee
-from xiaonet.model import XiaoNet
+from xiaonet.evaluation.evaluator import Evaluator
+from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.quantized import FLOAT, LARGEST_BIAS, QuantizedConv, QuantizedXiaoNet, folded, shared_steps
 from xiaonet.picker import Picker
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import load_predictor, model_path
-from xiaonet.quantized import FLOAT, LARGEST_BIAS, QuantizedConv, QuantizedXiaoNet, folded, shared_steps
+from xiaonet.runtime.predictors import load_predictor
+from xiaonet.shipped import model_path
 
 KB = 1000
 BLOCKS = ("encoder.0", "encoder.1", "encoder.2", "bottleneck", "decoder.0", "decoder.1", "decoder.2")
@@ -185,8 +186,8 @@ def test_the_first_convolution_gives_the_same_in_any_order_of_adding(full_size: 
 
 
 def test_picks_are_the_same_in_all_runtimes_on_real_windows(labelled: Path) -> None:
-    referee = Referee(str(labelled), "dev", windows_per_record=1)
-    windows = np.concatenate([normalize(batch) for batch in referee.windows.batches()])
+    evaluator = Evaluator(str(labelled), "dev", windows_per_record=1)
+    windows = np.concatenate([normalize(batch) for batch in evaluator.windows.batches()])
     curves = {runtime: load_predictor("xiaonet-int8", runtime)(windows) for runtime in ("torch", "onnxruntime", "openvino")}
     picks = {
         runtime: [
@@ -271,7 +272,7 @@ def test_training_with_the_rounding_in_place_brings_it_nearer_to_the_model() -> 
 
 def test_the_comparison_stands_beside_the_files(folder: Path, made_up: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    told = compare(copy, Referee(str(made_up), "dev"))
+    told = compare(copy, Evaluator(str(made_up), "dev"))
     assert told == json.loads((copy / "quantization.json").read_text())
     assert {"torch", "onnxruntime", "openvino"} == set(told["milliseconds"])
     assert list(FLOAT) == told["float_convolutions"]

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 from oracle import P, S, record
 
-from xiaonet.evaluation.referee import Referee
+from xiaonet.evaluation.evaluator import Evaluator
 
 
 @pytest.fixture
-def referee(picked: Path, tmp_path: Path) -> Referee:
+def evaluator(picked: Path, tmp_path: Path) -> Evaluator:
     """Of the test split of `picked`; what models give is kept."""
-    return Referee(str(picked), "test", keep=tmp_path / "kept")
+    return Evaluator(str(picked), "test", keep=tmp_path / "kept")
 
 
 @pytest.fixture

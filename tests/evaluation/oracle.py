@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xiaonet.evaluation.contestants import Reading
+from xiaonet.evaluation.models import Reading
 from xiaonet.evaluation.peaks import Peaks
 
 P, S, LENGTH = 4000, 4400, 8000

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xiaonet.constants import WINDOW_SAMPLES
 from xiaonet.data.sets import open_data
 from xiaonet.errors import DataError
 from xiaonet.evaluation.records import EDGE, MARGIN, Record, around_picks, before_picks, cut, read_records
-from xiaonet.spec import WINDOW_SAMPLES
 
 STATUSES = ("unpicked", "automatic")
 

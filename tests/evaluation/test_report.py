@@ -9,8 +9,8 @@ import pytest
 from oracle import Oracle
 
 from xiaonet.errors import CheckpointError
+from xiaonet.evaluation.evaluator import Evaluator, evaluate
 from xiaonet.evaluation.metrics import Metrics, Value
-from xiaonet.evaluation.referee import Referee, evaluate
 from xiaonet.evaluation.report import interval, number, table, write_report
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
@@ -18,9 +18,9 @@ QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-componen
 
 
 @pytest.fixture
-def page(referee, tmp_path) -> Path:
+def page(evaluator, tmp_path) -> Path:
     models = [Oracle(), Oracle("<late> & low", late=30, height=0.4, everywhere=0.35), Oracle("blind", height=0.0)]
-    return write_report(evaluate(referee, models), tmp_path / "report")
+    return write_report(evaluate(evaluator, models), tmp_path / "report")
 
 
 class Outline(HTMLParser):
@@ -100,7 +100,7 @@ def test_a_browser_shows_it_without_an_error(page, tmp_path, scheme):
     assert any(colour == models for _, colour in colours)
 
 
-def test_metrics_can_be_read_again(page, referee):
+def test_metrics_can_be_read_again(page, evaluator):
     metrics = Metrics.model_validate_json((page.parent / "metrics.json").read_bytes())
     assert ["oracle", "<late> & low", "blind"] == [model.name for model in metrics.models]
     assert None is json.loads((page.parent / "metrics.json").read_text())["models"][2]["subsets"]["all"]["P"]["precision"]["0.5"]["value"]
@@ -112,13 +112,13 @@ def test_the_schema_in_the_documents_is_that_of_the_code():
 
 
 def test_tuned_thresholds_are_said_to_flatter(picked, tmp_path):
-    page = write_report(evaluate(Referee(str(picked), "dev", tune=True), [Oracle()]), tmp_path / "tuned")
+    page = write_report(evaluate(Evaluator(str(picked), "dev", tune=True), [Oracle()]), tmp_path / "tuned")
     assert "Thresholds were chosen on these windows, so the figures flatter." in page.read_text()
     assert "One model has nothing to be compared with." in page.read_text()
 
 
-def test_the_table_tells_what_decides(referee):
-    heads, rows = table(evaluate(referee, [Oracle(), Oracle("late", late=30)]).metrics)
+def test_the_table_tells_what_decides(evaluator):
+    heads, rows = table(evaluate(evaluator, [Oracle(), Oracle("late", late=30)]).metrics)
     assert ["", "P F1", "S F1", "P at 0.1 s", "S at 0.1 s", "P, S false an hour"] == heads
     expected = [
         ["all records"],
@@ -142,9 +142,9 @@ def test_figures_in_words(value, expected):
     assert "–" == number(None)
 
 
-def test_a_full_disk_leaves_the_older_report(referee, tmp_path, write_limit):
+def test_a_full_disk_leaves_the_older_report(evaluator, tmp_path, write_limit):
     folder = tmp_path / "report"
-    found = evaluate(referee, [Oracle()])
+    found = evaluate(evaluator, [Oracle()])
     page = write_report(found, folder)
     before = page.read_bytes()
     write_limit(20_000)

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef, precision_recall_curve,
 from xiaonet.data.sets import open_data
 from xiaonet.errors import DataError
 from xiaonet.evaluation import tasks
-from xiaonet.evaluation.contestants import load_contestants
+from xiaonet.evaluation.models import load_models
 from xiaonet.evaluation.records import Record, read_records
 
 STATUSES = ("unpicked", "automatic")
@@ -79,7 +79,7 @@ def test_the_protocol_by_seisbench_and_scikit_learn(labelled, teachers):
     """The same targets through SeisBench's generator, PhaseNet itself and scikit-learn."""
     data, records = read_records(open_data(str(labelled)), "dev", STATUSES)
     targets = tasks.draw_targets(records, "dev", seed=0)
-    [contestant] = load_contestants(["seisbench:PhaseNet/original"])
+    [contestant] = load_models(["seisbench:PhaseNet/original"])
     ours = tasks.score(tasks.answer(contestant, data, targets), {})
     model = contestant._model
     rows = {}

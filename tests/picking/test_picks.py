@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from obspy import UTCDateTime
 
-from xiaonet.picking.curves import Curves
+from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick, amplitude_and_snr, find_picks, read_picks, width
-from xiaonet.picking.traces import Extent, Grid, Instrument, Run
+from xiaonet.picking.segments import Extent, Grid, Instrument, Run
 
 PICK = Pick(1_396_310_400_998_393_000, "CX.PB01..HHZ", "P", 0.75, 0.125, 1234.5, 20.0)
 HEIGHTS = {"P": 0.3, "S": 0.3}
@@ -199,11 +199,11 @@ def instrument(letters: str) -> Instrument:
     return Instrument("XX.STA..HH", Fraction(100), lambda *_: [], {letter: [Extent(0, 10**10)] for letter in letters})
 
 
-def chunk(probabilities: dict[str, np.ndarray], trusted: np.ndarray | None = None, first: int = 1000, end: int = 3000) -> Curves:
-    """Curves of 4000 samples, of which `first` to `end` belong to the chunk; the array starts 100 before the grid's zero."""
+def chunk(probabilities: dict[str, np.ndarray], trusted: np.ndarray | None = None, first: int = 1000, end: int = 3000) -> Annotation:
+    """Annotation of 4000 samples, of which `first` to `end` belong to the chunk; the array starts 100 before the grid's zero."""
     curves = np.stack([probabilities.get(phase, np.zeros(4000)) for phase in "PSN"])
     everywhere = np.ones(4000, dtype=bool)
-    return Curves(first - 100, end - 100, -100, curves, onset(10.0), everywhere if trusted is None else trusted)
+    return Annotation(first - 100, end - 100, -100, curves, onset(10.0), everywhere if trusted is None else trusted)
 
 
 RUN = Run(Grid(Fraction(100), 1_393_000), -100, 3900)

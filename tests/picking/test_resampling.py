@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from strategies import RATES, records
 from xiaonet.picking.resampling import resample
-from xiaonet.picking.traces import nominal_rate
+from xiaonet.picking.segments import nominal_rate
 
 
 def to_100_hz(samples: np.ndarray, rate: float) -> np.ndarray:

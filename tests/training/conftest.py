@@ -6,7 +6,7 @@ import pytest
 import torch
 from seisbench.models import PhaseNet
 
-from xiaonet.config import Config
+from xiaonet.config.schema import Config
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from torch.utils.data import default_collate
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
 from xiaonet.errors import TrainingError
-from xiaonet.model import XiaoNet
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.training.checks import validate_setup
 
 

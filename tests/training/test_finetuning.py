@@ -9,15 +9,15 @@ from seisbench.data import WaveformDataset
 from torch.utils.data import default_collate
 
 from xiaonet import load_model, save_model
-from xiaonet.checkpoint import read_model_file
-from xiaonet.config import Config, DistillationSettings
+from xiaonet.config.schema import Config, DistillationSettings
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingError
-from xiaonet.predictors import WEIGHTS
+from xiaonet.nn.checkpoint import read_model_file
+from xiaonet.shipped import WEIGHTS
 from xiaonet.training.losses import task_loss
-from xiaonet.training.parts import load_teacher, make_student
 from xiaonet.training.run import resume_run, start_run
+from xiaonet.training.setup import load_teacher, make_student
 
 NANO = ["training.start=xiaonet-nano", "distillation.teacher=start", "model.base_channels=5"]
 SHORT = ["training.num_workers=0", "training.precision=32-true", "training.batch_size=8", "distillation.temperature=1"]

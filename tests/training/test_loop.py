@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from xiaonet.config import Config
+from xiaonet.config.schema import Config
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
 from xiaonet.errors import TrainingError
-from xiaonet.model import XiaoNet
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.training.loop import Totals, evaluate_student_model, train_one_epoch_distillation
 from xiaonet.training.losses import distillation_loss, task_loss
-from xiaonet.training.parts import make_fabric
+from xiaonet.training.setup import make_fabric
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,24 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from xiaonet import XiaoNet, load_model
-from xiaonet.checkpoint import load_tensors, read_model_file
-from xiaonet.data.extended import Pool, draw_batch
+from xiaonet.data.augmentation import Pool, draw_batch
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
-from xiaonet.predictors import WEIGHTS
-from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
+from xiaonet.nn.checkpoint import load_tensors, read_model_file
+from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
+from xiaonet.shipped import WEIGHTS
 from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
-from xiaonet.training.recipe import Average, Recipe, _fresh, ask_anew, cook, find_records, load_teachers, rate_at, soft_loss, stop_asked
+from xiaonet.training.recipe import (
+    Average,
+    Recipe,
+    _fresh,
+    cook,
+    find_records,
+    load_teachers,
+    mix_online_targets,
+    rate_at,
+    soft_loss,
+    stop_asked,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,7 +224,7 @@ def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Reci
     target = torch.zeros(2, 3, 3001)
     target[:, 2] = 1
     target[0, :, 700] = torch.tensor([0.5, 0.25, 0.25])
-    mixed = ask_anew(teachers, windows, target, 0.25, 0.5)
+    mixed = mix_online_targets(teachers, windows, target, 0.25, 0.5)
     assert_allclose(0.75 * target[0] + 0.25 * teachers(windows)[0], mixed[0], atol=1e-6)
     assert_array_equal(target[1], mixed[1])
 
@@ -250,7 +261,7 @@ def test_each_window_is_asked_of_one_teacher_by_its_share_and_on_time(size: int,
     teachers = FusedTeacher({"a": Says(1000), "b": Says(1150), "c": Says(1200)}, {"a": 0.25, "b": 0.5, "c": 0.25}, {"b": 100})
     target = torch.full((size, 3, 3001), 1 / 3)
     target[:, 0, 5] = 0.4
-    answers = ask_anew(teachers, torch.zeros(size, 3, 3001), target, 1.0, draw)[:, 0]
+    answers = mix_online_targets(teachers, torch.zeros(size, 3, 3001), target, 1.0, draw)[:, 0]
     said = {"a": 1000, "b": 1050, "c": 1200}
     assert [said[name] for name in asked] == answers.argmax(dim=1).tolist()
 

@@ -17,14 +17,14 @@ from seisbench.models import PhaseNet
 from torch.utils.data import default_collate
 
 from xiaonet import files
-from xiaonet.checkpoint import load_model, read_model_file, without_folders
-from xiaonet.config import Config, DistillationSettings
+from xiaonet.config.schema import Config, DistillationSettings
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
 from xiaonet.errors import CheckpointError, DataError, TrainingError
+from xiaonet.nn.checkpoint import load_model, read_model_file, without_folders
 from xiaonet.training.losses import task_loss
-from xiaonet.training.parts import load_teacher
 from xiaonet.training.run import _Run, resume_run, start_run
+from xiaonet.training.setup import load_teacher
 
 FILES = [
     "best_model.pth",

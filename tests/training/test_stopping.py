@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from xiaonet.checkpoint import load_model
 from xiaonet.errors import CheckpointError
-from xiaonet.model import XiaoNet
+from xiaonet.nn.checkpoint import load_model
+from xiaonet.nn.model import XiaoNet
 from xiaonet.training.stopping import EarlyStopping
 
 

@@ -7,9 +7,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from obspy import UTCDateTime
 
 from stand_in import record, write_days
-from xiaonet.data.extended import Record
+from xiaonet.data.augmentation import Record
 from xiaonet.errors import DataError
-from xiaonet.teacher import PhaseNetTeacher
+from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.training.targets import fuse, gather, load_records, look, save_records, teacher_curves
 
 

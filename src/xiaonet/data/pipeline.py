@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import seisbench.generate as sbg
 
+from xiaonet.constants import LABEL_SIGMA, PHASES, WINDOW_SAMPLES
 from xiaonet.data.sets import PHASE_OF, WaveformData, phase_columns
 from xiaonet.picking.windows import fill_nonfinite, silence_dead
-from xiaonet.spec import LABEL_SIGMA, PHASES, WINDOW_SAMPLES
 
 State = dict[str, tuple[Any, Any]]
 SEARCH_SAMPLES = 6000  # the stretch around a pick in which the training window falls

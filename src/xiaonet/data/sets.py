@@ -14,10 +14,10 @@ import seisbench.data as sbd
 from numpy.typing import NDArray
 
 from xiaonet import console
+from xiaonet.constants import COMPONENTS, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data import synthetic
 from xiaonet.errors import DataError
 from xiaonet.picking.windows import fill_nonfinite
-from xiaonet.spec import COMPONENTS, SAMPLING_RATE, WINDOW_SAMPLES
 
 WaveformData: TypeAlias = "sbd.WaveformDataset | sbd.MultiWaveformDataset"
 

@@ -15,7 +15,7 @@ import scipy.signal
 from numpy.typing import NDArray
 from seisbench.data import WaveformDataWriter
 
-from xiaonet.spec import COMPONENTS, SAMPLING_RATE
+from xiaonet.constants import COMPONENTS, SAMPLING_RATE
 
 RECORD_SAMPLES = 6001  # 60.00 s
 STATIONS_PER_EVENT = 4

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, kl_div
 
-from xiaonet.model import XiaoNet
-from xiaonet.quantized import FLOAT, LARGEST_SAMPLE, QuantizedXiaoNet, folded, weight_scale
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.quantized import FLOAT, LARGEST_SAMPLE, QuantizedXiaoNet, folded, weight_scale
 
 LEARNING_RATE = 2e-5  # ten times that moved the network away from the model rather than nearer
 BATCH = 16

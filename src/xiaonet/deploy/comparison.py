@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from xiaonet.checkpoint import read_model_file
-from xiaonet.evaluation.contestants import load_contestants
+from xiaonet.evaluation.evaluator import Evaluator, Watch, evaluate
+from xiaonet.evaluation.models import load_models
 from xiaonet.evaluation.records import PICKED
-from xiaonet.evaluation.referee import Referee, Watch, evaluate
 from xiaonet.files import write_atomically
+from xiaonet.nn.checkpoint import read_model_file
+from xiaonet.nn.quantized import FLOAT, LARGEST_WEIGHT
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import Predictor, Windows, load_predictor
-from xiaonet.quantized import FLOAT, LARGEST_WEIGHT
+from xiaonet.runtime.predictors import Predictor, Windows, load_predictor
 
 FIGURES = {"f1 0.5": "F1 within 0.5 s", "recall 0.1": "recall within 0.1 s", "f1 0.1": "F1 within 0.1 s"}
 BATCHES = (1, 16)
@@ -27,12 +27,12 @@ TURNS = 9
 RUNTIMES = {"torch": "saved_model_{}.pth", "onnxruntime": "model_{}.onnx", "openvino": "model_{}.onnx"}
 
 
-def compare(folder: Path, referee: Referee, watch: Watch = lambda windows: None) -> dict[str, Any]:
+def compare(folder: Path, evaluator: Evaluator, watch: Watch = lambda windows: None) -> dict[str, Any]:
     """Write `quantization.json` and `quantization.md` beside the files that `quantize` wrote.
 
     Args:
         folder: of those files.
-        referee: with the records on which both are judged, at the thresholds that the model advises.
+        evaluator: with the records on which both are judged, at the thresholds that the model advises.
         watch: is told of windows as they are done.
 
     Returns:
@@ -41,7 +41,7 @@ def compare(folder: Path, referee: Referee, watch: Watch = lambda windows: None)
     Raises:
         CheckpointError: a file cannot be read or written.
     """
-    found = evaluate(referee, load_contestants([str(folder / f"model_{precision}.onnx") for precision in ("int8", "fp32")]), watch=watch)
+    found = evaluate(evaluator, load_models([str(folder / f"model_{precision}.onnx") for precision in ("int8", "fp32")]), watch=watch)
     int8, fp32 = found.metrics.models
     content = read_model_file(folder / "saved_model_int8.pth")
     bytes_of = {path.name: path.stat().st_size for path in sorted(folder.glob("*model_*")) if path.suffix in (".pth", ".onnx")}
@@ -73,7 +73,7 @@ def compare(folder: Path, referee: Referee, watch: Watch = lambda windows: None)
             }
             for subset in int8.subsets
         },
-        "milliseconds": _alone(_milliseconds, folder, normalize(next(iter(referee.windows.batches())))),
+        "milliseconds": _alone(_milliseconds, folder, normalize(next(iter(evaluator.windows.batches())))),
     }
     write_atomically(folder / "quantization.json", lambda file: file.write(json.dumps(told, indent=1).encode()))
     write_atomically(folder / "quantization.md", lambda file: file.write(to_markdown(told).encode()))

@@ -10,12 +10,12 @@ from typing import IO
 
 import torch
 
-from xiaonet.checkpoint import INT8, load_model, read_model_file
+from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
 from xiaonet.deploy.onnx import check, export_onnx, header_of
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
-from xiaonet.predictors import HEADER, INSTALL, UNSEALED, OpenVinoPredictor, import_openvino, seal
-from xiaonet.spec import COMPONENTS, WINDOW_SAMPLES
+from xiaonet.nn.checkpoint import INT8, load_model, read_model_file
+from xiaonet.runtime.predictors import HEADER, INSTALL, UNSEALED, OpenVinoPredictor, import_openvino, seal
 
 NOT_HERE: Mapping[str, str] = {
     "litert": "litert-torch, which converts to it, wants torch below 2.13 in all its releases up to 0.9.3, and XiaoNet torch 2.13",

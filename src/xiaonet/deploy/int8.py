@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xiaonet.quantized import PEAK, QuantizedConv, QuantizedXiaoNet
+from xiaonet.nn.quantized import PEAK, QuantizedConv, QuantizedXiaoNet
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto

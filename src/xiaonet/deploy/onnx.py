@@ -15,15 +15,15 @@ import obspy
 import torch
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import load_model, read_model_file
+from xiaonet.constants import COMPONENTS, KERNEL_SIZE, STRIDE, WINDOW_SAMPLES
 from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
-from xiaonet.model import XiaoNet
+from xiaonet.nn.checkpoint import load_model, read_model_file
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.quantized import QuantizedXiaoNet
 from xiaonet.picking.windows import normalize
-from xiaonet.predictors import FORMAT, HEADER, UNSEALED, VERSION, OnnxRuntimePredictor, Windows, seal
-from xiaonet.quantized import QuantizedXiaoNet
-from xiaonet.spec import COMPONENTS, KERNEL_SIZE, STRIDE, WINDOW_SAMPLES
+from xiaonet.runtime.predictors import FORMAT, HEADER, UNSEALED, VERSION, OnnxRuntimePredictor, Windows, seal
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xiaonet.checkpoint import load_float, read_model_file, save_model
+from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
 from xiaonet.deploy.adapt import Watch, adapt
 from xiaonet.deploy.onnx import export_onnx
 from xiaonet.errors import DataError, WaveformError
 from xiaonet.files import make_folder
-from xiaonet.model import XiaoNet
-from xiaonet.quantized import LARGEST_SAMPLE, QuantizedXiaoNet, folded, shared_steps
-from xiaonet.spec import COMPONENTS, WINDOW_SAMPLES
+from xiaonet.nn.checkpoint import load_float, read_model_file, save_model
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.quantized import LARGEST_SAMPLE, QuantizedXiaoNet, folded, shared_steps
 
 CALIBRATION_WINDOWS = 512
 LEAST_WINDOWS = 16

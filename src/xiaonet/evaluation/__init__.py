@@ -1,1 +1,1 @@
-"""Scores like a referee's: the same windows for all models, intervals with every figure, one report."""
+"""Scores like a evaluator's: the same windows for all models, intervals with every figure, one report."""

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
-from xiaonet.batch import Task, plan
+from xiaonet.apps.archive import Task, plan
+from xiaonet.constants import COMPONENTS, SAMPLING_RATE
 from xiaonet.errors import DataError
-from xiaonet.evaluation.contestants import Contestant
 from xiaonet.evaluation.metrics import FalsePicks
-from xiaonet.picking.archive import Archive
-from xiaonet.spec import COMPONENTS, SAMPLING_RATE
+from xiaonet.evaluation.models import EvaluatedModel
+from xiaonet.io.archive import Archive
 
 
-def count_false_picks(contestant: Contestant, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
+def count_false_picks(contestant: EvaluatedModel, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
     """Picks for each hour of a station, as users of the model would take them.
 
     Records are brought to 100 Hz and given to every model alike, a day of an instrument at a time.

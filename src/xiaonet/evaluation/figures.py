@@ -9,13 +9,13 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from xiaonet.constants import PHASES, SAMPLING_RATE
+from xiaonet.evaluation.evaluator import ALL, Evaluation
 from xiaonet.evaluation.metrics import Metrics, ModelMetrics
 from xiaonet.evaluation.records import PICKED, cut
-from xiaonet.evaluation.referee import ALL, Evaluation
 from xiaonet.evaluation.scores import HISTOGRAM, TOLERANCE
 from xiaonet.picking.picks import find_picks
-from xiaonet.plots import CEILING, FLOOR, GREY, INK, PALE, draw_picks
-from xiaonet.spec import PHASES, SAMPLING_RATE
+from xiaonet.plots.record import CEILING, FLOOR, GREY, INK, PALE, draw_picks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

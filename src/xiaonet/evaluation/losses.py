@@ -9,16 +9,16 @@ from torch import Tensor
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import WaveformData
-from xiaonet.evaluation.contestants import Contestant
 from xiaonet.evaluation.metrics import Losses
-from xiaonet.teacher import Teacher
+from xiaonet.evaluation.models import EvaluatedModel
+from xiaonet.nn.teacher import Teacher
 from xiaonet.training.losses import distillation_loss, task_loss
 
 SMALLEST = 1e-30  # for probabilities that float32 has rounded to zero
 
 
 def measure_losses(
-    contestant: Contestant,
+    contestant: EvaluatedModel,
     data: WaveformData,
     teacher: Teacher | None,
     *,

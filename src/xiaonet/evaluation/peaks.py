@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xiaonet.constants import PHASES, SAMPLING_RATE
 from xiaonet.evaluation.records import PICKED
 from xiaonet.picking.picks import SIGMAS, find_picks, width
-from xiaonet.spec import PHASES, SAMPLING_RATE
 
 LEAST = 0.01  # height of a peak that is kept; thresholds start here
 NOT_MATCHED = -1

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from xiaonet.constants import COMPONENTS, NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.sets import SPLITS, WaveformData, phase_columns, picks_within
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import amplitude_and_snr
 from xiaonet.picking.windows import fill_nonfinite
-from xiaonet.spec import COMPONENTS, NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
 Array = NDArray[Any]
 PICKED = PHASES[:NOISE]  # "PS"

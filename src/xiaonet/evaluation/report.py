@@ -5,9 +5,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xiaonet.evaluation import figures
+from xiaonet.evaluation.evaluator import ALL, Evaluation
 from xiaonet.evaluation.metrics import Metrics, Value
 from xiaonet.evaluation.records import PICKED
-from xiaonet.evaluation.referee import ALL, Evaluation
 from xiaonet.evaluation.scores import MIN_EVENTS
 from xiaonet.files import make_folder, write_atomically
 

@@ -11,10 +11,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from xiaonet.constants import DEFAULT_THRESHOLD, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.evaluation.metrics import Bin, CurvePoint, PhaseMetrics, Stability, Value
 from xiaonet.evaluation.peaks import LEAST, NOT_MATCHED, Peaks, match, residuals
 from xiaonet.evaluation.records import CLASSES, EDGE, LabelledWindows
-from xiaonet.spec import DEFAULT_THRESHOLD, SAMPLING_RATE, WINDOW_SAMPLES
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

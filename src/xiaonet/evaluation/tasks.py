@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from xiaonet.constants import NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.sets import WaveformData
 from xiaonet.errors import DataError
-from xiaonet.evaluation.contestants import Contestant
 from xiaonet.evaluation.metrics import Detection, Onset, Tasks
+from xiaonet.evaluation.models import EvaluatedModel
 from xiaonet.evaluation.records import PICKED, Record, cut
-from xiaonet.spec import NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 
 EVENT_SAMPLES = 3000  # 30 s: a target of task 1
 ONSET_SAMPLES = 1000  # 10 s: a target of tasks 2 and 3
@@ -82,7 +82,7 @@ def read_targets(folder: Path, split: str) -> Targets:
     return found
 
 
-def answer(contestant: Contestant, data: WaveformData, targets: Targets) -> dict[str, pd.DataFrame]:
+def answer(contestant: EvaluatedModel, data: WaveformData, targets: Targets) -> dict[str, pd.DataFrame]:
     """The targets with the benchmark's columns of answers.
 
     `score_detection` is the highest of 1 − noise, `score_p_or_s` the ratio of the highest P to the highest

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.picking.curves import Curves
-from xiaonet.picking.traces import Instrument, Run
-from xiaonet.spec import NOISE, PHASES, SAMPLING_RATE
+from xiaonet.constants import NOISE, PHASES, SAMPLING_RATE
+from xiaonet.picking.annotation import Annotation
+from xiaonet.picking.segments import Instrument, Run
 
 if TYPE_CHECKING:
     from obspy import UTCDateTime
@@ -69,7 +69,7 @@ WIDEST = 500  # samples to either side in which the foot of a peak is looked for
 SIGMAS = 2 * np.sqrt(2 * np.log(2))  # standard deviations in the full width at half height of a normal curve
 
 
-def read_picks(seen: Curves, instrument: Instrument, run: Run, heights: Mapping[str, float], distance: int) -> list[Pick]:
+def read_picks(seen: Annotation, instrument: Instrument, run: Run, heights: Mapping[str, float], distance: int) -> list[Pick]:
     """The picks of a chunk, in order of time.
 
     Args:

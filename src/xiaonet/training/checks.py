@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from xiaonet import console
+from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
 from xiaonet.errors import TrainingError
-from xiaonet.model import XiaoNet
-from xiaonet.spec import COMPONENTS, PHASES, WINDOW_SAMPLES
-from xiaonet.teacher import Teacher
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.teacher import Teacher
 from xiaonet.training.losses import distillation_loss, task_loss
 
 WINDOW_SHAPE = (len(COMPONENTS), WINDOW_SAMPLES)
@@ -65,7 +65,7 @@ def _check_teacher(windows: Tensor, teacher: Teacher | None, optimizer: torch.op
         return "none; the student learns from the labels alone"
     _require(
         not any(module.training for module in teacher.modules()) and not any(p.requires_grad for p in teacher.parameters()),
-        "the teacher is not frozen: wrap it in xiaonet.teacher.PhaseNetTeacher",
+        "the teacher is not frozen: wrap it in xiaonet.nn.teacher.PhaseNetTeacher",
     )
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     _require(

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from xiaonet.constants import COMPONENTS, DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
 from xiaonet.data.sets import first_picks, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.spec import COMPONENTS, DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
 
 Picked = tuple[NDArray[np.floating], float, float]  # waveform, samples of P and S, NaN where nobody picked S
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xiaonet.spec import NOISE
+from xiaonet.constants import NOISE
 
 
 def task_loss(logits: Tensor, labels: Tensor, incomplete: Tensor | None = None) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xiaonet.model import XiaoNet
-from xiaonet.spec import STRIDE
+from xiaonet.constants import STRIDE
+from xiaonet.nn.model import XiaoNet
 
 
 def planar_logits(model: XiaoNet, windows: Tensor) -> Tensor:

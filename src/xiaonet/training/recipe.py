@@ -18,21 +18,21 @@ from pydantic import Field, StrictInt, model_validator
 from torch import Tensor, nn
 
 from xiaonet import console
-from xiaonet.checkpoint import load_float, load_tensors, save_model, save_tensors
-from xiaonet.config import SettingsFile
-from xiaonet.data.extended import Chances, Labels, Pool, Record, draw_batch
+from xiaonet.config.schema import SettingsFile
+from xiaonet.constants import BASE_CHANNELS, NOISE, PHASES
+from xiaonet.data.augmentation import AugmentationProbabilities, Labels, Pool, Record, draw_batch
 from xiaonet.data.sets import fingerprint, open_data
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.files import make_folder
-from xiaonet.model import XiaoNet
-from xiaonet.picking.archive import Archive
-from xiaonet.predictors import model_path
-from xiaonet.spec import BASE_CHANNELS, NOISE, PHASES
-from xiaonet.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, on_time, save_phasenet
+from xiaonet.io.archive import Archive
+from xiaonet.nn.checkpoint import load_float, load_tensors, save_model, save_tensors
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, remove_delay, save_phasenet
+from xiaonet.shipped import model_path
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
-from xiaonet.training.parts import git_commit, versions
 from xiaonet.training.planar import planar_logits
+from xiaonet.training.setup import git_commit, versions
 from xiaonet.training.stopping import SAME_WISH
 from xiaonet.training.targets import gather, load_records, look, save_records
 
@@ -65,7 +65,7 @@ class Recipe(SettingsFile):
     shares: dict[str, Share] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
     temperature: float = Field(1.0, gt=0, description="at which student and target are compared")
     labels: Labels = Labels()
-    chances: Chances = Chances()
+    chances: AugmentationProbabilities = AugmentationProbabilities()
     network: Literal["xiaonet", "phasenet"] = Field("xiaonet", description="what learns: a student, or a teacher for others")
     base_channels: StrictInt = Field(BASE_CHANNELS, ge=1, description="of a student")
     start: str = Field("", description="a shipped name or a model file to start from; fresh weights if empty")
@@ -232,7 +232,7 @@ def soft_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tenso
     return distillation_loss(logits, target.clamp_min(FLOOR).log(), temperature)
 
 
-def ask_anew(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: float, draw: float) -> Tensor:
+def mix_online_targets(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: float, draw: float) -> Tensor:
     """Targets mixed with what teachers say of the windows themselves; a window of noise alone keeps its own.
 
     A student that learns a teacher's answer to every disturbed window learns what the teacher does, rather than the few
@@ -240,7 +240,9 @@ def ask_anew(teachers: FusedTeacher, windows: Tensor, target: Tensor, share: flo
     share of them: on average over draws from 0 to 1 that is the fused answer, at the cost of one.
     """
     parts = torch.split(windows, _counts(len(windows), list(teachers.shares.values()), draw))
-    answers = [on_time(teacher(part), teachers.late[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)]
+    answers = [
+        remove_delay(teacher(part), teachers.late[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)
+    ]
     noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
     return torch.where(noise_alone, target, torch.lerp(target, torch.cat(answers), share))
 
@@ -362,7 +364,7 @@ class Run:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bf16-mixed"):
             if self.teachers is not None:
                 draw = np.random.default_rng((*seed, 1)).random()
-                target = ask_anew(self.teachers, windows, target, self.recipe.anew, draw)
+                target = mix_online_targets(self.teachers, windows, target, self.recipe.anew, draw)
             logits = self.forward(windows)
         loss = soft_loss(logits.float(), target, self.recipe.temperature)
         self.optimizer.zero_grad()

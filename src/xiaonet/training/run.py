@@ -18,23 +18,23 @@ import torch
 from torch.utils.data import default_collate
 
 from xiaonet import console
-from xiaonet.checkpoint import digest, load_model, load_tensors, read_model_file, save_model, save_tensors
-from xiaonet.config import Config
+from xiaonet.config.schema import Config
+from xiaonet.constants import DEFAULT_THRESHOLDS
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, phase_columns, split_data
 from xiaonet.errors import CheckpointError, DataError, TrainingError
 from xiaonet.files import write_atomically
-from xiaonet.model import XiaoNet
-from xiaonet.predictors import model_path
-from xiaonet.spec import DEFAULT_THRESHOLDS
+from xiaonet.nn.checkpoint import digest, load_model, load_tensors, read_model_file, save_model, save_tensors
+from xiaonet.nn.model import XiaoNet
+from xiaonet.shipped import model_path
 from xiaonet.training.checks import validate_setup
+from xiaonet.training.diagnostics import Advice, EpochRecord, diagnose
 from xiaonet.training.distributed import share_batch_norm
-from xiaonet.training.doctor import Advice, EpochRecord, diagnose
-from xiaonet.training.folder import history_csv, history_png, notes, read_manifest
 from xiaonet.training.loop import Totals, evaluate_student_model, train_one_epoch_distillation
 from xiaonet.training.memory import keep_freed_memory
-from xiaonet.training.parts import git_commit, load_teacher, make_fabric, make_student, resolve_precision, versions
+from xiaonet.training.run_folder import history_csv, history_png, notes, read_manifest
+from xiaonet.training.setup import git_commit, load_teacher, make_fabric, make_student, resolve_precision, versions
 from xiaonet.training.stopping import SAME_WISH, EarlyStopping
 
 RESUME_FORMAT = "xiaonet-run"

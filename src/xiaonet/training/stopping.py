@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xiaonet.checkpoint import save_model
-from xiaonet.model import XiaoNet
+from xiaonet.nn.checkpoint import save_model
+from xiaonet.nn.model import XiaoNet
 
 SAME_WISH = 1.0  # s; a launcher passes Ctrl-C on to processes that had it from the terminal already
 

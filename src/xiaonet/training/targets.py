@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xiaonet import console
-from xiaonet.checkpoint import DAMAGE
-from xiaonet.data.extended import Record
+from xiaonet.constants import NOISE, WINDOW_SAMPLES
+from xiaonet.data.augmentation import Record
 from xiaonet.data.sets import WaveformData, first_picks, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.files import write_atomically
-from xiaonet.picking.archive import Archive
-from xiaonet.picking.curves import FADE
+from xiaonet.io.archive import Archive
+from xiaonet.nn.checkpoint import DAMAGE
+from xiaonet.nn.teacher import remove_delay
+from xiaonet.picking.annotation import FADE
 from xiaonet.picking.windows import fill_nonfinite
-from xiaonet.spec import NOISE, WINDOW_SAMPLES
-from xiaonet.teacher import on_time
 
 Network = Callable[[Tensor], Tensor]
 Raw = tuple[str, NDArray[np.float32], tuple[float, float], bool]  # source, waveform, onsets, manual
@@ -79,7 +79,7 @@ def fuse(curves: Mapping[str, NDArray[np.float16]], shares: Mapping[str, float],
         shares: weight of each teacher; they sum to 1.
         late: samples by which its picks come after the analysts'; negative where they come before.
     """
-    fused = sum(share * on_time(curves[name].astype(np.float32), late.get(name, 0)) for name, share in shares.items())
+    fused = sum(share * remove_delay(curves[name].astype(np.float32), late.get(name, 0)) for name, share in shares.items())
     return np.asarray(fused, dtype=np.float16)
 
 

@@ -1,0 +1,174 @@
+"""Pictures of an archive while it is picked: one of each day of each instrument."""
+
+import gc
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xiaonet.apps.archive import DAY, Task
+from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
+from xiaonet.errors import CheckpointError
+from xiaonet.files import write_atomically
+from xiaonet.picking.annotation import Annotation
+from xiaonet.picking.picks import Pick
+from xiaonet.picking.segments import SECOND, STEP, Run
+from xiaonet.plots.record import Day, Strip, View, count_picks, date_of, draw_day, draw_views, find_thinning, name_instrument, to_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHORT = 600 * SECOND  # ns: a record up to this long is drawn as a whole
+SLIVER = 15 * SECOND  # ns: a shorter one without picks is what a file reaches over midnight
+PART = 60  # samples that are one point in the picture of a day
+FEW_HOURS = 4 * 3600 * SECOND  # ns: up to this length, a row of that picture is ten minutes long, else an hour
+EVENTS = 3  # in the picture of a day
+LEAD = 600  # samples shown before an event
+PAIR = 18 * SECOND  # ns: an S this soon after a P is of the same event
+
+
+class DayPlots:
+    """Draws days as `xiaonet.apps.archive.pick_archive` shows them, each when its last hour is there.
+
+    Of a day under way an outline is kept, 2 MB. May be called from several threads at once.
+
+    Args:
+        folder: where the pictures go, such as `CX.PB01..HH_100Hz_2014-05-01.png`; made if it is not there.
+        thresholds: least probability of a pick, by phase.
+
+    Raises:
+        CheckpointError: the folder or a picture cannot be written.
+        ModuleNotFoundError: matplotlib is missing.
+    """
+
+    def __init__(self, folder: Path, thresholds: Mapping[str, float]) -> None:
+        import matplotlib  # noqa: F401  # said now, not after an hour
+
+        self.folder, self.thresholds = folder, thresholds
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder} cannot be made: {error.strerror}; choose another place for the picks, or leave --plot out"
+            ) from error
+        self._days: dict[str, _Day] = {}
+        self._drawing = Lock()  # matplotlib is not made for threads
+
+    def __call__(self, task: Task, seen: Annotation, picks: Sequence[Pick]) -> None:
+        """Take in a chunk of a task; the last one makes the picture."""
+        if task.key not in self._days:
+            self._days[task.key] = _Day(task)
+        day = self._days[task.key]
+        day.add(seen, picks)
+        if (seen.first, seen.end) != task.ranges[-1][1:]:
+            return
+        del self._days[task.key]
+        if day.length_ns < SLIVER and not day.picks:
+            return
+        with self._drawing:
+            picture = to_png(day.draw(self.thresholds))
+            gc.collect()  # a figure refers to itself, so it would stay: 13 MB a day
+        write_atomically(self.folder / day.file_name, lambda file: file.write(picture))
+
+
+class _Event(NamedTuple):
+    """A window of 30 s around a pick, and the sum of the probabilities of its P and its S."""
+
+    score: float
+    time_ns: int
+    strip: Strip
+
+
+class _Day:
+    """What is kept of a task until it is drawn."""
+
+    def __init__(self, task: Task) -> None:
+        run, first, _ = task.ranges[0]
+        last_run, _, end = task.ranges[-1]
+        self.task = task
+        self.start_ns = first // DAY * DAY * STEP
+        self.length_ns = last_run.time_ns(end) - run.time_ns(first)
+        self.picks: list[Pick] = []
+        self.strips: list[Strip] = []
+        self.half_range = np.full((len(COMPONENTS), DAY // PART), np.nan, dtype=np.float32)
+        self.events: list[_Event] = []
+
+    @property
+    def file_name(self) -> str:
+        name = f"{self.task.instrument.name}_{float(self.task.instrument.rate):g}Hz_{date_of(self.start_ns)}.png"
+        return re.sub(r"[^\w.-]", "-", name)
+
+    def add(self, seen: Annotation, picks: Sequence[Pick]) -> None:
+        run = next(run for run, first, end in self.task.ranges if (first, end) == (seen.first, seen.end))
+        self.picks += picks
+        if self.length_ns <= SHORT:
+            self.strips.append(Strip.cut(seen, run, seen.first, seen.end, find_thinning(self.length_ns // STEP)))
+            return
+        part, half_range = _half_range(seen)
+        self.half_range[:, part : part + half_range.shape[1]] = half_range
+        self.events = _clearest(self.events, picks, seen, run)
+
+    def draw(self, thresholds: Mapping[str, float]) -> "Figure":
+        instrument = self.task.instrument
+        if self.strips:
+            return draw_views([View.of(instrument, Strip.join(self.strips), self.picks)], thresholds)
+        recorded = [component for component in "ZNE" if component in instrument.channels]
+        traces = {component: self.half_range[COMPONENTS.index(component)] for component in recorded}
+        shown = next((component for component in recorded if not np.isnan(traces[component]).all()), recorded[0])
+        day = Day(
+            title=f"{name_instrument(instrument)}    {date_of(self.start_ns)}    {count_picks(self.picks)}",
+            channel=instrument.channels[shown].rpartition(".")[2],
+            start_ns=self.start_ns,
+            half_range=_in_rows(traces[shown], self.length_ns),
+            picks=self.picks,
+            events=[
+                (event.time_ns, View.of(instrument, event.strip, self.picks, title=""))
+                for event in sorted(self.events, key=lambda event: event.time_ns)
+            ],
+        )
+        return draw_day(day, thresholds)
+
+
+def _half_range(seen: Annotation) -> tuple[int, NDArray[np.float64]]:
+    """The first part of the day that a chunk holds, and half the range of the samples in each: `(3, parts)`, NaN for no data."""
+    first, end = seen.first % DAY, seen.first % DAY + seen.end - seen.first
+    starts = np.arange(first // PART * PART, end, PART) - first
+    waveform = seen.waveform[:, seen.first - seen.start : seen.end - seen.start]
+    high, low = (extreme.reduceat(waveform, np.maximum(starts, 0), axis=1) for extreme in (np.fmax, np.fmin))
+    return first // PART, (high - low) / 2
+
+
+def _in_rows(half_range: NDArray[np.float32], length_ns: int) -> NDArray[np.float32]:
+    """A day as rows of an hour, or of ten minutes if there are only few hours."""
+    if length_ns <= FEW_HOURS:
+        return half_range.reshape(24 * 6, -1)
+    rows: NDArray[np.float32] = np.fmax.reduce(half_range.reshape(24, -1, 4), axis=-1)  # 2.4 s are less than a pixel
+    return rows
+
+
+def _clearest(known: Sequence[_Event], picks: Sequence[Pick], seen: Annotation, run: Run) -> list[_Event]:
+    """The best of the events known so far and those of a chunk, none of which overlap."""
+    fresh = [(_score(pick, picks), pick.time_ns, None) for pick in picks]
+    chosen: list[_Event] = []
+    for score, time_ns, strip in sorted([*known, *fresh], key=lambda event: -event[0]):
+        if len(chosen) < EVENTS and all(abs(time_ns - other.time_ns) > WINDOW_SAMPLES * STEP for other in chosen):
+            chosen.append(_Event(score, time_ns, strip or _cut(time_ns, seen, run)))
+    return chosen
+
+
+def _score(pick: Pick, picks: Sequence[Pick]) -> float:
+    """The probability of a pick; for a P, and that of the best S that follows it."""
+    follow = (other for other in picks if pick.phase == "P" and other.phase == "S" and 0 < other.time_ns - pick.time_ns < PAIR)
+    return pick.probability + max((other.probability for other in follow), default=0.0)
+
+
+def _cut(time_ns: int, seen: Annotation, run: Run) -> Strip:
+    """30 s around a pick, as far as there are samples at hand."""
+    wanted = (time_ns - run.grid.phase_ns) // STEP - LEAD
+    end = seen.start + seen.waveform.shape[1]
+    first = max(seen.start, min(wanted, end - WINDOW_SAMPLES))
+    return Strip.cut(seen, run, first, min(first + WINDOW_SAMPLES, end))

@@ -1,0 +1,54 @@
+"""The contract between XiaoNet and everything around it: one window in, one window out.
+
+A window is 30 s of three components; the extra sample closes the interval.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+SAMPLING_RATE: Final = 100.0  # Hz
+WINDOW_SAMPLES: Final = 3001  # 30.00 s at 100 Hz, both ends included
+COMPONENTS: Final = "ENZ"  # east, north, vertical: the order of the input channels
+PHASES: Final = "PSN"  # P, S and noise: the order of the output channels
+NOISE: Final = PHASES.index("N")
+
+LEVELS: Final = 3  # encoder levels, each halving the time axis
+STRIDE: Final = 2**LEVELS  # 8 samples: lengths inside the network are multiples of it
+KERNEL_SIZE: Final = 3  # of every convolution
+BASE_CHANNELS: Final = 16  # channels of the first level; they double with each level
+LABEL_SIGMA: Final = 30  # samples: 0.3 s, width of the soft label around a pick
+DISTANCE: Final = 100  # samples: at least 1 s between two picks of a phase
+DEFAULT_THRESHOLD: Final = 0.3  # least probability of a pick, unless a model file says otherwise
+DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
+
+
+def input_specification() -> dict[str, object]:
+    """What a model file says of the windows that its model takes and gives."""
+    return {
+        "sampling_rate": SAMPLING_RATE,
+        "window_samples": WINDOW_SAMPLES,
+        "component_order": COMPONENTS,
+        "phases": PHASES,
+        "normalisation": "demean, linear detrend, peak of each component",
+    }
+
+
+def input_specification_differences(found: Mapping[str, object]) -> dict[str, object]:
+    """Entries of a contract that are not as ours, with the values found there; none if it is ours."""
+    ours = input_specification()
+    return {key: found.get(key) for key in {**ours, **found} if found.get(key) != ours.get(key)}
+
+
+def checked_thresholds(values: object) -> dict[str, float]:
+    """Least probabilities of a pick, for `P` and `S`.
+
+    Raises:
+        ValueError: a phase is missing or unknown, or a value is no probability.
+    """
+    if isinstance(values, Mapping) and values.keys() == DEFAULT_THRESHOLDS.keys() and all(map(_is_probability, values.values())):
+        return {phase: float(values[phase]) for phase in DEFAULT_THRESHOLDS}
+    raise ValueError(f"thresholds are {values}; wanted a probability from 0 to 1 for P and S each, e.g. {DEFAULT_THRESHOLDS}")
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

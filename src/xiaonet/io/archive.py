@@ -1,0 +1,180 @@
+"""Folders, globs and SDS archives of miniSEED as instruments; files that follow each other are one record."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from functools import lru_cache, partial
+from glob import glob
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xiaonet.io.miniseed import Packed, decode, scan
+from xiaonet.picking.segments import JOIN, SECOND, STEP, Extent, Instrument, Piece, Run, TimeIndex, nominal_rate, steady, unusable
+
+# NET.STA.LOC.CHA.TYPE.YEAR.DAY, as files of an SDS archive are named.
+SDS_NAME = re.compile(r"(?P<net>[^.]*)\.(?P<sta>[^.]*)\.(?P<loc>[^.]*)\.(?P<cha>[^.]*)\.[A-Z]\.(?P<year>\d{4})\.(?P<day>\d{3})")
+DAY = timedelta(days=1)
+CACHED_FILES = 64  # whose contents are remembered
+CACHED_PIECES = 32  # that stay decoded: 1 MB each
+
+
+Channel = tuple[str, Fraction]  # SEED identifier and rate
+
+
+class _Entry(NamedTuple):
+    """A time range in which one file holds one channel, without a long gap."""
+
+    start_ns: int
+    end_ns: int
+    path: Path
+
+
+class Archive:
+    """The instruments found in files, and what of the files cannot be used.
+
+    Args:
+        paths: files, folders and globs.
+        start_ns: nothing before this time is looked at.
+        end_ns: nothing from this time on is looked at.
+        stations: names to keep, such as `CX.PB01`, `PB*` or `CX.PB01.10.HH`; all by default.
+
+    Attributes:
+        instruments: by name.
+        files: those read, in order.
+        problems: what was skipped and why; grows while data are read.
+    """
+
+    def __init__(
+        self, paths: Iterable[str | Path], start_ns: int | None = None, end_ns: int | None = None, stations: Sequence[str] = ()
+    ) -> None:
+        self.problems: dict[str, None] = {}  # in order, each once
+        self.files: list[Path] = []
+        self.start_ns, self.end_ns, self.stations = start_ns, end_ns, stations
+        self._scan = lru_cache(CACHED_FILES)(self._scan_file)
+        self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
+        entries: dict[Channel, list[_Entry]] = {}
+        for path in self._find_files(paths):
+            self._add(path, entries)
+        self._indexes = {channel: TimeIndex(found) for channel, found in entries.items()}
+        self.instruments = self._sort()
+
+    def within(self, run: Run) -> Run:
+        """The part of a run that was asked for."""
+        first = run.first if self.start_ns is None else max(run.first, -((run.grid.phase_ns - self.start_ns) // STEP))
+        end = run.end if self.end_ns is None else min(run.end, -((run.grid.phase_ns - self.end_ns) // STEP))
+        return run._replace(first=first, end=end)
+
+    def _find_files(self, paths: Iterable[str | Path]) -> list[Path]:
+        found: dict[Path, None] = {}
+        for path in paths:
+            matches = [str(path)] if os.path.exists(path) else sorted(glob(str(path), recursive=True))
+            if not matches:
+                self._report(f"{path}: there is no such file, folder or match")
+            for match in matches:
+                for file in self._walk(match) if os.path.isdir(match) else [Path(match)]:
+                    if self._is_wanted(file):
+                        found[Path(os.path.realpath(file))] = None
+        return list(found)
+
+    def _walk(self, folder: str) -> Iterator[Path]:
+        """All files below a folder by name, hidden ones left out, links followed once."""
+        seen = set()
+        for root, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: self._report_unreadable(error.filename, error)):
+            if (real := os.path.realpath(root)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+
+    def _is_wanted(self, path: Path) -> bool:
+        """False if the name of an SDS file tells that it is of another day or station."""
+        name = SDS_NAME.fullmatch(path.name)
+        if name is None:
+            return True
+        try:
+            day = datetime.combine(date(int(name["year"]), 1, 1) + (int(name["day"]) - 1) * DAY, datetime.min.time(), UTC)
+            first, end = ((day + shift).timestamp() * SECOND for shift in (-DAY, 2 * DAY))
+        except (ValueError, OverflowError):
+            return True
+        in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)
+        return in_time and self._is_chosen(f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha'][:-1]}")
+
+    def _is_chosen(self, instrument: str) -> bool:
+        network, station, location, _ = instrument.split(".")
+        names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
+        return not self.stations or any(fnmatchcase(name, pattern) for pattern in self.stations for name in names)
+
+    def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Packed]]:
+        """What a file holds of the channels that can be picked and were asked for."""
+        reasons: list[str] = []
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe could take for ever
+                self._report(f"{path}: neither a file nor a folder")
+                return {}
+            found = scan(path, reasons.append)
+            if not found:
+                other = "no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"
+                reasons = [f"{path}: {other if path.stat().st_size else 'empty'}"]
+        except OSError as error:
+            self._report_unreadable(path, error)
+            return {}
+        channels: dict[Channel, list[Packed]] = {}
+        for packed in found:
+            if not self._is_chosen(packed.seed_id[:-1]):
+                continue
+            if reason := unusable(packed.seed_id, packed.rate):
+                reasons.append(f"{packed.seed_id}: {reason}")
+            else:
+                channels.setdefault((packed.seed_id, nominal_rate(packed.rate)), []).append(packed)
+        for reason in reasons:
+            self._report(reason)
+        return {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
+
+    def _add(self, path: Path, entries: dict[Channel, list[_Entry]]) -> None:
+        channels = self._scan(path)
+        if channels:
+            self.files.append(path)
+        for channel, shelf in channels.items():
+            own: list[_Entry] = []
+            for packed in shelf.pieces:
+                if own and packed.start_ns <= own[-1].end_ns + JOIN:
+                    own[-1] = own[-1]._replace(end_ns=max(own[-1].end_ns, packed.end_ns))
+                else:
+                    own.append(_Entry(packed.start_ns, packed.end_ns, path))
+            entries.setdefault(channel, []).extend(own)
+
+    def _sort(self) -> list[Instrument]:
+        instruments: dict[Channel, Instrument] = {}
+        for seed_id, rate in sorted(self._indexes):
+            name = seed_id[:-1]
+            instrument = instruments.setdefault((name, rate), Instrument(name, rate, partial(self._pieces, rate)))
+            instrument.extents[seed_id[-1]] = [Extent(entry.start_ns, entry.end_ns) for entry in self._indexes[seed_id, rate].pieces]
+        return list(instruments.values())
+
+    def _pieces(self, rate: Fraction, seed_id: str, first_ns: int, end_ns: int) -> Iterator[Piece]:
+        channel = seed_id, rate
+        for path in dict.fromkeys(entry.path for entry in self._indexes[channel].find(first_ns, end_ns)):
+            shelf = self._scan(path).get(channel)
+            for packed in shelf.find(first_ns, end_ns) if shelf else ():  # a file that is gone by now holds nothing
+                yield from steady(Piece(seed_id, packed.start_ns, packed.samples, packed.rate, partial(self._load, packed)))
+
+    def _load(self, packed: Packed) -> NDArray[Any]:
+        try:
+            return self._decode(packed)
+        except OSError as error:  # gone since it was scanned
+            self._report_unreadable(packed.path, error)
+            return np.full(packed.samples, np.nan)
+
+    def _report(self, reason: str) -> None:
+        self.problems[reason] = None
+
+    def _report_unreadable(self, path: str | Path, error: OSError) -> None:
+        self._report(f"{path}: cannot be read: {error.strerror}")

@@ -1,0 +1,1 @@
+"""The network: the student, its INT8 form, its files and its teachers."""

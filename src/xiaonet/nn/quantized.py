@@ -1,0 +1,146 @@
+"""XiaoNet in eight-bit integers, computed in torch step by step as the integer kernels of other runtimes do.
+
+Between convolutions a sample is a whole number from 0 to 255, and its value that many steps (Jacob et
+al. 2018, with the zero at 0 since nothing is negative after ReLU). Sums of products of such numbers
+stay below 2^24, so float32 holds them exactly and torch gives what integer arithmetic gives.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from xiaonet.constants import LEVELS
+from xiaonet.nn.model import XiaoNet
+
+FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights: the windows themselves, and the logits, are no whole numbers
+LARGEST_WEIGHT = 63  # 7 bits: two products of 255 times more than that overflow the 16 bits of AVX2's multiplier
+LARGEST_SAMPLE = 255
+LARGEST_BIAS = 2**22  # a sum of products and a bias stay below 2^24
+PEAK = 2**11  # the windows' own whole numbers: their peak is 1
+TINY = torch.finfo(torch.float32).tiny
+UNIT = 2.0**-14  # scales are multiples of it, so that a sum times its scale is exact in float32 up to 2^10
+
+
+class QuantizedConv(nn.Module):
+    """A convolution with batch normalisation, ReLU and rounding in one.
+
+    Parameters: `weight` in int8, or in float32 for those of `FLOAT`, and `bias`, in int32 or float32.
+    `scale`, for each output channel, makes samples of their sums.
+    """
+
+    def __init__(self, like: nn.Conv1d, *, precise: bool, first: bool = False, last: bool = False) -> None:
+        super().__init__()
+        self.padding, self.dilation = like.padding, like.dilation
+        self.precise, self.first, self.last = precise, first, last
+        channels = len(like.weight)
+        self.weight = _fixed(torch.zeros(like.weight.shape, dtype=torch.float32 if precise else torch.int8))
+        self.bias = _fixed(torch.zeros(channels, dtype=torch.float32 if precise else torch.int32))
+        self.scale = _fixed(torch.ones(channels)) if not precise else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers to whole numbers; the first takes windows, and the last gives logits."""
+        if self.first:
+            x = (x * PEAK).round()
+        sums = conv1d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=self.padding, dilation=self.dilation)
+        if self.last:
+            return sums
+        steps = sums if self.scale is None else sums * self.scale[:, None]
+        return steps.round().clamp(0, LARGEST_SAMPLE)
+
+
+def _fixed(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)
+
+
+class QuantizedXiaoNet(XiaoNet):
+    """The same network in eight-bit integers; made by `xiaonet quantize`, or filled from a model file.
+
+    It cannot be trained further. Arguments are those of `XiaoNet`.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.encoder = nn.ModuleList(_block(block, f"encoder.{level}") for level, block in enumerate(self.encoder))
+        self.bottleneck = _block(self.bottleneck, "bottleneck")  # type: ignore[assignment]
+        self.decoder = nn.ModuleList(_block(block, f"decoder.{level}") for level, block in enumerate(self.decoder))
+        self.head = QuantizedConv(self.head, precise="head" in FLOAT, last=True)  # type: ignore[assignment]
+        self.eval()
+
+    @classmethod
+    def from_convolutions(
+        cls, arguments: Mapping[str, Any], convolutions: Sequence[nn.Conv1d], steps: Mapping[str, float]
+    ) -> "QuantizedXiaoNet":
+        """Round a network.
+
+        Args:
+            arguments: of its model.
+            convolutions: with batch normalisation folded in, as `folded` gives them.
+            steps: of the samples that each convolution but the last gives, as `shared_steps` gives them.
+        """
+        quantized = cls(**arguments)
+        step_in = 1.0
+        for (name, rounded), convolution in zip(quantized.convolutions(), convolutions, strict=True):
+            step = steps.get(name, 1.0)  # logits have none
+            weight = convolution.weight.detach().double() * (step_in / step)
+            bias = convolution.bias.detach().double() / step  # type: ignore[union-attr]
+            if rounded.scale is not None:
+                scale = weight_scale(weight)
+                rounded.scale.copy_(scale)
+                weight = (weight / scale[:, None, None]).round()
+                bias = (bias / scale).round().clamp(-LARGEST_BIAS, LARGEST_BIAS)
+            elif rounded.first:
+                weight, bias = _exact(weight / PEAK, bias)
+            rounded.weight.copy_(weight)
+            rounded.bias.copy_(bias)
+            step_in = step
+        return quantized
+
+    def convolutions(self) -> Iterator[tuple[str, QuantizedConv]]:
+        """All of them by name, such as `decoder.0.1`, from the windows to the logits."""
+        for name, module in self.named_modules():
+            if isinstance(module, QuantizedConv):
+                yield name, module
+
+
+def _block(block: nn.Module, name: str) -> nn.Sequential:
+    convolutions = [layer for layer in block.modules() if isinstance(layer, nn.Conv1d)]
+    names = [f"{name}.{number}" for number in range(len(convolutions))]
+    return nn.Sequential(
+        *(QuantizedConv(layer, precise=own in FLOAT, first=own == "encoder.0.0") for layer, own in zip(convolutions, names, strict=True))
+    )
+
+
+def _exact(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as multiples of a power of two, of which float32 holds all sums that a window can give."""
+    largest = PEAK * weight.abs().sum(dim=(1, 2)) + bias.abs()
+    unit = torch.exp2(torch.ceil(torch.log2(largest.clamp(min=TINY))) - 23)
+    return (weight / unit[:, None, None]).round() * unit[:, None, None], (bias / unit).round() * unit
+
+
+def weight_scale(weight: Tensor) -> Tensor:
+    """For each output channel the value of a weight's unit, in steps of the output for a step of the input."""
+    return (weight.abs().amax(dim=(1, 2)) / LARGEST_WEIGHT / UNIT).ceil().clamp(min=1) * UNIT
+
+
+def folded(model: XiaoNet) -> list[nn.Conv1d]:
+    """A model's convolutions with their batch normalisation folded in."""
+    blocks = [list(block) for block in (*model.encoder, model.bottleneck, *model.decoder)]  # convolution, normalisation, ReLU, …
+    pairs = [pair for block in blocks for pair in zip(block[0::3], block[1::3], strict=False)]
+    return [*(fuse_conv_bn_eval(convolution, normalisation) for convolution, normalisation in pairs), deepcopy(model.head)]
+
+
+def shared_steps(largest: Mapping[str, float]) -> dict[str, float]:
+    """A step for each convolution, from the largest sample that is worth telling from larger ones.
+
+    Those whose samples are concatenated share one, so that they need no new rounding.
+    """
+    steps = {name: max(value, 1e-6) / LARGEST_SAMPLE for name, value in largest.items()}
+    below = ["bottleneck.1", *(f"decoder.{level}.1" for level in range(LEVELS - 1))]
+    for level, name in zip(reversed(range(LEVELS)), below, strict=True):
+        steps[name] = steps[f"encoder.{level}.1"] = max(steps[name], steps[f"encoder.{level}.1"])
+    return steps

@@ -1,0 +1,273 @@
+"""Teachers, frozen for good: a PhaseNet that speaks our component and phase order, a model of ours, or several as one."""
+
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from seisbench.models import PhaseNet
+from torch import Tensor, nn
+
+from xiaonet.constants import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.errors import CheckpointError, ConfigError, TeacherError
+from xiaonet.nn.checkpoint import DAMAGE, digest, load_tensors, save_tensors, side_by_side, without_folders
+from xiaonet.nn.model import XiaoNet
+from xiaonet.shipped import WEIGHTS
+
+Curves = TypeVar("Curves", Tensor, NDArray[Any])
+
+BUNDLED = "bundled"  # the teacher that comes with XiaoNet
+FORMAT = "xiaonet-phasenet"
+LIKE_OURS = {"component_order": COMPONENTS, "phases": PHASES, "norm": "peak", "norm_detrend": True}
+HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
+VERSIONED = re.compile(r"(?P<name>.+?)\.(?:pt|json)(?:\.v(?P<version>.+))?")
+
+
+class _FrozenParameter(nn.Parameter):
+    """A weight that no module, not even a parent of the teacher's, can thaw."""
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        return self
+
+
+class Teacher(nn.Module):
+    """What teachers have in common: `train()` and `requires_grad_()` change nothing, whether called here or on a parent.
+
+    Attributes:
+        name: what the console and the provenance call it.
+    """
+
+    name: str
+
+    def freeze(self) -> None:
+        """Freeze all weights for good."""
+        for module in self.modules():
+            for key, weight in list(module.named_parameters(recurse=False)):
+                module.register_parameter(key, _FrozenParameter(weight.detach(), requires_grad=False))
+        self.train()
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Probabilities `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit."""
+        return self.logits(windows).float().softmax(dim=1)
+
+    @abstractmethod
+    def logits(self, windows: Tensor) -> Tensor:
+        """The same before the softmax, without gradients."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the model says of itself, for the console and the provenance."""
+
+
+class ModelTeacher(Teacher):
+    """A model of ours as the teacher of another: the anchor that keeps fine-tuning from forgetting.
+
+    Args:
+        model: a copy of its own; it is frozen.
+        name: of the model.
+    """
+
+    def __init__(self, model: XiaoNet, name: str) -> None:
+        super().__init__()
+        self.name, self.model = name, model
+        self.freeze()
+
+    @torch.no_grad()
+    def logits(self, windows: Tensor) -> Tensor:
+        """Logits `(batch, 3, samples)` of windows as the student gets them."""
+        return self.model.logits(windows)
+
+    def describe(self) -> dict[str, Any]:
+        """Name and size."""
+        return {"weights": self.name, "parameters": f"{sum(p.numel() for p in self.parameters()):,}"}
+
+
+class PhaseNetTeacher(Teacher):
+    """SeisBench's PhaseNet, frozen for good, for E, N, Z windows of 3001 samples.
+
+    Component order, phase order, normalisation and window are read off the model, never assumed.
+
+    Args:
+        model: a loaded `seisbench.models.PhaseNet`.
+        name: what the console and the provenance call it.
+
+    Raises:
+        TeacherError: the model lacks P, S or noise, has no component of ours, another sampling
+            rate, or a window shorter than ours.
+    """
+
+    def __init__(self, model: PhaseNet, name: str = "PhaseNet") -> None:
+        super().__init__()
+        labels = "".join(str(label)[0] for label in model.labels)
+        components = [HORIZONTALS.get(component, component) for component in model.component_order]
+        if sorted(labels) != sorted(PHASES):
+            raise TeacherError(f"{name} knows the phases {list(model.labels)}; wanted {list(PHASES)} in any order")
+        if not set(COMPONENTS) <= set(components):
+            raise TeacherError(f"{name} takes the components {model.component_order!r}; wanted {COMPONENTS!r} in any order")
+        if model.sampling_rate != SAMPLING_RATE:
+            raise TeacherError(f"{name} works at {model.sampling_rate} Hz; wanted {SAMPLING_RATE:g} Hz: choose other weights")
+        if model.in_samples < WINDOW_SAMPLES:
+            raise TeacherError(f"{name} takes {model.in_samples} samples; wanted at least {WINDOW_SAMPLES}")
+        self.name = name
+        self.model = model
+        self.phase_order = [labels.index(phase) for phase in PHASES]
+        # A component that we lack, such as a hydrophone, is fed zeros, as SeisBench does.
+        self.component_order = [COMPONENTS.find(component) for component in components]
+        self.freeze()
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> Self:
+        """Load SeisBench weights by name, or from a local file `NAME.pt` with `NAME.json` beside it.
+
+        `bundled` is the PhaseNet that comes with XiaoNet; a file `.pth` is one that `xiaonet recipe` made.
+
+        Raises:
+            TeacherError: the weights cannot be had; the message names the remedies.
+            CheckpointError: the file `.pth` is missing or damaged.
+        """
+        path = Path(name).expanduser()
+        if name == BUNDLED or path.suffix == ".pth":
+            return cls(load_phasenet(WEIGHTS / "teacher.pth" if name == BUNDLED else path), path.name)
+        try:
+            if path.suffix or path.is_file() or len(path.parts) > 1:
+                return cls(_load_file(path), path.name)
+            return cls(PhaseNet.from_pretrained(name), name)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise TeacherError(
+                f"PhaseNet weights {name!r} cannot be had: {error}. Either use --teacher {BUNDLED}, which comes with XiaoNet; "
+                f"or give a local file, --teacher PATH/{path.name.split('.')[0]}.pt with its .json beside it; "
+                "or set SEISBENCH_CACHE_ROOT to a SeisBench cache that holds them; or use --teacher none to learn from the labels alone"
+            ) from error
+
+    @torch.no_grad()
+    def logits(self, windows: Tensor) -> Tensor:
+        """Logits `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit.
+
+        Raises:
+            TeacherError: the windows are not `(batch, 3, 3001)`.
+        """
+        if windows.ndim != 3 or windows.shape[1:] != (len(COMPONENTS), WINDOW_SAMPLES):
+            raise TeacherError(f"windows have shape {tuple(windows.shape)}; wanted (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES})")
+        # One factor for the window keeps SeisBench's 1e-10 beside the peak from mattering in m/s.
+        peak = windows.abs().amax(dim=(1, 2), keepdim=True)
+        windows = windows / torch.where(peak > 0, peak, 1)
+        windows = F.pad(windows, (0, 0, 0, 1))[:, self.component_order]  # index -1 finds the zeros
+        extra = self.model.in_samples - WINDOW_SAMPLES
+        windows = F.pad(windows, (extra // 2, extra - extra // 2))
+        normalised = self.model.annotate_batch_pre(windows, {})
+        logits: Tensor = self.model(normalised, logits=True)
+        return logits[:, self.phase_order, extra // 2 : extra // 2 + WINDOW_SAMPLES]
+
+    def describe(self) -> dict[str, Any]:
+        """What the model says of itself, for the console and the provenance."""
+        return {
+            "weights": self.name,
+            "parameters": f"{sum(p.numel() for p in self.parameters()):,}",
+            "component order": self.model.component_order,
+            "phases": "".join(self.model.labels),
+            "normalisation": self.model.norm + (" after detrending" if self.model.norm_detrend else ""),
+            "window": f"{self.model.in_samples} samples",
+        }
+
+
+def remove_delay(curves: Curves, late: int) -> Curves:
+    """Curves `(…, samples)` shifted early by the samples that they are late; at the end, what comes last goes on."""
+    samples = curves.shape[-1]
+    return curves[..., np.clip(np.arange(samples) + late, 0, samples - 1)]
+
+
+class FusedTeacher(Teacher):
+    """Several teachers as one: the weighted mean of their probabilities, each shifted early by what it reads late.
+
+    Args:
+        members: by name.
+        shares: weight of each in the mean, scaled to a sum of 1; equal if empty.
+        late: samples by which a member's picks come after the analysts', negative where they come before; 0 if not named.
+
+    Raises:
+        ConfigError: a share is for no member, or a member has none.
+    """
+
+    def __init__(self, members: Mapping[str, Teacher], shares: Mapping[str, float], late: Mapping[str, int]) -> None:
+        super().__init__()
+        shares = shares or dict.fromkeys(members, 1.0)
+        self.name = "+".join(members)
+        if shares.keys() != members.keys():
+            raise ConfigError(f"the shares {dict(shares)} do not fit the teachers {self.name}; wanted one for each of them, or none at all")
+        self.members = dict(members)
+        self.registered = nn.ModuleList(members.values())  # so that they move and freeze with this one
+        self.shares = {name: shares[name] / sum(shares.values()) for name in members}
+        self.late = {name: late.get(name, 0) for name in members}
+        self.freeze()
+
+    @torch.no_grad()
+    def logits(self, windows: Tensor) -> Tensor:
+        """Logarithms of the mean probabilities, `(batch, 3, 3001)`, which are logits up to a constant."""
+        weighted = []
+        for name, member in self.members.items():
+            log_p = member.logits(windows).float().log_softmax(dim=1)
+            weighted.append(remove_delay(log_p, self.late[name]) + math.log(self.shares[name]))
+        return torch.stack(weighted).logsumexp(dim=0)
+
+    def describe(self) -> dict[str, Any]:
+        """What each member says of itself, beside its share and its lateness."""
+        told = {
+            name: {**member.describe(), "share": f"{self.shares[name]:.3g}", "late": f"{self.late[name]} samples"}
+            for name, member in self.members.items()
+        }
+        return {"weights": self.name} | {name: ", ".join(f"{key} {value}" for key, value in own.items()) for name, own in told.items()}
+
+
+def _load_file(path: Path) -> PhaseNet:
+    match = VERSIONED.fullmatch(path.name)
+    name, version = (match["name"], match["version"]) if match else (path.name, None)
+    ending = f".v{version}" if version else ""
+    for kind in ("pt", "json"):
+        if not path.with_name(f"{name}.{kind}{ending}").is_file():
+            raise FileNotFoundError(f"no file {path.with_name(f'{name}.{kind}{ending}')}")
+    try:
+        return PhaseNet.load(path.with_name(name), version_str=version)
+    except DAMAGE as error:
+        raise TeacherError(f"{path} is damaged or holds no PhaseNet: {str(error) or type(error).__name__}") from error
+
+
+def new_phasenet() -> nn.Module:
+    """A PhaseNet with fresh weights that takes windows, and gives phases, as ours do."""
+    model: nn.Module = PhaseNet(**LIKE_OURS)
+    return model
+
+
+def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) -> None:
+    """Write a PhaseNet as one file, weights as float16, that `--teacher` takes. Raises as `save_model` does."""
+    arguments = {name: model.get_model_args()[name] for name in LIKE_OURS}
+    weights = side_by_side({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()})
+    save_tensors(
+        path, FORMAT, {"arguments": arguments, "provenance": without_folders(provenance), "weights": weights, "digest": digest(weights)}
+    )
+
+
+def load_phasenet(path: Path) -> PhaseNet:
+    """Read such a file.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another kind.
+    """
+    content = load_tensors(path, FORMAT)
+    try:
+        model = PhaseNet(**content["arguments"])
+        model.load_state_dict(content["weights"])
+        if digest(content["weights"]) != content["digest"]:
+            raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
+    return model

@@ -1,0 +1,1 @@
+"""Runtimes that compute probabilities of windows, behind one protocol."""

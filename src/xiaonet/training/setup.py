@@ -1,0 +1,125 @@
+"""What a run is put together from, by its settings, and what it says of where it ran."""
+
+import logging
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from xiaonet.config.schema import Config, DistillationSettings
+from xiaonet.errors import ConfigError
+from xiaonet.nn.checkpoint import load_float
+from xiaonet.nn.model import PLAIN, WIDE, XiaoNet
+from xiaonet.nn.teacher import FusedTeacher, ModelTeacher, PhaseNetTeacher, Teacher
+from xiaonet.shipped import model_path
+
+
+def make_fabric(config: Config) -> Fabric:
+    """Device, precision and processes; `torchrun` and `fabric run` say how many processes."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    cuda = config.device.use_cuda and torch.cuda.is_available()
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        nodes = int(os.environ["WORLD_SIZE"]) // processes
+        return Fabric(
+            accelerator="cuda" if cuda else "cpu", devices=processes, num_nodes=nodes, strategy="ddp", precision=resolve_precision(config)
+        )
+    devices: Any = [config.device.device_id] if cuda else 1
+    return Fabric(accelerator="cuda" if cuda else "cpu", devices=devices, precision=resolve_precision(config))
+
+
+def resolve_precision(config: Config) -> Any:
+    """`auto` is bf16 where the hardware computes in it, else float32."""
+    if config.training.precision != "auto":
+        return config.training.precision
+    if config.device.use_cuda and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if fast else "32-true"
+
+
+def load_teacher(settings: DistillationSettings, start: str = "none") -> Teacher | None:
+    """The teacher of that name or file, or several joined by `+` as one; None for `none`.
+
+    Args:
+        settings: name the teacher, and say how several are fused.
+        start: the model that the student starts from, which is the teacher `start`.
+
+    Raises:
+        ConfigError: the teacher is to be the start, and there is none, or it is quantized; or teachers and shares do not fit.
+        TeacherError: weights cannot be had.
+        CheckpointError: a file of ours cannot be read.
+    """
+    name = settings.teacher
+    if name.lower() == "none":
+        return None
+    names = [name] if Path(name).exists() else [part.strip() for part in name.split("+")]
+    if not all(names):
+        raise ConfigError(f"the teacher {name!r} names nothing before or after a +; wanted e.g. stead+original")
+    if twice := sorted({part for part in names if names.count(part) > 1}):
+        raise ConfigError(f"the teacher {name!r} names {', '.join(twice)} twice; name each once, and weigh them by distillation.shares")
+    if len(names) > 1:
+        return FusedTeacher({part: _load_member(part, start) for part in names}, settings.shares, settings.late)
+    if settings.shares:
+        raise ConfigError(f"distillation.shares is {settings.shares}, and the teacher is {name!r} alone; join several by +")
+    return _load_member(names[0], start)
+
+
+def _load_member(name: str, start: str) -> Teacher:
+    if name != "start":
+        return PhaseNetTeacher.from_pretrained(name)
+    if start == "none":
+        raise ConfigError("distillation.teacher is start, and training.start is none; name the model to start from")
+    return ModelTeacher(load_float(model_path(start, ".pth")), start)
+
+
+def make_student(config: Config) -> XiaoNet:
+    """A student of the configured width, dropout and context, with the weights to start from if there are any.
+
+    Raises:
+        ConfigError: these are of another width or context, or quantized.
+        CheckpointError: these cannot be read.
+    """
+    settings = config.model
+    dilations = {"wide": WIDE, "plain": PLAIN}[settings.dilations]
+    student = XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
+    if config.training.start != "none":
+        start = load_float(model_path(config.training.start, ".pth"))
+        if differing := [name for name in ("base_channels", "dilations") if start.arguments[name] != student.arguments[name]]:
+            raise ConfigError(
+                f"{config.training.start} has {', '.join(f'{name} {start.arguments[name]}' for name in differing)}; "
+                f"wanted {', '.join(f'{name} {student.arguments[name]}' for name in differing)}, as the settings of the model say"
+            )
+        student.load_state_dict(start.state_dict())
+    return student
+
+
+def git_commit() -> str | None:
+    """The commit of the code in use, `+changes` if it was edited since; None outside a checkout."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # an installed copy within somebody else's checkout is not tracked
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(here.parents[1])) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's result."""
+    found = {"python": platform.python_version()}
+    for package in ("xiaonet", "torch", "seisbench", "lightning-fabric", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,480 @@
+import csv
+import errno
+import itertools
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from obspy import Stream
+
+from stand_in import MIDNIGHT, StandIn, record, write, write_days
+from xiaonet import Picker
+from xiaonet.apps import archive as batch
+from xiaonet.apps.archive import Summary, pick_archive, plan
+from xiaonet.errors import CheckpointError
+from xiaonet.io.archive import Archive
+from xiaonet.picking.annotation import Annotation
+
+# Onsets in seconds after midnight, two of them at the edge of the day, by instrument.
+ONSETS = {
+    "XX.ABC..HH": {"Z": [-120.5, 0.0, 100.0], "N": [3.0, 104.25]},
+    "XX.DEF.00.HH": {"Z": [-0.01, 102.0], "N": [2.5, 107.0]},
+    "YY.ABC..EH": {"Z": [99.0]},
+}
+
+
+def picks_of(path: Path) -> list[tuple[float, str, str]]:
+    """Seconds after midnight, channel and phase of each line, in order."""
+    with path.open() as file:
+        return [(round(float(row["time"]) - MIDNIGHT.timestamp, 6), row["seed_id"], row["phase"]) for row in csv.DictReader(file)]
+
+
+EXPECTED = sorted(
+    (second, instrument + component, "P" if component == "Z" else "S")
+    for instrument, components in ONSETS.items()
+    for component, seconds in components.items()
+    for second in seconds
+)
+
+
+@pytest.fixture
+def picker(monkeypatch: pytest.MonkeyPatch) -> Picker:
+    monkeypatch.setattr("xiaonet.picker.load_predictor", lambda *_: StandIn())
+    return Picker()
+
+
+def quakes() -> Stream:
+    return sum((record(onsets=onsets, instrument=instrument) for instrument, onsets in ONSETS.items()), Stream())
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of three instruments around a midnight: six tasks; not to be changed."""
+    return write_days(quakes(), tmp_path_factory.mktemp("days"))
+
+
+def journal_of(out: Path) -> Path:
+    return out.with_name(out.name + ".journal")
+
+
+# Picks
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_onset_is_picked_once_and_in_order_of_time(tmp_path: Path, picker: Picker, days: Path, workers: int) -> None:
+    summary = pick_archive(Archive([days]), picker, tmp_path / "picks.csv", workers=workers)
+    assert EXPECTED == picks_of(tmp_path / "picks.csv")
+    assert Summary(stations=3, instruments=3, hours=0.5, gaps=0, picks={"P": 6, "S": 4}) == summary
+    assert [tmp_path / "picks.csv"] == list(tmp_path.iterdir())
+
+
+def one_file(folder: Path) -> None:
+    write(quakes(), folder / "joined.mseed", 4096)
+
+
+def alternating(folder: Path) -> None:
+    queues = []
+    for trace in quakes():
+        raw = write(Stream([trace]), folder / "trace").read_bytes()
+        queues.append([raw[at : at + 512] for at in range(0, len(raw), 512)])
+    (folder / "trace").unlink()
+    (folder / "joined.mseed").write_bytes(b"".join(raw for row in itertools.zip_longest(*queues, fillvalue=b"") for raw in row))
+
+
+def many_files(folder: Path) -> None:
+    for number, at in enumerate(range(-300, 300, 13)):
+        write(quakes().slice(MIDNIGHT + at, MIDNIGHT + at + 12.99), folder / f"{number * 7 % 100}", 256)
+
+
+def twice(folder: Path) -> None:
+    one_file(folder)
+    shutil.copy(folder / "joined.mseed", folder / "copy.mseed")
+    many_files(folder)
+
+
+@pytest.mark.parametrize("cut", [one_file, alternating, many_files, twice])
+@pytest.mark.parametrize("kind", ["csv", "xml", "parquet"])
+def test_the_cut_into_files_changes_no_byte_of_the_picks(
+    tmp_path: Path, picker: Picker, days: Path, cut: Callable[[Path], None], kind: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    cut(tmp_path / "data")
+    for folder, name in ((days, "days"), (tmp_path / "data", "cut")):
+        pick_archive(Archive([folder]), picker, tmp_path / f"{name}.{kind}")
+    assert (tmp_path / f"days.{kind}").read_bytes() == (tmp_path / f"cut.{kind}").read_bytes()
+
+
+def test_only_the_time_that_was_asked_for_is_picked_as_in_the_whole(tmp_path: Path, picker: Picker, days: Path) -> None:
+    pick_archive(Archive([days]), picker, tmp_path / "all.csv")
+    summary = pick_archive(Archive([days], MIDNIGHT.ns, (MIDNIGHT + 102).ns), picker, tmp_path / "some.csv")
+    assert [pick for pick in EXPECTED if 0 <= pick[0] < 102] == picks_of(tmp_path / "some.csv")
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    assert set((tmp_path / "some.csv").read_text().splitlines()) < set(lines)
+    assert (3 * 102 / 3600, 0) == (pytest.approx(summary.hours, abs=1e-6), summary.gaps)
+
+
+def test_a_task_is_a_day_of_an_instrument(days: Path) -> None:
+    tasks = plan(Archive([days]))
+    assert [300.0] * 6 == [task.seconds for task in tasks]
+    assert 6 == len({task.key for task in tasks})
+    assert [f"XX.ABC..HH 100 Hz {(MIDNIGHT + start).ns}" for start in (-300, 0)] == [task.key for task in tasks[:2]]
+
+
+def test_a_lone_record_of_another_century_is_no_work_for_decades(tmp_path: Path) -> None:
+    write(record(MIDNIGHT, 20) + record(MIDNIGHT + 50 * 365 * 86400, 20), tmp_path / "file")
+    assert [20.0, 20.0] == [task.seconds for task in plan(Archive([tmp_path / "file"]))]
+
+
+# Summary
+
+
+def test_gaps_are_counted_where_data_stop_and_go_on(tmp_path: Path, picker: Picker) -> None:
+    stream = Stream()
+    for start, end in ((-300, -200), (-199.7, -60), (-30, 90), (200, 300)):  # the first is bridged
+        stream += record().slice(MIDNIGHT + start, MIDNIGHT + end - 0.01)
+    found = Archive([write(stream, tmp_path / "file")])
+    summary = pick_archive(found, picker, tmp_path / "picks.csv")
+    assert (2, 1, 1) == (summary.gaps, summary.stations, summary.instruments)
+    assert 100.3 + 139.7 - 0.0 + 120 + 100 == pytest.approx(3600 * summary.hours, abs=0.02)
+    # From within the data on, there is one gap less before, and none where the time that was asked for begins.
+    for first, gaps in ((-250, 2), (-100, 2), (-45, 1), (0, 1), (250, 0)):
+        part = Archive([tmp_path / "file"], (MIDNIGHT + first).ns)
+        assert gaps == pick_archive(part, picker, tmp_path / "picks.csv").gaps
+
+
+def test_a_gap_at_midnight_is_one_gap(tmp_path: Path, picker: Picker) -> None:
+    stream = record().slice(MIDNIGHT - 300, MIDNIGHT - 6.01) + record().slice(MIDNIGHT + 6)
+    summary = pick_archive(Archive([write(stream, tmp_path / "file")]), picker, tmp_path / "picks.csv")
+    assert (1, 588) == (summary.gaps, pytest.approx(3600 * summary.hours))
+
+
+def test_locations_and_rates_are_instruments_of_one_station(tmp_path: Path, picker: Picker) -> None:
+    stream = record(seconds=60) + record(seconds=60, instrument="XX.ABC.00.BH")
+    for trace in stream[3:]:
+        trace.stats.sampling_rate = 50.0
+    summary = pick_archive(Archive([write(stream, tmp_path / "file")]), picker, tmp_path / "picks.csv")
+    assert (1, 2, pytest.approx(3 / 60, abs=1e-4)) == (summary.stations, summary.instruments, summary.hours)
+
+
+def test_progress_adds_up_to_the_whole(tmp_path: Path, picker: Picker, days: Path) -> None:
+    told: list[tuple[float, bool]] = []
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", watch=lambda seconds, fresh=True: told.append((seconds, fresh)))
+    assert (1800, {True}) == (sum(seconds for seconds, _ in told), {fresh for _, fresh in told})
+
+
+def test_every_chunk_is_shown_to_who_draws(tmp_path: Path, picker: Picker, days: Path) -> None:
+    shown: list[tuple[str, int]] = []
+
+    def sketch(task: batch.Task, seen: Annotation, found: list[object]) -> None:
+        shown.append((task.key, len(found)))
+
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", sketch=sketch)
+    assert [task.key for task in plan(Archive([days]))] == [key for key, _ in shown]
+    assert [1, 4, 1, 3, 0, 1] == [number for _, number in shown]
+
+
+# Going on
+
+
+class StoppedError(Exception):
+    """What ends a run in these tests."""
+
+
+def stop(found: Archive, picker: Picker, out: Path, lines: int, error: type[BaseException] = StoppedError, workers: int = 1) -> None:
+    """Pick until so many results are in the journal."""
+    add = batch.Journal.add
+
+    def count(journal: batch.Journal, result: batch.Result) -> None:
+        add(journal, result)
+        if lines <= len(journal.places):
+            raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch.Journal, "add", count)
+        with pytest.raises(error):
+            pick_archive(found, picker, out, workers=workers)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("lines", [1, 2, 5, 6])
+def test_a_run_that_was_stopped_ends_with_the_same_file(tmp_path: Path, picker: Picker, days: Path, lines: int, workers: int) -> None:
+    expected = pick_archive(Archive([days]), picker, tmp_path / "whole.csv")
+    out = tmp_path / "picks.csv"
+    stop(Archive([days]), picker, out, lines, KeyboardInterrupt, workers=workers)
+    assert not out.exists()
+    told: list[tuple[float, bool]] = []
+    summary = pick_archive(
+        Archive([days]), picker, out, workers=workers, resume=True, watch=lambda seconds, fresh=True: told.append((seconds, fresh))
+    )
+    assert expected == summary
+    assert (tmp_path / "whole.csv").read_bytes() == out.read_bytes()
+    assert (300 * lines, False) == told[0]
+    assert (1800, {True}) == (sum(seconds for seconds, _ in told), {fresh for _, fresh in told[1:]} or {True})
+    assert not journal_of(out).exists()
+
+
+@pytest.fixture(scope="module")
+def stopped(days: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """The journal of a run when all is done but the file is not written, and the file."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xiaonet.picker.load_predictor", lambda *_: StandIn())
+        pick_archive(Archive([days]), Picker(), folder / "picks.csv")
+        patch.setattr(batch, "write_picks", lambda *_: (_ for _ in ()).throw(StoppedError))
+        with pytest.raises(StoppedError):
+            pick_archive(Archive([days]), Picker(), folder / "other.csv")
+    return journal_of(folder / "other.csv").read_bytes(), (folder / "picks.csv").read_bytes()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_journal_torn_at_any_byte_is_gone_on_with(
+    tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], data: st.DataObject
+) -> None:
+    journal, expected = stopped
+    kept = data.draw(st.integers(0, len(journal)))
+    tail = data.draw(st.sampled_from([b"", b"\0" * 100, b"\0" * 10 + b"\n", b"null\n", b'{"key": "x"}\n']))
+    out = tmp_path / "picks.csv"
+    # A disk that lost power may have the length of what was written but not its bytes.
+    journal_of(out).write_bytes(journal[:kept] + (tail if kept > journal.index(b"\n") else b""))
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert expected == out.read_bytes()
+    assert not journal_of(out).exists()
+
+
+@pytest.mark.parametrize("kept", [0, 20, -1, -40])
+def test_a_journal_may_be_torn_and_gone_on_with_again_and_again(
+    tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], kept: int
+) -> None:
+    journal, expected = stopped
+    out = tmp_path / "picks.csv"
+    journal_of(out).write_bytes(b"".join(journal.splitlines(keepends=True)[:3])[:kept])  # in the head, or in the second line
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "write_picks", lambda *_: (_ for _ in ()).throw(StoppedError))
+        with pytest.raises(StoppedError):
+            pick_archive(Archive([days]), picker, out, resume=True)
+    assert journal == journal_of(out).read_bytes()
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert expected == out.read_bytes()
+
+
+def test_nothing_is_done_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path, stopped: tuple[bytes, bytes]
+) -> None:
+    journal, expected = stopped
+    out = tmp_path / "picks.csv"
+    journal_of(out).write_bytes(b"".join(journal.splitlines(keepends=True)[:4]))
+    seen: list[str] = []
+    curves = Picker.curves
+    monkeypatch.setattr(Picker, "curves", lambda self, instrument, *rest: seen.append(instrument.name) or curves(self, instrument, *rest))
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert ["XX.DEF.00.HH", "YY.ABC..EH", "YY.ABC..EH"] == seen
+    assert expected == out.read_bytes()
+
+
+def test_what_was_skipped_before_the_stop_is_told_after_it(tmp_path: Path, picker: Picker, days: Path) -> None:
+    shutil.copytree(days, tmp_path / "days")
+    spoiled = sorted(path for path in (tmp_path / "days").rglob("*.2020.*") if path.is_file())[:3:2]
+    for path in spoiled:
+        raw = bytearray(path.read_bytes())
+        raw[10 * 512 + 200 : 10 * 512 + 210] = b"something!"
+        path.write_bytes(raw)
+    pick_archive(whole := Archive([tmp_path / "days"]), picker, tmp_path / "whole.csv")
+    assert spoiled == [Path(problem.partition(":")[0]) for problem in whole.problems]
+    stop(Archive([tmp_path / "days"]), picker, tmp_path / "picks.csv", 2)
+    pick_archive(found := Archive([tmp_path / "days"]), picker, tmp_path / "picks.csv", resume=True)
+    assert whole.problems == found.problems
+
+
+@pytest.mark.parametrize("change", ["threshold", "time", "stations", "file", "model"])
+def test_a_journal_of_another_run_is_refused(tmp_path: Path, picker: Picker, days: Path, change: str) -> None:
+    shutil.copytree(days, tmp_path / "days")
+    out = tmp_path / "picks.csv"
+    stop(Archive([tmp_path / "days"]), picker, out, 1)
+    before = journal_of(out).read_bytes()
+    other, found = Picker(threshold=0.7 if change == "threshold" else None), Archive([tmp_path / "days"])
+    if change == "time":
+        found = Archive([tmp_path / "days"], (MIDNIGHT - 200).ns)
+    elif change == "stations":
+        found = Archive([tmp_path / "days"], stations=["XX.*"])
+    elif change == "file":
+        path = next(path for path in (tmp_path / "days").rglob("*HHZ.D.2020.259"))
+        path.write_bytes(path.read_bytes()[:-512])
+        found = Archive([tmp_path / "days"])
+    elif change == "model":
+        other.predictor.digest = "1" * 64
+    with pytest.raises(CheckpointError, match="was made from other files or with other settings; repeat the command as it was, or delete"):
+        pick_archive(found, other, out, resume=True)
+    assert before == journal_of(out).read_bytes()
+
+
+def test_a_journal_is_not_written_over(tmp_path: Path, picker: Picker, days: Path) -> None:
+    journal_of(tmp_path / "picks.csv").write_text("an earlier run's")
+    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal is there: an earlier run was stopped; go on with --resume, or delete"):
+        pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
+    assert "an earlier run's" == journal_of(tmp_path / "picks.csv").read_text()
+
+
+def test_without_a_journal_there_is_nothing_to_go_on_with(tmp_path: Path, picker: Picker, days: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal cannot be read: there is no such file or folder; leave --resume out"):
+        pick_archive(Archive([days]), picker, tmp_path / "picks.csv", resume=True)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_an_older_file_stays_until_all_is_done(tmp_path: Path, picker: Picker, days: Path) -> None:
+    out = tmp_path / "picks.csv"
+    out.write_text("older")
+    stop(Archive([days]), picker, out, 5)
+    assert "older" == out.read_text()
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert EXPECTED == picks_of(out)
+
+
+def test_a_worker_that_fails_ends_the_run_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
+) -> None:
+    out, read = tmp_path / "picks.csv", Picker.read
+
+    def fail(self: Picker, seen: Annotation, instrument: object, run: object) -> list[object]:
+        if instrument.name == "YY.ABC..EH":
+            raise ZeroDivisionError
+        return read(self, seen, instrument, run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Picker, "read", fail)
+        with pytest.raises(ZeroDivisionError):
+            pick_archive(Archive([days]), picker, out)
+    assert 1 + 4 == len(journal_of(out).read_bytes().splitlines())
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert EXPECTED == picks_of(out)
+
+
+def test_workers_leave_soon_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker) -> None:
+    path = write(record(MIDNIGHT, 4 * 3600), tmp_path / "file")  # four chunks of a day that is never finished
+    begun, calls = threading.Event(), []
+    curves = Picker.curves
+
+    def slow(self: Picker, *arguments: object) -> Annotation:
+        calls.append(arguments)
+        begun.set()
+        return curves(self, *arguments)
+
+    def interrupted(*_: object, **__: object) -> None:
+        begun.wait(20)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Picker, "curves", slow)
+    monkeypatch.setattr(batch, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pick_archive(Archive([path]), picker, tmp_path / "picks.csv")
+    assert len(calls) < 4
+    assert 1 == len(journal_of(tmp_path / "picks.csv").read_bytes().splitlines())
+
+
+# Disks
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, picker: Picker, days: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing/picks\.csv\.journal cannot be written: .* choose a folder that exists"):
+        pick_archive(Archive([days]), picker, tmp_path / "missing" / "picks.csv")
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path) -> None:
+    path_open = Path.open
+
+    def refuse(path: Path, *arguments: object, **options: object) -> object:
+        if path.name.endswith(".journal"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return path_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may write to any folder
+    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal cannot be written: Permission denied; choose another place"):
+        pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.6, 0.99])
+def test_a_disk_that_fills_up_under_the_journal_loses_nothing(
+    tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], write_limit: Callable[[int], None], share: float
+) -> None:
+    journal, expected = stopped
+    out, found = tmp_path / "picks.csv", Archive([days])
+    write_limit(int(share * len(journal)))
+    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal cannot be written: File too large; "):
+        pick_archive(found, picker, out)
+    write_limit(10**7)
+    assert not out.exists()
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert expected == out.read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(
+    tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], write_limit: Callable[[int], None]
+) -> None:
+    journal, expected = stopped
+    out = tmp_path / "picks.csv"
+    out.write_text("older")
+    journal_of(out).write_bytes(journal)
+    found = Archive([days])
+    write_limit(len(expected) // 2)
+    with pytest.raises(
+        CheckpointError, match=r"picks\.csv could not be written: .*all picks are kept in .*picks\.csv\.journal: go on with --resume"
+    ):
+        pick_archive(found, picker, out, resume=True)
+    write_limit(10**7)
+    assert ("older", journal) == (out.read_text(), journal_of(out).read_bytes())
+    assert 2 == len(list(tmp_path.iterdir()))
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert expected == out.read_bytes()
+
+
+def test_a_result_is_on_disk_before_the_next_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size) or fsync(descriptor))
+    stop(Archive([days]), picker, tmp_path / "picks.csv", 3)
+    lines = journal_of(tmp_path / "picks.csv").read_bytes().splitlines(keepends=True)
+    assert np.cumsum([len(line) for line in lines]).tolist() == synced
+    assert 4 == len(lines)
+
+
+def test_a_pick_comes_back_from_the_journal_as_it_was(tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes]) -> None:
+    found = Archive([days])
+    picks = [
+        pick
+        for task in plan(found)
+        for run, first, end in task.ranges
+        for pick in picker.read(picker.curves(task.instrument, run, first, end), task.instrument, run)
+    ]
+    journal = tmp_path / "journal"
+    journal.write_bytes(stopped[0])
+    fingerprint = json.loads(stopped[0].splitlines()[0])["fingerprint"]
+    with batch.Journal(journal, fingerprint, resume=True) as kept:
+        assert sorted(picks) == list(kept.picks(plan(found)))
+
+
+def test_a_file_that_went_before_the_start_is_no_crash(tmp_path: Path, picker: Picker, days: Path) -> None:
+    shutil.copytree(days, tmp_path / "days")
+    found = Archive([tmp_path / "days"])
+    gone = next(path for path in (tmp_path / "days").rglob("YY.ABC..EHE.D.2020.258"))
+    gone.unlink()
+    pick_archive(found, picker, tmp_path / "picks.csv")
+    assert EXPECTED == picks_of(tmp_path / "picks.csv")  # E is not what the stand-in looks at
+    assert [f"{gone}: cannot be read: No such file or directory"] == list(found.problems)
+
+
+def test_the_journal_and_the_picks_in_the_folder_itself_disturb_nothing(tmp_path: Path, picker: Picker, days: Path) -> None:
+    shutil.copytree(days, tmp_path / "days")
+    out = tmp_path / "days" / "picks.csv"
+    out.write_text("older\n")
+    stop(Archive([tmp_path / "days"]), picker, out, 2)
+    pick_archive(Archive([tmp_path / "days"]), picker, out, resume=True)
+    assert EXPECTED == picks_of(out)

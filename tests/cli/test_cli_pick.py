@@ -1,0 +1,302 @@
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import obspy
+import pandas as pd
+import pytest
+from obspy import Stream
+from typer.testing import CliRunner
+
+from stand_in import MIDNIGHT, StandIn, record, write, write_days
+from xiaonet.cli import main as cli
+
+ONSETS = {"Z": [-120.5, 0.0, 100.0], "N": [3.0, 104.25]}
+LINES = [("P", -120.5), ("P", 0.0), ("S", 3.0), ("P", 100.0), ("S", 104.25)]
+
+# The command line with a slow stand-in, for a process that is stopped from outside.
+SLOW = """
+import sys, time
+import xiaonet.picker
+from stand_in import StandIn
+from xiaonet.cli.main import app
+
+class Slow(StandIn):
+    def __call__(self, windows):
+        time.sleep(0.15)
+        return super().__call__(windows)
+
+xiaonet.picker.load_predictor = lambda *_: Slow()
+app(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """A function that calls `xiaonet pick` with a stand-in, in an empty folder: `status, lines = run("data", …)`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("xiaonet.picker.load_predictor", lambda *_: StandIn())
+
+    def call(*words: str | Path) -> tuple[int, list[str]]:
+        result = CliRunner().invoke(cli.app, ["pick", *map(str, words)], env={"COLUMNS": "250"})
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output.splitlines()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SDS archive of two stations around a midnight; not to be changed."""
+    stream = record(onsets=ONSETS) + record(onsets={"Z": [99.0]}, instrument="YY.DEF.00.EH")
+    return write_days(stream, tmp_path_factory.mktemp("data"))
+
+
+def lines_of(path: Path) -> list[tuple[str, float]]:
+    with path.open() as file:
+        return [(row["phase"], round(float(row["time"]) - MIDNIGHT.timestamp, 6)) for row in csv.DictReader(file)]
+
+
+def test_picks_and_a_summary(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path) -> None:
+    status, told = run(data)
+    assert sorted([*LINES, ("P", 99.0)], key=lambda line: line[1]) == lines_of(tmp_path / "picks.csv")
+    assert 0 == status
+    assert ["✓ Model: stand-in - P from 0.5, S from 0.5", "✓ Data: 20.0 minutes - 2 stations, 2 instruments, 0 gaps"] == told[:2]
+    assert re.fullmatch(r"✓ Picks: 4 P, 2 S - picks\.csv, in \d+\.\d s", told[2])
+    assert 3 == len(told)
+
+
+def test_time_and_stations_may_be_chosen(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path) -> None:
+    for words, expected in (
+        (["--from", "2020-09-15"], [("P", 0.0), ("S", 3.0), ("P", 99.0), ("P", 100.0), ("S", 104.25)]),
+        (["--from", "2020-09-15T00:00:00.001Z", "--to", "2020-09-15T02:01:40+02:00"], [("S", 3.0), ("P", 99.0)]),
+        (["--stations", "XX.ABC"], LINES),
+        (["--stations", "*EF, NO.NE"], [("P", 99.0)]),
+        (["--stations", "XX.*", "--stations", "YY.DEF.00.EH", "--to", "2020-09-15"], [("P", -120.5)]),
+    ):
+        status, told = run(data, *words)
+        assert (0, expected) == (status, lines_of(tmp_path / "picks.csv")), told
+
+
+def test_a_threshold_may_be_chosen(run: Callable[..., tuple[int, list[str]]], data: Path) -> None:
+    status, told = run(data, "--threshold", "0.9")
+    assert (0, "✓ Model: stand-in - P from 0.9, S from 0.9") == (status, told[0])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("picks.xml", "QUAKEML"), ("picks.PARQUET", ""), ("of a day.csv", "")])
+def test_the_name_of_the_file_tells_the_format(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path, name: str, kind: str
+) -> None:
+    status, told = run(data, "--out", name)
+    assert (0, True) == (status, f" - {name}, in " in told[-1])
+    if kind:
+        [event] = obspy.read_events(tmp_path / name, format=kind)
+        assert [MIDNIGHT + second for _, second in sorted([*LINES, ("P", 99.0)], key=lambda line: line[1])] == [p.time for p in event.picks]
+    else:
+        assert 6 == len(pd.read_csv(tmp_path / name) if name.endswith("csv") else pd.read_parquet(tmp_path / name))
+
+
+def test_no_picks_are_a_file_too(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    write(record(seconds=60), tmp_path / "quiet")
+    status, told = run("quiet")
+    assert (0, []) == (status, lines_of(tmp_path / "picks.csv"))
+    assert told[-1].startswith("✓ Picks: 0 P, 0 S - picks.csv, in ")
+
+
+# What cannot be done
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "picks.txt"], "✗ Config: stopped - picks.txt ends in '.txt'; wanted one of .csv, .xml, "),
+        (["--out", "no/such/picks.csv"], "✗ Checkpoint: stopped - no/such/picks.csv cannot be written: "),
+        (["--out", "folder.csv"], "✗ Checkpoint: stopped - folder.csv is a folder; wanted a file: choose another name"),
+        (["--from", "yesterday"], "✗ Config: stopped - --from is 'yesterday'; wanted a UTC time such as 2014-05-01 or 2014-05-01T06:00:00"),
+        (["--to", "2020-13-01"], "✗ Config: stopped - --to is '2020-13-01'; wanted a UTC time"),
+        (["--threshold", "1.5"], "✗ Config: stopped - threshold is {'P': 1.5, 'S': 1.5}; wanted a probability above 0 and up to 1"),
+        (["--resume"], "✗ Checkpoint: stopped - picks.csv.journal cannot be read: there is no such file or folder; leave --resume out"),
+        (["--stations", "CX.*"], "✗ Waveform: stopped - nothing to pick in "),
+        (["--from", "2021-01-01"], "✗ Waveform: stopped - nothing to pick in "),
+        (["--from", "2020-09-15", "--to", "2020-09-14"], "✗ Waveform: stopped - nothing to pick in "),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_1(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path, words: list[str], message: str
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    status, told = run(data, *words)
+    assert (1, True) == (status, told[-1].startswith(message)), told
+    assert [tmp_path / "folder.csv"] == list(tmp_path.iterdir())
+
+
+def test_an_unknown_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["pick", str(data), "--model", "xiaonett"], env={"COLUMNS": "250"})
+    assert (1, True) == (result.exit_code, "✗ Checkpoint: stopped - there is no model 'xiaonett'; did you mean xiaonet" in result.output)
+
+
+def test_nothing_to_pick_is_told_with_the_reasons(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    status, told = run("folder", "notes.txt", "nowhere/*.mseed")
+    assert 1 == status
+    assert [
+        "! Skipped: nowhere/*.mseed: there is no such file, folder or match",
+        f"! Skipped: {tmp_path / 'notes.txt'}: no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))",
+        "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed; wanted miniSEED of E, N, Z or 1, 2, Z components "
+        "at 20 Hz or more, in the time and of the stations that were asked for",
+    ] == told
+
+
+def test_what_was_skipped_is_told_and_the_rest_is_picked(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    path = write(record(onsets=ONSETS), tmp_path / "day.mseed")
+    raw = bytearray(path.read_bytes())
+    raw[10 * 512 + 200 : 10 * 512 + 210] = b"something!"
+    path.write_bytes(raw)
+    for number in range(30):
+        (tmp_path / f"empty{number:02}").touch()
+    status, told = run(tmp_path)
+    assert (0, LINES) == (status, lines_of(tmp_path / "picks.csv"))
+    assert [f"! Skipped: {tmp_path / 'empty00'}: empty", "! Skipped: and 11 more"] == [told[1], told[21]]
+    assert 24 == len(told)
+    (tmp_path / "picks.csv").unlink()
+    for path in tmp_path.glob("empty*"):
+        path.unlink()
+    _, told = run(tmp_path)
+    assert told[1].startswith(f"! Skipped: {tmp_path / 'day.mseed'}: record at byte {10 * 512} skipped: ")
+    assert 4 == len(told)
+
+
+def test_a_journal_in_the_way_is_named(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path) -> None:
+    (tmp_path / "picks.csv.journal").write_text("{}\n")
+    for words, message in (
+        ([], "picks.csv.journal is there: an earlier run was stopped; go on with --resume, or delete that file"),
+        (["--resume"], "picks.csv.journal was made from other files or with other settings; repeat the command as it was, or delete"),
+    ):
+        status, told = run(data, *words)
+        assert (1, True) == (status, told[-1].startswith(f"✗ Checkpoint: stopped - {message}"))
+    assert "{}\n" == (tmp_path / "picks.csv.journal").read_text()
+
+
+def test_a_disk_that_fills_up_is_status_1_and_resume_goes_on(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path, write_limit: Callable[[int], None]
+) -> None:
+    write_limit(300)
+    status, told = run(data, "--workers", "1")
+    write_limit(10**6)
+    assert (1, True) == (status, "free some space and go on with --resume" in told[-1])
+    status, told = run(data, "--workers", "1", "--resume")
+    assert (0, 6) == (status, len(lines_of(tmp_path / "picks.csv"))), told
+
+
+# Processes that are stopped
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A function that starts a slow `xiaonet pick` in a process of its own."""
+    started: list[subprocess.Popen[str]] = []
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+
+    def begin(*words: str | Path) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", SLOW, "pick", *map(str, words)],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "250"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, -15)])
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_a_stopped_process_is_gone_on_with(
+    run: Callable[..., tuple[int, list[str]]],
+    start: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+    sent: signal.Signals,
+    status: int,
+    workers: str,
+) -> None:
+    stream = Stream()
+    for number in range(6):
+        stream += record(onsets=ONSETS, instrument=f"XX.S{number}..HH")
+    folder = write_days(stream, tmp_path / "data")
+    journal = tmp_path / "picks.csv.journal"
+    process = start(folder, "--workers", workers)
+    deadline = time.monotonic() + 60
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 3:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(sent)
+    told, _ = process.communicate(timeout=60)
+    assert status == process.returncode, told
+    if sent == signal.SIGINT:
+        assert "! Picking: stopped - what is done is kept; the same command with --resume goes on\n! Stopped: by Ctrl-C\n" in told
+        assert "Traceback" not in told
+    assert 3 <= len(journal.read_bytes().splitlines()) < 13
+    assert not (tmp_path / "picks.csv").exists()
+    assert 0 == run(folder, "--resume")[0]
+    assert 0 == run(folder, "--out", "whole.csv")[0]
+    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "picks.csv").read_bytes()
+    assert 30 == len(lines_of(tmp_path / "picks.csv"))
+    assert {"data", "picks.csv", "whole.csv"} == {path.name for path in tmp_path.iterdir()}
+
+
+# Real records, the shipped model
+
+
+@pytest.mark.parametrize(
+    ("folder", "runtime", "data"),
+    [
+        ("2019", "auto", "✓ Data: 5.3 hours - 4 stations, 4 instruments, 0 gaps"),
+        ("2019/PB/B916", "onnxruntime", "✓ Data: 1.3 hours - 1 stations, 1 instruments, 0 gaps"),
+    ],
+)
+def test_the_number_of_workers_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sds: Path, folder: str, runtime: str, data: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for workers in ("1", "4"):
+        words = [str(sds / folder), "--model", "xiaonet-nano", "--runtime", runtime, "--out", f"{workers}.csv", "--workers", workers]
+        result = CliRunner().invoke(cli.app, ["pick", *words], env={"COLUMNS": "250"})
+        assert (0, True) == (result.exit_code, data in result.output), result.output
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "4.csv").read_bytes()
+    times = pd.read_csv(tmp_path / "1.csv")["time"]
+    assert 200 < len(times)
+    assert times.is_monotonic_increasing
+
+
+# Help
+
+
+def test_help_names_every_option_with_what_it_does() -> None:
+    told = CliRunner().invoke(cli.app, ["pick", "--help"], env={"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}).output
+    assert re.search(r"^ *Usage: \S+ pick \[OPTIONS\] ", told, re.MULTILINE)
+    assert "Pick P and S in continuous records." in told
+    options = {"model", "threshold", "out", "from", "to", "stations", "plot", "workers", "runtime", "scout", "resume", "help"}
+    assert options == set(re.findall(r"^[│ ]+--([a-z]+)", told, re.MULTILINE))
+    for text in (
+        "miniSEED files, globs, folders or SDS archives",
+        "[default: picks.csv]",
+        "Go on where a run of the same command was stopped",
+    ):
+        assert text in told

@@ -1,0 +1,237 @@
+import json
+
+import numpy as np
+import pytest
+from oracle import Oracle
+from oracle import record as quake
+
+from stand_in import MIDNIGHT, record, write_days
+from xiaonet import Config
+from xiaonet.data.pipeline import Windows
+from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.evaluation.continuous import count_false_picks
+from xiaonet.evaluation.evaluator import Evaluator, evaluate, read_thresholds
+from xiaonet.evaluation.models import load_models
+from xiaonet.evaluation.peaks import find_peaks
+from xiaonet.evaluation.scores import PhaseScores
+from xiaonet.io.archive import Archive
+from xiaonet.training.run import start_run
+
+
+def test_an_oracle_is_always_right(evaluator):
+    seen = []
+    metrics = evaluate(evaluator, [Oracle()], watch=seen.append).metrics
+    [model] = metrics.models
+    for phase in "PS":
+        own = model.subsets["all"][phase]
+        assert (30, 30, 1.0, 0.0, 1.0) == (own.labels, own.picks, own.f1["0.1"].value, own.mae_s.value, own.average_precision)
+        assert (1.0, 1.0) == (own.f1["0.1"].low, own.f1["0.1"].high)
+    assert (0.0, 0.0, 0.0) == (*model.noise.per_hour.values(), model.stability.changed)
+    assert (30, 6, 6, "picked", "test", False) == (
+        metrics.windows,
+        metrics.records,
+        metrics.events,
+        metrics.data,
+        metrics.split,
+        metrics.tuned,
+    )
+    assert evaluator.total == sum(seen)
+
+
+def test_the_first_is_compared_with_all_others(evaluator):
+    metrics = evaluate(evaluator, [Oracle("late", late=30), Oracle(), Oracle("blind", height=0.0)]).metrics
+    found = {(one.less, one.phase): one.values for one in metrics.differences if one.subset == "all"}
+    assert {"late"} == {one.model for one in metrics.differences}
+    assert (-1.0, 0.0, 0.3) == tuple(round(found["oracle", "P"][name].value, 9) for name in ("f1 0.1", "f1 0.5", "mae"))
+    assert (1.0, None) == (found["blind", "S"]["recall 0.5"].value, found["blind", "S"]["precision 0.5"].value)
+
+
+def test_each_model_has_its_own_threshold_unless_one_is_given(evaluator):
+    weak = Oracle("weak", height=0.25)
+    own = evaluate(evaluator, [weak]).metrics.models[0]
+    given = evaluate(evaluator, [weak], thresholds=read_thresholds("0.2", [weak])).metrics.models[0]
+    assert (0.0, "model") == (own.subsets["all"]["P"].f1["0.5"].value, own.threshold_from)
+    assert (1.0, "given", {"P": 0.2, "S": 0.2}) == (given.subsets["all"]["P"].f1["0.5"].value, given.threshold_from, given.thresholds)
+    assert 0.0 == given.subsets["all"]["P"].prescribed_f1.value
+
+
+def test_thresholds_are_chosen_on_dev_and_then_given(picked, tmp_path, evaluator):
+    weak = Oracle("weak", height=0.25)
+    tuned = evaluate(Evaluator(str(picked), "dev", tune=True), [weak]).metrics
+    (tmp_path / "metrics.json").write_text(tuned.model_dump_json())
+    assert (True, "tuned") == (tuned.tuned, tuned.models[0].threshold_from)
+    assert 0.01 < tuned.models[0].thresholds["P"] <= 0.25
+    final = evaluate(evaluator, [weak], thresholds=read_thresholds(str(tmp_path / "metrics.json"), [weak])).metrics.models[0]
+    assert tuned.models[0].thresholds == final.thresholds
+    assert (1.0, 1.0) == (final.subsets["all"]["P"].f1["0.5"].value, final.tasks.detection.f1)
+
+
+def test_a_phase_that_is_nowhere_labelled_keeps_the_models_own_threshold(write_set):
+    p_only = write_set([quake(seed=seed) for seed in range(4)], trace_p_arrival_sample=[4000.0] * 4, split=["dev"] * 4)
+    tuned = evaluate(Evaluator(str(p_only), "dev", tune=True), [Oracle("weak", height=0.25)]).metrics.models[0]
+    assert tuned.thresholds["P"] <= 0.25
+    assert Oracle("weak", height=0.25).thresholds["S"] == tuned.thresholds["S"]
+
+
+def test_thresholds_are_never_chosen_on_test(picked):
+    with pytest.raises(ConfigError, match="thresholds are not chosen on split 'test': it is for the final figure; tune with --split dev"):
+        Evaluator(str(picked), "test", tune=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0", "--threshold is 0; wanted a probability above 0 and up to 1, or a metrics.json"),
+        ("1.5", "--threshold is 1.5; wanted a probability above 0 and up to 1, or a metrics.json"),
+        ("nan", "--threshold is nan; wanted a probability above 0 and up to 1, or a metrics.json"),
+        ("none.json", "--threshold none.json is no number, and cannot be read as a metrics.json"),
+        ("untuned.json", "untuned.json holds no chosen thresholds; make it with --tune --split dev"),
+        ("other.json", "other.json knows no threshold of oracle; it has other"),
+    ],
+)
+def test_thresholds_that_cannot_be_used(picked, tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    for name, tune in (("untuned", False), ("other", True)):
+        metrics = evaluate(Evaluator(str(picked), "dev", tune=tune), [Oracle("other")]).metrics
+        (tmp_path / f"{name}.json").write_text(metrics.model_dump_json())
+    with pytest.raises(ConfigError) as caught:
+        read_thresholds(text, [Oracle()])
+    assert message in str(caught.value)
+
+
+def test_what_a_model_gave_is_kept(evaluator, picked, tmp_path):
+    first = Oracle()
+    before = evaluate(evaluator, [first]).metrics
+    again = Oracle()
+    after = evaluate(evaluator, [again]).metrics
+    losses_only = -(-len(evaluator.data) // 64)
+    assert first.calls > again.calls == losses_only
+    same = json.loads(after.model_dump_json(exclude={"created": True, "models": {"__all__": {"seconds"}}}))
+    assert same == json.loads(before.model_dump_json(exclude={"created": True, "models": {"__all__": {"seconds"}}}))
+    assert after.models[0].seconds is None
+    for changed in (Evaluator(str(picked), "test", seed=1, keep=tmp_path / "kept"), Evaluator(str(picked), "dev", keep=tmp_path / "kept")):
+        other = Oracle()
+        changed.measure(other)
+        assert other.calls > 0
+
+
+def test_a_kept_file_that_is_damaged_is_made_anew(evaluator, tmp_path):
+    expected = evaluator.measure(Oracle()).peaks["P"].sample.tolist()
+    [file] = (tmp_path / "kept").iterdir()
+    file.write_bytes(file.read_bytes()[:200])
+    model = Oracle()
+    assert expected == evaluator.measure(model).peaks["P"].sample.tolist()
+    assert model.calls > 0
+
+
+def test_a_folder_that_cannot_be_made(picked, tmp_path):
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(CheckpointError, match=r"file/kept cannot be made: .*; choose another --out"):
+        Evaluator(str(picked), "test", keep=tmp_path / "file" / "kept").measure(Oracle())
+
+
+def test_the_task_loss_is_the_final_test_loss_of_the_run(tmp_path, made_up):
+    settings = Config().override(
+        [
+            f"data.name={made_up}",
+            "distillation.teacher=none",
+            "training.epochs=1",
+            "training.num_workers=0",
+            "training.precision=32-true",
+            "model.base_channels=2",
+        ]
+    )
+    result = start_run(settings, tmp_path / "run")
+    [model] = load_models([str(tmp_path / "run" / "saved_model_fp32.pth")])
+    [found] = evaluate(Evaluator(str(made_up), "test", config=settings), [model]).metrics.models
+    assert result.test_loss == pytest.approx(found.losses.task, abs=1e-5)
+    assert (None, None) == (found.losses.distillation, found.losses.combined)
+
+
+def test_losses_against_a_teacher(evaluator):
+    """A teacher that says the same gives no distillation loss; another one that of Hinton's formula, written out in NumPy."""
+
+    class Same:
+        def __init__(self, model):
+            self.model = model
+
+        def logits(self, windows):
+            import torch
+
+            return torch.from_numpy(np.log(np.maximum(self.model.curves(windows.numpy()), 1e-30)))
+
+    model = Oracle()
+    losses = evaluator.losses(model, Same(model))
+    assert 0.0 == pytest.approx(losses.distillation, abs=1e-6)
+    assert losses.combined == pytest.approx(0.5 * losses.task, abs=1e-6)
+
+    def soft(one):
+        probabilities = np.maximum(one.curves(windows), 1e-30) ** (1 / 3)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    windows = np.stack([Windows(evaluator.data)[row]["X"] for row in range(len(evaluator.data))])
+    student, teacher = soft(model), soft(Oracle(height=0.1))
+    expected = 9 * (teacher * np.log(teacher / student)).sum(axis=1).mean()
+    assert expected == pytest.approx(evaluator.losses(model, Same(Oracle(height=0.1))).distillation, rel=1e-4)
+
+
+def test_a_single_event_has_no_intervals(write_set):
+
+    path = write_set(
+        [quake(seed=seed) for seed in range(4)],
+        trace_p_arrival_sample=[4000.0] * 4,
+        trace_s_arrival_sample=[4400.0] * 4,
+        source_id=["one"] * 4,
+        split=["test"] * 4,
+    )
+    own = evaluate(Evaluator(str(path), "test"), [Oracle(), Oracle("late", late=3)]).metrics
+    assert (1, 1.0, None) == (
+        own.events,
+        own.models[0].subsets["all"]["P"].f1["0.5"].value,
+        own.models[0].subsets["all"]["P"].f1["0.5"].low,
+    )
+    assert {None} == {one.values["f1 0.5"].low for one in own.differences}
+
+
+def test_data_without_a_test_split_or_labels(write_set):
+    noise = [np.random.default_rng(0).normal(size=(3, 6000))] * 2
+    with pytest.raises(DataError, match="split 'test' is empty"):
+        Evaluator(str(write_set(noise, "one", trace_p_arrival_sample=[3000.0] * 2, split=["train", "dev"])))
+    with pytest.raises(DataError, match="no column of P or S picks"):
+        Evaluator(str(write_set(noise, "two", split=["test"] * 2)))
+
+
+def test_false_picks_in_continuous_records(tmp_path):
+    """Two hours of two stations with a gap of one minute; the oracle says one P in each trace of a vertical."""
+    stream = record(seconds=3600, instrument="XX.AAA..HH") + record(start=MIDNIGHT, seconds=3660, instrument="XX.BBB..HH")
+    for trace in stream.select(station="BBB"):
+        trace.data[60000:66000] = 0  # as if there were none
+    found = count_false_picks(Oracle(), Archive([write_days(stream, tmp_path / "sds")]), {"P": 0.5, "S": 0.5})
+    assert (2.0, 0.0) == (round(found.hours, 3), found.per_hour["S"])
+    assert 4 == round(found.per_hour["P"] * found.hours)  # the first station's hour reaches over midnight
+    with pytest.raises(DataError, match=r"no continuous records to look for false picks in: .*there is no such file"):
+        count_false_picks(Oracle(), Archive([tmp_path / "none"]), {"P": 0.5, "S": 0.5})
+
+
+def test_figures_on_real_records_agree_with_independent_ones(benchmark, teachers):
+    """F1 of P and S of the three teachers at 0.3 on three components of ncedc_dev, beside those that another's code gave."""
+    evaluator = Evaluator(str(benchmark), "test", windows_per_record=3)
+    found = []
+    for model in load_models([f"seisbench:PhaseNet/{name}" for name in ("original", "stead", "okla")]):
+        peaks = find_peaks(map(model.curves, evaluator.windows.batches()), 100)
+        for phase in "PS":
+            scores = PhaseScores.of(peaks[phase], evaluator.windows, phase, 0.3)
+            found.append(scores.values(evaluator.subsets()["ncedc_dev, three components"], seed=0)["f1 0.5"].value)
+    np.testing.assert_allclose([0.97, 0.95, 0.85, 0.86, 0.88, 0.91], found, atol=0.035)
+
+
+def test_several_sets_are_judged_together_and_apart(picked, write_set):
+    slow = [quake(p=2000, s=2200, seed=seed)[:, ::2] for seed in range(6)]  # 50 Hz
+    columns = {"trace_p_arrival_sample": [1000.0] * 6, "trace_s_arrival_sample": [1100.0] * 6, "trace_sampling_rate_hz": [50.0] * 6}
+    other = write_set(slow, "slow", split=["test"] * 6, trace_dataset=["slow"] * 6, **columns)
+    evaluator = Evaluator(f"{picked}+{other}", "test")
+    metrics = evaluate(evaluator, [Oracle()]).metrics
+    assert ("picked+slow", 12) == (metrics.data, metrics.records)
+    found = {name: own["P"].labels for name, own in metrics.models[0].subsets.items()}
+    assert (60, 30) == (found["all"], found["slow, three components"])
+    assert (2000 == (evaluator.windows.starts + evaluator.windows.labels["P"][:, 0])[30:]).all()

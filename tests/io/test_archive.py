@@ -1,0 +1,346 @@
+import os
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from obspy import Stream, UTCDateTime
+from pymseed import MS3Record
+
+from stand_in import MIDNIGHT, record, write, write_days
+from xiaonet.io import archive
+from xiaonet.io.archive import Archive
+from xiaonet.picking.segments import Instrument, sort_stream
+
+HUNDRED = Fraction(100)
+
+
+def names(found: Archive) -> list[str]:
+    return [instrument.name for instrument in found.instruments]
+
+
+def whole(instrument: Instrument) -> tuple[list[int], np.ndarray]:
+    """Start and end of an instrument's runs, and all their samples."""
+    bounds = [time for run in instrument.runs for time in (run.time_ns(run.first), run.time_ns(run.end))]
+    return bounds, np.concatenate([instrument.waveform(run, run.first, run.end)[0] for run in instrument.runs], axis=1)
+
+
+def same(expected: Instrument, actual: Instrument) -> bool:
+    (times, samples), (other_times, other_samples) = whole(expected), whole(actual)
+    return times == other_times and np.array_equal(samples, other_samples, equal_nan=True)
+
+
+@pytest.fixture
+def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are opened, in order."""
+    opened: list[str] = []
+    scan = archive.scan
+    monkeypatch.setattr(archive, "scan", lambda path, report: opened.append(path.name) or scan(path, report))
+    return opened
+
+
+# Which files
+
+
+def test_files_folders_and_globs_are_the_same_archive(tmp_path: Path) -> None:
+    folder = write_days(record(), tmp_path / "sds")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert 6 == len(files)
+    expected = Archive([folder])
+    for paths in (files, [str(path) for path in files], [folder / "2020" / "**" / "*HH?*"], [folder, folder, *files]):
+        found = Archive(paths)
+        assert ({}, sorted(expected.files)) == (found.problems, sorted(found.files))
+        [one], [other] = expected.instruments, found.instruments
+        assert same(one, other)
+
+
+def test_a_folder_is_read_in_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b/2", "b/10", "a/z", ".hidden", "a/.hidden", ".git/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(record(seconds=1), tmp_path / name)
+    assert ["a/z", "b/10", "b/2"] == [str(path.relative_to(tmp_path)) for path in Archive([tmp_path]).files]
+
+
+def test_a_link_is_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path = write(record(seconds=1), tmp_path / "real" / "file")
+    (tmp_path / "real" / "up").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "alias").symlink_to(path)
+    found = Archive([tmp_path])
+    assert ([path], {}) == (found.files, found.problems)
+
+
+def test_a_name_with_brackets_is_a_name_first(tmp_path: Path) -> None:
+    path = write(record(seconds=1), tmp_path / "day[1]")
+    assert [path] == Archive([path]).files
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ([], ["AA.ONE.00.BH", "AA.ONE.10.HH", "AA.TWO..HH", "BB.ONE..HH"]),
+        (["ONE"], ["AA.ONE.00.BH", "AA.ONE.10.HH", "BB.ONE..HH"]),
+        (["AA.ONE"], ["AA.ONE.00.BH", "AA.ONE.10.HH"]),
+        (["AA.ONE.10"], ["AA.ONE.10.HH"]),
+        (["AA.*"], ["AA.ONE.00.BH", "AA.ONE.10.HH", "AA.TWO..HH"]),
+        (["*.BH", "T*"], ["AA.ONE.00.BH", "AA.TWO..HH"]),
+        (["AA.ONE..HH", "one"], []),
+    ],
+)
+@pytest.mark.parametrize("days", [False, True])
+def test_stations_are_chosen_by_name(tmp_path: Path, patterns: list[str], expected: list[str], days: bool) -> None:
+    for number, instrument in enumerate(("AA.ONE.00.BH", "AA.ONE.10.HH", "AA.TWO..HH", "BB.ONE..HH")):
+        stream = record(MIDNIGHT, 2, instrument=instrument)
+        _ = write_days(stream, tmp_path) if days else write(stream, tmp_path / f"{number}")
+    found = Archive([tmp_path], stations=patterns)
+    assert (expected, {}) == (names(found), found.problems)
+
+
+def test_stations_of_one_name_in_two_networks_stay_apart(tmp_path: Path) -> None:
+    for network in ("AA", "BB"):
+        write(record(seconds=2, instrument=f"{network}.ONE..HH"), tmp_path / network)
+    one, two = Archive([tmp_path]).instruments
+    assert ("AA.ONE..HH", "BB.ONE..HH") == (one.name, two.name)
+    assert not np.array_equal(whole(one)[1], whole(two)[1])
+
+
+def test_a_channel_of_two_rates_is_two_instruments(tmp_path: Path) -> None:
+    write(record(seconds=60), tmp_path / "a")
+    for trace in (later := record(start=MIDNIGHT, seconds=60)):
+        trace.stats.sampling_rate = 50.0
+    write(later, tmp_path / "b")
+    found = Archive([tmp_path])
+    assert [("XX.ABC..HH", 50), ("XX.ABC..HH", 100)] == [(instrument.name, instrument.rate) for instrument in found.instruments]
+
+
+# Which times
+
+
+def test_only_what_was_asked_for_is_within(tmp_path: Path) -> None:
+    write(record(), tmp_path / "file")
+    for first, last, expected in (
+        (-10, 20, (-10, 20)),
+        (None, -290, (-300, -290)),
+        (None, 20.001, (-300, 20.01)),
+        (290.001, None, (290.01, 300)),
+        (400, None, None),
+    ):
+        bounds = [None if time is None else MIDNIGHT.ns + round(time * 1e9) for time in (first, last)]
+        found = Archive([tmp_path / "file"], *bounds)
+        [run] = found.instruments[0].runs
+        part = found.within(run)
+        if expected is None:
+            assert part.first >= part.end
+        else:
+            assert [MIDNIGHT.ns + round(time * 1e9) for time in expected] == [part.time_ns(part.first), part.time_ns(part.end)]
+
+
+def test_days_that_were_not_asked_for_are_not_opened(tmp_path: Path, scanned: list[str]) -> None:
+    days = [write_days(record(MIDNIGHT + 86400 * day, 2)[:1], tmp_path) for day in range(-3, 4)]
+    assert 7 == len(days)
+    Archive([tmp_path], MIDNIGHT.ns, (MIDNIGHT + 3600).ns)
+    # The neighbours too, for what is beside the time that was asked for.
+    assert ["XX.ABC..HHE.D.2020.258", "XX.ABC..HHE.D.2020.259", "XX.ABC..HHE.D.2020.260"] == scanned
+
+
+def test_a_file_that_is_named_after_no_day_is_opened(tmp_path: Path, scanned: list[str]) -> None:
+    for name in ("XX.ABC..HHE.D.2020.12", "XX.ABC..HHE.D.0000.001", "day.mseed"):
+        write(record(MIDNIGHT, 2)[:1], tmp_path / name)
+    assert 3 == len(Archive([tmp_path], MIDNIGHT.ns, (MIDNIGHT + 1).ns).files) == len(scanned)
+
+
+# One record, however it was cut
+
+
+def cut(stream: Stream, seconds: float) -> list[Stream]:
+    """Parts of a stream, each of at most so many seconds."""
+    start, end = stream[0].stats.starttime, stream[0].stats.endtime
+    return [stream.slice(start + at, start + at + seconds - 0.01) for at in np.arange(0, end - start, seconds)]
+
+
+def test_consecutive_files_are_one_record(tmp_path: Path) -> None:
+    stream = record()
+    write(stream, tmp_path / "joined")
+    (tmp_path / "parts").mkdir()
+    for number, part in enumerate(cut(stream, 7.3)):
+        write(part, tmp_path / "parts" / f"{number}", 256)
+    [expected], [found] = Archive([tmp_path / "joined"]).instruments, Archive([tmp_path / "parts"]).instruments
+    assert 83 == len(Archive([tmp_path / "parts"]).files)
+    assert same(expected, found)
+    assert same(sort_stream(stream)[0][0], found)
+
+
+def test_files_more_than_are_remembered_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, part in enumerate(cut(record(), 50)):
+        write(part, tmp_path / f"{number}")
+    [expected] = Archive([tmp_path]).instruments
+    monkeypatch.setattr(archive, "CACHED_FILES", 1)
+    monkeypatch.setattr(archive, "CACHED_PIECES", 1)
+    assert same(expected, Archive([tmp_path]).instruments[0])
+
+
+def test_files_twice_and_files_that_overlap_are_one_record(tmp_path: Path) -> None:
+    stream = record()
+    (tmp_path / "copies").mkdir()
+    write(stream, tmp_path / "joined")
+    shutil.copy(tmp_path / "joined", tmp_path / "copies" / "copy")
+    shutil.copy(tmp_path / "joined", tmp_path / "copies" / "other copy")
+    write(stream.slice(MIDNIGHT - 100, MIDNIGHT + 50), tmp_path / "copies" / "part", 4096)
+    [expected], [found] = Archive([tmp_path / "joined"]).instruments, Archive([tmp_path / "copies"]).instruments
+    assert same(expected, found)
+
+
+def test_a_part_that_is_in_a_file_twice_does_not_end_its_record(tmp_path: Path) -> None:
+    stream = record()
+    write(stream, tmp_path / "joined")
+    write(stream + stream.slice(MIDNIGHT - 100, MIDNIGHT + 50), tmp_path / "twice")
+    assert same(Archive([tmp_path / "joined"]).instruments[0], Archive([tmp_path / "twice"]).instruments[0])
+
+
+@pytest.mark.parametrize("pause", [0.02, 29.0, 31.0, 4000.0])
+def test_a_gap_is_the_same_within_a_file_and_between_two(tmp_path: Path, pause: float) -> None:
+    # The second part lies on a grid of its own, 3 ms late.
+    parts = [record(MIDNIGHT, 60), record(MIDNIGHT + 60 + pause + 0.003, 60)]
+    write(parts[0] + parts[1], tmp_path / "joined")
+    (tmp_path / "parts").mkdir()
+    for number, part in enumerate(parts):
+        write(part, tmp_path / "parts" / f"{number}")
+    [expected], [found] = Archive([tmp_path / "joined"]).instruments, Archive([tmp_path / "parts"]).instruments
+    assert (1 if pause < 30 else 2) == len(found.runs) == len(expected.runs)
+    assert same(expected, found)
+    assert same(sort_stream(parts[0] + parts[1])[0][0], found)
+
+
+def test_a_clock_that_was_not_set_yet_makes_no_run_of_decades(tmp_path: Path) -> None:
+    stream = record(UTCDateTime(0), 20) + record(UTCDateTime(-3600), 20) + record(MIDNIGHT, 20) + record(UTCDateTime("2099-12-31"), 20)
+    write(stream, tmp_path / "file")
+    [instrument] = Archive([tmp_path / "file"]).instruments
+    starts = [UTCDateTime(-3600), UTCDateTime(0), MIDNIGHT, UTCDateTime("2099-12-31")]
+    assert [(start.ns, (start + 20).ns) for start in starts] == [(run.time_ns(run.first), run.time_ns(run.end)) for run in instrument.runs]
+
+
+def test_real_days_are_what_obspy_reads(sds: Path) -> None:
+    import obspy
+
+    paths = sorted(sds.glob("2019/PB/B91[67]/*/*"))
+    stream = Stream([trace for path in paths for trace in obspy.read(path)])
+    found = Archive(paths)
+    assert ({}, ["PB.B916..EH", "PB.B917..EH"]) == (found.problems, names(found))
+    for expected, actual in zip(sort_stream(stream)[0], found.instruments, strict=True):
+        assert same(expected, actual)
+
+
+# What cannot be used
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "empty"),
+        (b"network,station\n", "no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"),
+        (b"\0" * 10_000, "no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"),
+    ],
+)
+def test_a_file_without_waveforms_is_named(tmp_path: Path, raw: bytes, reason: str) -> None:
+    (tmp_path / "file").write_bytes(raw)
+    write(record(seconds=2), tmp_path / "other")
+    found = Archive([tmp_path])
+    assert ([tmp_path / "other"], {f"{tmp_path / 'file'}: {reason}": None}) == (found.files, found.problems)
+
+
+def test_text_of_a_data_logger_is_no_waveform(tmp_path: Path) -> None:
+    header = MS3Record(reclen=512, encoding=0)
+    header.sourceid, header.starttime, header.samprate, header.formatversion = "FDSN:XX_ABC__L_O_G", MIDNIGHT.ns, 0, 2
+    (tmp_path / "file").write_bytes(b"".join(header.generate(data_samples=b"all is well " * 200, sample_type="t")))
+    found = Archive([tmp_path])
+    assert [f"{tmp_path / 'file'}: no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"] == list(found.problems)
+
+
+def test_an_empty_folder_and_a_path_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    found = Archive([tmp_path / "folder", tmp_path / "nowhere", str(tmp_path / "*.mseed"), "x" * 5000])
+    expected = [tmp_path / "nowhere", tmp_path / "*.mseed", "x" * 5000]
+    assert [f"{path}: there is no such file, folder or match" for path in expected] == list(found.problems)
+    assert ([], []) == (found.files, found.instruments)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, report: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path)) if path.name == "denied" else OSError(5, "Input/output error")
+
+    for name in ("denied", "broken"):
+        write(record(seconds=2), tmp_path / name)
+    monkeypatch.setattr(archive, "scan", refuse)  # root may read any file
+    found = Archive([tmp_path])
+    expected = [f"{tmp_path / 'broken'}: cannot be read: Input/output error", f"{tmp_path / 'denied'}: cannot be read: Permission denied"]
+    assert (expected, []) == (list(found.problems), found.files)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if str(folder).endswith("denied"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    (tmp_path / "denied").mkdir()
+    path = write(record(seconds=2), tmp_path / "file")
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = Archive([tmp_path])
+    assert ([path], [f"{tmp_path / 'denied'}: cannot be read: Permission denied"]) == (found.files, list(found.problems))
+
+
+def test_a_pipe_and_a_link_in_a_circle_do_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    told = list(Archive([tmp_path]).problems)
+    assert [
+        f"{tmp_path / 'circle'}: cannot be read: Too many levels of symbolic links",
+        f"{tmp_path / 'missing'}: cannot be read: No such file or directory",
+        f"{tmp_path / 'pipe'}: neither a file nor a folder",
+    ] == sorted(told)
+
+
+def test_channels_that_cannot_be_picked_are_named_once(tmp_path: Path) -> None:
+    stream = record(seconds=60)
+    for code, rate in (("LHZ", 1.0), ("HHX", 100.0)):
+        trace = stream[0].copy()
+        trace.stats.channel, trace.stats.sampling_rate = code, rate
+        stream.append(trace)
+    for name in "ab":
+        write(stream, tmp_path / name)
+    found = Archive([tmp_path])
+    assert ["XX.ABC..HH"] == names(found)
+    assert ["XX.ABC..HHX", "XX.ABC..LHZ"] == sorted(problem.partition(":")[0] for problem in found.problems)
+    assert ["XX.ABC..HHX"] == [problem.partition(":")[0] for problem in Archive([tmp_path], stations=["*.HH"]).problems]
+
+
+def test_damage_is_told_when_the_data_are_read(tmp_path: Path) -> None:
+    path = write(record()[:1], tmp_path / "file")
+    raw = bytearray(path.read_bytes())
+    raw[10 * 512 + 200 : 10 * 512 + 210] = b"something!"
+    path.write_bytes(raw)
+    found = Archive([path])
+    assert {} == found.problems
+    for _ in range(2):
+        whole(found.instruments[0])
+    [problem] = found.problems
+    assert problem.startswith(f"{path}: record at byte {10 * 512} skipped: ")
+
+
+@pytest.mark.parametrize("cached", [0, 64])
+def test_a_file_that_goes_while_it_is_worked_on_is_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: int) -> None:
+    monkeypatch.setattr(archive, "CACHED_FILES", cached)
+    parts = cut(record(), 200)
+    for number, part in enumerate(parts):
+        write(part, tmp_path / f"{number}")
+    found = Archive([tmp_path])
+    (tmp_path / "1").unlink()
+    bounds, samples = whole(found.instruments[0])
+    assert [(MIDNIGHT - 300).ns, (MIDNIGHT + 300).ns] == bounds
+    assert [False] * 20_000 + [True] * 20_000 + [False] * 20_000 == np.isnan(samples[2]).tolist()
+    assert [f"{tmp_path / '1'}: cannot be read: No such file or directory"] == list(found.problems)

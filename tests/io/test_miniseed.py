@@ -1,0 +1,491 @@
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import obspy
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pymseed import MS3Record, nslc2sourceid
+
+from xiaonet.io import miniseed
+from xiaonet.io.miniseed import LONGEST, decode, scan
+
+START = obspy.UTCDateTime("2020-09-14T11:00:00")
+EXAMPLES = Path(obspy.__file__).parent / "io" / "mseed" / "tests" / "data"  # ObsPy's own: a museum of odd files
+NO_WAVEFORM = ("no miniSEED", "no whole record", "it holds no samples")
+
+
+class Record(NamedTuple):
+    """A record of miniSEED and what is in it."""
+
+    raw: bytes
+    seed_id: str
+    start_ns: int
+    samples: NDArray[Any]
+
+
+def records(
+    samples: NDArray[Any], seed_id: str = "XX.ABC..HHZ", start_ns: int = START.ns, rate: float = 100.0, length: int = 512, version: int = 2
+) -> list[Record]:
+    """Samples as records: Steim 2 for integers, floats as they are."""
+    header = MS3Record(reclen=length, encoding={"i": 11, "f": 4}[samples.dtype.kind])
+    header.sourceid, header.starttime, header.samprate, header.formatversion = nslc2sourceid(*seed_id.split(".")), start_ns, rate, version
+    made, at = [], 0
+    for raw in header.generate(data_samples=samples, sample_type=samples.dtype.kind):
+        count = MS3Record.parse(raw).samplecnt
+        made.append(Record(bytes(raw), seed_id, start_ns + round(at * 1e9 / rate), samples[at : at + count]))
+        at += count
+    return made
+
+
+def noise(number: int, seed: int = 0) -> NDArray[np.int32]:
+    return np.random.default_rng(seed).normal(0, 3000, number).astype(np.int32)
+
+
+def write(path: Path, *made: Record) -> Path:
+    path.write_bytes(b"".join(record.raw for record in made))
+    return path
+
+
+def read(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """All samples of each channel in order of time, and what was said."""
+    said: list[str] = []
+    pieces = scan(path, said.append)
+    channels: dict[str, list[NDArray[Any]]] = {}
+    for piece in sorted(pieces, key=lambda piece: piece.start_ns):
+        channels.setdefault(piece.seed_id, []).append(decode(piece, said.append))
+    return {seed_id: np.concatenate(parts) for seed_id, parts in channels.items()}, said
+
+
+def read_by_obspy(path: Path) -> dict[str, NDArray[Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stream = obspy.read(str(path), format="MSEED").sort(["starttime"])
+    channels: dict[str, list[NDArray[Any]]] = {}
+    for trace in stream:
+        if trace.data.dtype.kind != "S":  # text
+            channels.setdefault(trace.id, []).append(trace.data)
+    return {seed_id: np.concatenate(parts) for seed_id, parts in channels.items()}
+
+
+def same(expected: dict[str, NDArray[Any]], actual: dict[str, NDArray[Any]]) -> bool:
+    return expected.keys() == actual.keys() and all(np.array_equal(expected[key], actual[key], equal_nan=True) for key in expected)
+
+
+def instants(path: Path) -> tuple[Counter[tuple[str, int, float]], list[str]]:
+    """Each sample as (channel, hundredths of a second since 1970, value), and what was said."""
+    said: list[str] = []
+    found: Counter[tuple[str, int, float]] = Counter()
+    for piece in scan(path, said.append):
+        data = decode(piece, said.append)
+        assert len(data) == piece.samples
+        first = round(piece.start_ns / 1e7)
+        found.update((piece.seed_id, first + at, float(data[at])) for at in np.flatnonzero(~np.isnan(data)))
+    return found, said
+
+
+def of(record: Record) -> list[tuple[str, int, float]]:
+    first = round(record.start_ns / 1e7)
+    return [(record.seed_id, first + at, float(value)) for at, value in enumerate(record.samples)]
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize(
+    ("encoding", "dtype"),
+    [("INT16", "int16"), ("INT32", "int32"), ("FLOAT32", "float32"), ("FLOAT64", "float64"), ("STEIM1", "int32"), ("STEIM2", "int32")],
+)
+def test_every_encoding_and_byte_order_is_read_as_obspy_reads_it(tmp_path: Path, encoding: str, dtype: str, byteorder: str) -> None:
+    samples = noise(7000).astype(dtype)
+    trace = obspy.Trace(samples, {"network": "XX", "station": "ABC", "channel": "HHZ", "sampling_rate": 100.0, "starttime": START})
+    trace.write(str(tmp_path / "file"), "MSEED", encoding=encoding, byteorder=byteorder, reclen=1024)
+    channels, said = read(tmp_path / "file")
+    assert [] == said
+    assert same({"XX.ABC..HHZ": samples}, channels)
+    assert same(read_by_obspy(tmp_path / "file"), channels)
+
+
+@pytest.mark.parametrize("length", [128, 256, 512, 1024, 4096, 8192, 65536])
+def test_every_length_of_records_is_read(tmp_path: Path, length: int) -> None:
+    samples = noise(80_000)
+    made = records(samples, length=length)
+    channels, said = read(write(tmp_path / "file", *made))
+    assert {length} == {len(record.raw) for record in made}
+    assert [] == said
+    assert same({"XX.ABC..HHZ": samples}, channels)
+
+
+@pytest.mark.parametrize("number", [3, 60, 5000])
+def test_minised_3_is_read_to_its_last_short_record(tmp_path: Path, number: int) -> None:
+    samples = noise(number)
+    channels, said = read(write(tmp_path / "file", *records(samples, version=3)))
+    assert [] == said
+    assert same({"XX.ABC..HHZ": samples}, channels)
+
+
+def test_versions_and_lengths_may_be_mixed_in_a_file(tmp_path: Path) -> None:
+    samples = noise(30_000)
+    made: list[Record] = []
+    for part, (version, length) in enumerate([(2, 512), (3, 512), (2, 4096), (2, 256), (3, 4096)]):
+        made += records(samples[6000 * part :][:6000], start_ns=START.ns + part * 60 * 10**9, length=length, version=version)
+    channels, said = read(write(tmp_path / "file", *made))
+    assert [] == said
+    assert same({"XX.ABC..HHZ": samples}, channels)
+
+
+# Damage and things that hold no samples; the first is a time that libmseed itself refuses.
+REFUSED = {"microsecond_wrap.mseed", "infinite-loop.mseed"}
+RENAMED = {"gecko_non_ascii_header.ms": ".GECKO..CNZ", "nan_float32.mseed": "...__", "nan_float64.mseed": "...__"}
+MUSEUM = sorted(
+    path
+    for path in EXAMPLES.glob("**/*")
+    if path.is_file() and path.stat().st_size and path.name not in REFUSED and not path.name.startswith("not")
+)
+
+
+@pytest.mark.skipif(not MUSEUM, reason="this ObsPy came without the files of its tests")
+@pytest.mark.parametrize("path", MUSEUM, ids=lambda path: path.name)
+def test_odd_files_are_read_as_obspy_reads_them(path: Path) -> None:
+    expected = read_by_obspy(path)
+    if path.name in RENAMED:
+        expected = {RENAMED[path.name]: next(iter(expected.values()))}
+    channels, said = read(path)
+    assert same(expected, channels)
+    assert [] == [line for line in said if not line.endswith(NO_WAVEFORM)]
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_damaged_example_of_obspys_is_no_crash(name: str) -> None:
+    if not (EXAMPLES / name).exists():
+        pytest.skip("this ObsPy came without the files of its tests")
+    said: list[str] = []
+    for piece in scan(EXAMPLES / name, said.append):
+        decode(piece, said.append)
+    assert said
+
+
+def test_real_days_are_read_as_obspy_reads_them(sds: Path) -> None:
+    paths = sorted(path for path in sds.glob("2014/CX/PB01/*/*") if path.stat().st_size < 10**6) + sorted(sds.glob("2019/PB/B91?/*/*"))
+    assert 12 <= len(paths)
+    for path in paths:
+        channels, said = read(path)
+        assert [] == said
+        assert same(read_by_obspy(path), channels)
+
+
+def test_records_that_follow_each_other_are_one_piece(tmp_path: Path) -> None:
+    made = records(noise(20_000))
+    path = write(tmp_path / "file", *made)
+    [piece] = scan(path, pytest.fail)
+    assert (START.ns, 20_000, 100.0, START.ns + 200 * 10**9) == (piece.start_ns, piece.samples, piece.rate, piece.end_ns)
+    assert 20 < len(made)
+
+
+def test_no_piece_is_longer_than_44_minutes(tmp_path: Path) -> None:
+    samples = noise(3 * LONGEST)
+    pieces = scan(write(tmp_path / "file", *records(samples, length=4096)), pytest.fail)
+    assert 262_144 == LONGEST
+    assert max(piece.samples for piece in pieces) <= LONGEST
+    assert 3 <= len(pieces) <= 4
+    assert np.array_equal(samples, np.concatenate([decode(piece, pytest.fail) for piece in pieces]))
+
+
+def test_a_gap_and_an_overlap_part_pieces(tmp_path: Path) -> None:
+    second = 10**9
+    one, two, three = (records(noise(2000, seed), start_ns=START.ns + start) for seed, start in enumerate((0, 25 * second, 40 * second)))
+    pieces = scan(write(tmp_path / "file", *one, *two, *three), pytest.fail)
+    assert [(0, 2000), (25 * second, 2000), (40 * second, 2000)] == [(piece.start_ns - START.ns, piece.samples) for piece in pieces]
+    found, _ = instants(tmp_path / "file")
+    assert Counter(item for record in one + two + three for item in of(record)) == found
+
+
+@pytest.mark.parametrize(("late_ms", "pieces"), [(4, 1), (6, 2), (-4, 1), (-6, 2)])
+def test_half_a_sample_is_the_least_gap(tmp_path: Path, late_ms: int, pieces: int) -> None:
+    made = records(noise(2000)) + records(noise(2000, 1), start_ns=START.ns + 20 * 10**9 + late_ms * 10**6)
+    assert pieces == len(scan(write(tmp_path / "file", *made), pytest.fail))
+
+
+def test_a_clock_that_runs_away_from_its_rate_parts_pieces(tmp_path: Path) -> None:
+    # Records are told to start 1 ms later each than 100 Hz would have them: after 5 of them half a sample is reached.
+    made = [record for part in range(40) for record in records(noise(200, part), start_ns=START.ns + part * (2 * 10**9 + 10**6))]
+    pieces = scan(write(tmp_path / "file", *made), pytest.fail)
+    assert 40 == len(made)
+    assert {200 * 5} == {piece.samples for piece in pieces}
+    for number, piece in enumerate(pieces):
+        assert START.ns + 5 * number * (2 * 10**9 + 10**6) == piece.start_ns
+        assert np.array_equal(np.concatenate([noise(200, part) for part in range(5 * number, 5 * number + 5)]), decode(piece, pytest.fail))
+
+
+def test_channels_that_alternate_record_by_record_come_apart(tmp_path: Path) -> None:
+    samples = {f"XX.ABC.00.HH{code}": noise(20_000, seed) for seed, code in enumerate("ENZ")}
+    queues = [records(data, seed_id) for seed_id, data in samples.items()]
+    shortest = min(map(len, queues))
+    made = [queue[at] for at in range(shortest) for queue in queues] + [record for queue in queues for record in queue[shortest:]]
+    channels, said = read(write(tmp_path / "file", *made))
+    assert [] == said
+    assert same(samples, channels)
+
+
+def test_forty_channels_that_alternate_come_apart(tmp_path: Path) -> None:
+    samples = {f"XX.S{number:02}..HHZ": noise(2500, number) for number in range(40)}
+    queues = [records(data, seed_id) for seed_id, data in samples.items()]
+    made = [queue[at] for at in range(max(map(len, queues))) for queue in queues if at < len(queue)]
+    channels, said = read(write(tmp_path / "file", *made))
+    assert [] == said
+    assert same(samples, channels)
+
+
+def test_one_channel_may_follow_another(tmp_path: Path) -> None:
+    samples = {f"XX.ABC..HH{code}": noise(5000 + seed, seed) for seed, code in enumerate("ENZ")}
+    made = [record for seed_id, data in samples.items() for record in records(data, seed_id)]
+    lone = records(noise(100), "XX.ABC..HNZ")
+    channels, said = read(write(tmp_path / "file", *made, *lone))
+    assert [] == said
+    assert same({**samples, "XX.ABC..HNZ": noise(100)}, channels)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(30)), repeated=st.lists(st.integers(0, 29), max_size=3))
+def test_records_out_of_order_and_repeated_are_all_there(tmp_path: Path, order: list[int], repeated: list[int]) -> None:
+    made = [record for seed, code in enumerate("NZ") for record in records(noise(5200, seed), f"XX.ABC..HH{code}")[:15]]
+    chosen = [made[at] for at in [*order, *repeated]]
+    found, said = instants(write(tmp_path / "file", *chosen))
+    assert [] == said
+    assert Counter(item for record in chosen for item in of(record)) == found
+
+
+@pytest.mark.parametrize("block", [100, 513, 4000])
+@pytest.mark.parametrize("version", [2, 3])
+def test_it_does_not_matter_how_much_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, block: int) -> None:
+    made = records(noise(6000), version=version)
+    path = tmp_path / "file"
+    path.write_bytes(
+        b"x" * 300 + b"".join(record.raw for record in made[:9]) + b"y" * 700 + b"".join(record.raw for record in made[9:]) + b"z"
+    )
+    expected = instants(path)
+    assert 3 == len(expected[1])
+    monkeypatch.setattr(miniseed, "BLOCK", block)
+    assert expected == instants(path)
+
+
+# What is no waveform
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\0" * 5000,
+        b"network,station\nCX,PB01\n" * 400,
+        bytes(range(256)) * 20,
+        b"PK\x03\x04" * 1000,
+        b"MS\x03" * 2000,
+        b"000001D " * 900,
+    ],
+    ids=["empty", "zeros", "text", "bytes", "zip", "miniSEED 3 in part", "miniSEED 2 in part"],
+)
+def test_a_file_that_is_no_miniseed_holds_nothing(tmp_path: Path, raw: bytes) -> None:
+    said: list[str] = []
+    (tmp_path / "file").write_bytes(raw)
+    assert [] == scan(tmp_path / "file", said.append)
+    assert ([f"{tmp_path / 'file'}: {len(raw)} bytes from byte 0 skipped: no whole record"] if raw else []) == said
+
+
+def test_seed_headers_before_the_records_are_passed_over(tmp_path: Path) -> None:
+    made = records(noise(5000))
+    (tmp_path / "file").write_bytes(
+        b"".join(b"%06dA " % number + b"0" * 4088 for number in range(300)) + b"".join(record.raw for record in made)
+    )
+    channels, said = read(tmp_path / "file")
+    assert [f"{tmp_path / 'file'}: {300 * 4096} bytes from byte 0 skipped: no miniSEED"] == said
+    assert same({"XX.ABC..HHZ": noise(5000)}, channels)
+
+
+def test_the_search_for_a_first_record_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(miniseed, "SEARCH", 10_000)
+    said: list[str] = []
+    (tmp_path / "file").write_bytes(b"x" * 10_000 + records(noise(500))[0].raw)
+    assert [] == scan(tmp_path / "file", said.append)
+    (tmp_path / "file").write_bytes(b"x" * 9_000 + records(noise(500))[0].raw)
+    assert 1 == len(scan(tmp_path / "file", said.append))
+
+
+def patched(record: Record, at: int, raw: bytes) -> Record:
+    return record._replace(raw=record.raw[:at] + raw + record.raw[at + len(raw) :])
+
+
+@pytest.mark.parametrize(
+    ("at", "raw", "reason"),
+    [
+        (8, b"A.B  ", "its name is broken: 'FDSN:XX_A.B__H_H_Z'"),
+        (8, b"A\x01B  ", "its name is broken: 'FDSN:XX_A\\x01B__H_H_Z'"),
+        (8, b"A*B  ", "its name is broken: 'FDSN:XX_A*B__H_H_Z'"),
+        (30, b"\0\0", "it holds no samples"),
+        (30, b"\x81\x9c", "33180 samples do not fit into it"),
+        (32, b"\0\0\0\0", "its sampling rate is 0 Hz"),
+        (32, b"\x7f\xff\x7f\xff", "its sampling rate is 1.07368e+09 Hz"),
+    ],
+)
+def test_a_record_whose_header_makes_no_sense_is_skipped(tmp_path: Path, at: int, raw: bytes, reason: str) -> None:
+    made = records(noise(6000))
+    spoiled = [*made[:3], patched(made[3], at, raw), made[4], patched(made[5], at, raw), *made[6:]]
+    found, said = instants(write(tmp_path / "file", *spoiled))
+    assert [f"{tmp_path / 'file'}: record at byte {3 * 512} and 1 more skipped: {reason}"] == said
+    assert Counter(item for number, record in enumerate(made) if number not in (3, 5) for item in of(record)) == found
+
+
+def test_text_is_no_waveform(tmp_path: Path) -> None:
+    header = MS3Record(reclen=512, encoding=0)
+    header.sourceid, header.starttime, header.samprate, header.formatversion = "FDSN:XX_ABC__L_O_G", START.ns, 0, 2
+    log = [
+        Record(bytes(raw), "XX.ABC..LOG", START.ns, noise(0))
+        for raw in header.generate(data_samples=b"all is well " * 200, sample_type="t")
+    ]
+    made = records(noise(5000))
+    channels, said = read(write(tmp_path / "file", *made[:5], *log, *made[5:]))
+    assert [f"{tmp_path / 'file'}: record at byte {5 * 512} and {len(log) - 1} more skipped: it holds no samples"] == said
+    assert 3 < len(log)
+    assert same({"XX.ABC..HHZ": noise(5000)}, channels)
+
+
+@pytest.mark.parametrize("time", ["1900-01-01T00:00:05", "1969-12-31T23:59:55", "1970-01-01T00:00:00", "2099-12-31T23:59:55"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_times_of_any_century_are_read(tmp_path: Path, time: str, version: int) -> None:
+    start_ns = obspy.UTCDateTime(time).ns
+    [piece] = scan(write(tmp_path / "file", *records(noise(1000), start_ns=start_ns, version=version)), pytest.fail)
+    assert (start_ns, start_ns + 10 * 10**9) == (piece.start_ns, piece.end_ns)
+    assert np.array_equal(noise(1000), decode(piece, pytest.fail))
+
+
+def test_damage_in_a_record_costs_that_record(tmp_path: Path) -> None:
+    made = records(noise(6000))
+    path = write(tmp_path / "file", *made[:7], patched(made[7], 200, b"spoiled"), *made[8:])
+    [piece] = scan(path, pytest.fail)
+    said: list[str] = []
+    samples = decode(piece, said.append)
+    first = sum(len(record.samples) for record in made[:7])
+    missing = slice(first, first + len(made[7].samples))
+    assert np.isnan(samples[missing]).all()
+    samples[missing] = made[7].samples
+    assert np.array_equal(noise(6000), samples)
+    [line] = said
+    assert line.startswith(f"{path}: record at byte {7 * 512} skipped: ")
+
+
+def test_damage_among_channels_that_alternate_is_told_of_one(tmp_path: Path) -> None:
+    made = MADE["alternating"]
+    path = write(tmp_path / "file", *made[:7], patched(made[7], 200, b"spoiled"), *made[8:])
+    found, said = instants(path)
+    assert Counter(item for number, record in enumerate(made) if number != 7 for item in of(record)) == found
+    [line] = said
+    assert line.startswith(f"{path}: record at byte {7 * 512} skipped: ")
+
+
+@pytest.mark.parametrize("kept", [0, 300, 5 * 512, 5 * 512 + 300])
+def test_a_file_that_shrank_since_it_was_scanned_is_no_crash(tmp_path: Path, kept: int) -> None:
+    made = records(noise(6000))
+    path = write(tmp_path / "file", *made)
+    [piece] = scan(path, pytest.fail)
+    path.write_bytes(path.read_bytes()[:kept])
+    said: list[str] = []
+    samples = decode(piece, said.append)
+    known = sum(len(record.samples) for record in made[: kept // 512])
+    assert np.array_equal(noise(6000)[:known], samples[:known])
+    assert (6000, True) == (len(samples), np.isnan(samples[known:]).all())
+    assert [f"{path}: from byte {kept // 512 * 512} on not what it was when it was scanned"] == said
+
+
+def test_a_file_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
+    [piece] = scan(write(tmp_path / "file", *records(noise(500))), pytest.fail)
+    (tmp_path / "file").unlink()
+    with pytest.raises(FileNotFoundError):
+        decode(piece, pytest.fail)
+    with pytest.raises(FileNotFoundError):
+        scan(tmp_path / "file", pytest.fail)
+
+
+# Damage
+
+
+class Damage(NamedTuple):
+    """At a share of the file, a bit flips, bytes come in, or bytes go."""
+
+    kind: str
+    share: float
+    size: int
+
+
+def spoil(made: list[Record], damages: list[Damage]) -> tuple[bytes, list[Record]]:
+    """The bytes of a file after damage, and the records of which none was touched."""
+    raw = np.frombuffer(b"".join(record.raw for record in made), np.uint8)
+    origin = np.arange(len(raw))  # where each byte was before; -1 for new ones
+    for kind, share, size in damages:
+        at = int(share * len(raw))
+        if kind == "flip":
+            raw, origin = raw.copy(), origin.copy()
+            raw[at : at + 1] ^= 1 << size % 8
+            origin[at : at + 1] = -1
+        elif kind == "insert":
+            raw = np.insert(raw, at, np.random.default_rng(size).integers(0, 256, size, np.uint8))
+            origin = np.insert(origin, at, np.full(size, -1))
+        else:
+            raw, origin = np.delete(raw, slice(at, at + size)), np.delete(origin, slice(at, at + size))
+    ends = np.cumsum([len(record.raw) for record in made])
+    sound = [
+        record
+        for record, end in zip(made, ends, strict=True)
+        for at in np.flatnonzero(origin == end - len(record.raw))
+        if np.array_equal(origin[at : at + len(record.raw)], np.arange(end - len(record.raw), end))
+    ]
+    return raw.tobytes(), sound
+
+
+def damage(*kinds: str) -> st.SearchStrategy[list[Damage]]:
+    one = st.builds(Damage, st.sampled_from(kinds), st.floats(0, 1, exclude_max=True), st.integers(1, 3000))
+    return st.lists(one, min_size=1, max_size=4)
+
+
+MADE = {
+    "Steim 2": records(noise(8000)),
+    "short": records(noise(1000), length=128),
+    "floats": records(noise(2000).astype(np.float32)),
+    "miniSEED 3": records(noise(8000), version=3),
+    "alternating": [
+        record
+        for trio in zip(*(records(noise(2800, seed), f"XX.ABC..HH{code}") for seed, code in enumerate("ENZ")), strict=False)
+        for record in trio
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_costs_no_more_than_the_records_that_it_hits(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    raw, sound = spoil(MADE[name], data.draw(damage("flip", "insert", "cut")))
+    (tmp_path / "file").write_bytes(raw)
+    found, said = instants(tmp_path / "file")
+    expected = Counter(item for record in sound for item in of(record))
+    assert not expected - found
+    assert all(line.startswith(f"{tmp_path / 'file'}: ") and "byte" in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["Steim 2", "miniSEED 3"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_bit_never_goes_by_in_silence_when_samples_are_lost(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    raw, _ = spoil(MADE[name], data.draw(damage("flip")))
+    (tmp_path / "file").write_bytes(raw)
+    found, said = instants(tmp_path / "file")
+    assert said or found.total() == sum(len(record.samples) for record in MADE[name])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=st.binary(max_size=3000), tail=st.sampled_from([b"", MADE["Steim 2"][0].raw, MADE["miniSEED 3"][0].raw]))
+def test_any_bytes_can_be_scanned(tmp_path: Path, raw: bytes, tail: bytes) -> None:
+    (tmp_path / "file").write_bytes(raw + tail)
+    found, _ = instants(tmp_path / "file")
+    assert found.total() >= (len(of(MADE["Steim 2"][0])) if tail == MADE["Steim 2"][0].raw else 0)
