@@ -210,10 +210,10 @@ def evaluate(
 
         if tune and threshold is not None:
             raise ConfigError(f"--tune chooses thresholds, so --threshold {threshold} has no use; leave one of them out")
-        contestants = load_models(models, runtime=runtime, threads=_cores())
-        for contestant in contestants:
-            console.ok("Model", contestant.name, contestant.description)
-        thresholds = read_thresholds(threshold, contestants) if threshold is not None else None
+        evaluated = load_models(models, runtime=runtime, threads=_cores())
+        for evaluated_model in evaluated:
+            console.ok("Model", evaluated_model.name, evaluated_model.description)
+        thresholds = read_thresholds(threshold, evaluated) if threshold is not None else None
         settings = Config.read(config) if config else Config()
         evaluator = Evaluator(
             data, split, tune=tune, windows_per_record=windows, seed=seed, targets=targets, keep=out / KEPT, config=settings
@@ -222,14 +222,14 @@ def evaluate(
         distillation = settings.distillation.model_copy(update={"teacher": teacher})
         archive = Archive(noise) if noise else None
         try:
-            with console.WindowProgress("Scoring", len(contestants) * evaluator.total) as progress:
+            with console.WindowProgress("Scoring", len(evaluated) * evaluator.total) as progress:
                 found = judge(
                     evaluator,
-                    contestants,
+                    evaluated,
                     thresholds=thresholds,
                     teacher=load_teacher(distillation),
                     archive=archive,
-                    watch=progress.update,
+                    on_progress=progress.update,
                 )
         except KeyboardInterrupt:
             console.warn("Scoring", "stopped", f"what models gave is kept in {out / KEPT}; the same command goes on")
