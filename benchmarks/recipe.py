@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xiaonet.constants import DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
+from xiaonet.constants import DISTANCE, PICKED_PHASES, WINDOW_SAMPLES
 from xiaonet.data.augmentation import NO_AUGMENTATION, Pool, Record
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.picks import find_picks
@@ -38,7 +38,6 @@ HELD = 70  # records of analysts that no run learns from
 MINUTES = 10  # of each station of Ridgecrest
 SURE, UNSEEN = 0.5, 0.15  # fused probability from which on there is a phase, and below which there is none
 EDGE = 250  # samples at a window's ends that are not judged
-PICKED = PHASES[:NOISE]
 COLUMNS = ("P", "S", "P at 0.1 s", "S at 0.1 s", "Ridgecrest P", "Ridgecrest S")
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
@@ -152,9 +151,9 @@ class Judge:
     def figures(self, model: torch.nn.Module) -> dict[str, float]:
         scores = self.dev.scores(model)
         return {
-            **{phase: scores[phase]["F1"] for phase in PICKED},
-            **{f"{phase} at 0.1 s": scores[phase]["recall within 0.1 s"] for phase in PICKED},
-            **{f"Ridgecrest {phase}": self.elsewhere.f1(model, row) for row, phase in enumerate(PICKED)},
+            **{phase: scores[phase]["F1"] for phase in PICKED_PHASES},
+            **{f"{phase} at 0.1 s": scores[phase]["recall within 0.1 s"] for phase in PICKED_PHASES},
+            **{f"Ridgecrest {phase}": self.elsewhere.f1(model, row) for row, phase in enumerate(PICKED_PHASES)},
         }
 
 

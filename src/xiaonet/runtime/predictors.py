@@ -30,6 +30,7 @@ from xiaonet.constants import (
     input_specification_differences,
 )
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
+from xiaonet.names import split_names
 from xiaonet.shipped import model_path, suggestion
 
 Windows = NDArray[np.float32]
@@ -281,8 +282,8 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
         raise ConfigError(f"runtime is {runtime!r}{suggestion(str(runtime), get_args(Runtime))}")
     if threads < 1:
         raise ConfigError(f"threads is {threads}; wanted at least 1")
-    if "+" in str(model) and not Path(model).is_file():
-        return Ensemble([load_predictor(name.strip(), runtime, threads) for name in str(model).split("+")])
+    if len(names := split_names(str(model), "the model", "xiaonet+xiaonet-nano")) > 1:
+        return Ensemble([load_predictor(name, runtime, threads) for name in names])
     path = model_path(model, ".pth" if runtime == "torch" else ".onnx")
     kind = path.suffix
     if runtime == "auto":

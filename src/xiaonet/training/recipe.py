@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from xiaonet import console
 from xiaonet.config.schema import SettingsFile
-from xiaonet.constants import BASE_CHANNELS, NOISE, PHASES
+from xiaonet.constants import BASE_CHANNELS, NOISE, PICKED_PHASES
 from xiaonet.data.augmentation import AugmentationProbabilities, Labels, Pool, Record, draw_batch
 from xiaonet.data.sets import fingerprint, open_data
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.files import make_folder
 from xiaonet.io.archive import Archive
+from xiaonet.names import split_names
 from xiaonet.nn.checkpoint import load_float, load_tensors, save_model, save_tensors
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, remove_delay, save_phasenet
@@ -151,7 +152,7 @@ def load_teachers(recipe: Recipe) -> FusedTeacher:
 
 def _within(root: Path, spec: str) -> str:
     """Data sets as found under a root; a name that is not there stays as it is."""
-    return "+".join(str(root / part) if part and (root / part).exists() else part for part in spec.split("+"))
+    return "+".join(str(root / part) if (root / part).exists() else part for part in split_names(spec)) if spec else ""
 
 
 def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
@@ -196,7 +197,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     }
     path = folder / f"{name}.pth"
     if isinstance(model, XiaoNet):
-        save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
+        save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PICKED_PHASES})
     else:
         save_phasenet(model, path, provenance)
     data = "+".join(_within(root, spec) for spec in (recipe.labelled, recipe.unlabelled) if spec)
