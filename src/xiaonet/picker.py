@@ -13,7 +13,8 @@ from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, chunks, curves
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.segments import Instrument, Run, sort_stream
-from xiaonet.runtime.predictors import Cascade, Runtime, load_predictor
+from xiaonet.runtime.cascade import Cascade
+from xiaonet.runtime.loading import Runtime, load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,8 @@ from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import load_predictor, seal
+from xiaonet.runtime.checksum import add_checksum
+from xiaonet.runtime.loading import load_predictor
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_a_stripped_contract_is_refused(pair: Path) -> None:
 
 def test_another_contract_in_openvino_files_is_named(pair: Path) -> None:
     raw = re.sub(rb"seal&quot;: &quot;[0-9a-f]{64}", b"seal&quot;: &quot;" + b"0" * 64, pair.read_bytes())
-    pair.write_bytes(seal(raw.replace(b"&quot;ENZ&quot;", b"&quot;ZNE&quot;"), pair.with_suffix(".bin").read_bytes()))
+    pair.write_bytes(add_checksum(raw.replace(b"&quot;ENZ&quot;", b"&quot;ZNE&quot;"), pair.with_suffix(".bin").read_bytes()))
     assert f"{pair} was made for another contract: {{'component_order': 'ZNE'}}" in refused(pair)
 
 

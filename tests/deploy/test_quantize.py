@@ -25,7 +25,7 @@ from xiaonet.nn.quantized import FLOAT, LARGEST_BIAS, QuantizedConv, QuantizedXi
 from xiaonet.picker import Picker
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 KB = 1000

@@ -22,7 +22,11 @@ from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.nn.checkpoint import load_model, read_model_file
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import Cascade, Ensemble, Predictor, load_predictor, seal
+from xiaonet.runtime.cascade import Cascade
+from xiaonet.runtime.checksum import add_checksum
+from xiaonet.runtime.ensemble import Ensemble
+from xiaonet.runtime.loading import load_predictor
+from xiaonet.runtime.predictor import Predictor
 from xiaonet.shipped import WEIGHTS, model_path, shipped_models
 
 NANO = WEIGHTS / "xiaonet-nano.onnx"
@@ -58,7 +62,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     header = json.loads(entry.value)
     change(header)
     entry.value = json.dumps({**header, "seal": "0" * 64})
-    path.write_bytes(seal(model.SerializeToString()))
+    path.write_bytes(add_checksum(model.SerializeToString()))
     return path
 
 
@@ -317,7 +321,7 @@ def test_a_network_that_is_too_new_for_the_runtime_asks_for_a_newer_one(tmp_path
     model.graph.node[-1].op_type = "SofterMax"
     (entry,) = model.metadata_props
     entry.value = json.dumps({**json.loads(entry.value), "seal": "0" * 64})
-    (tmp_path / "new.onnx").write_bytes(seal(model.SerializeToString()))
+    (tmp_path / "new.onnx").write_bytes(add_checksum(model.SerializeToString()))
     message = refused(tmp_path / "new.onnx", runtime)
     assert f"is beyond this {runtime}: " in message
     assert "; pip install -U " in message
@@ -423,7 +427,7 @@ def test_a_cascade_of_real_networks_mixes_their_curves(windows: np.ndarray) -> N
 def test_importing_loads_no_runtime_and_a_predictor_only_its_own(tmp_path: Path) -> None:
     code = """
 import sys
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 heavy = "torch", "onnxruntime", "openvino", "onnx", "obspy", "scipy"
 print([name for name in heavy if name in sys.modules])
 load_predictor("xiaonet-nano", "onnxruntime")
@@ -444,7 +448,7 @@ def refuse(*arguments, **options):
     raise OSError("no network")
 socket.getaddrinfo = socket.socket.connect = socket.create_connection = refuse
 import numpy as np
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 print(load_predictor("xiaonet-nano", "{runtime}")(np.zeros((1, 3, 3001), np.float32)).shape)
 print(sys.modules.get("openvino_telemetry", "absent"))
 """
@@ -455,7 +459,7 @@ print(sys.modules.get("openvino_telemetry", "absent"))
 
 def test_openvino_stays_whole_for_others(tmp_path: Path) -> None:
     code = """
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 load_predictor("xiaonet-nano", "openvino")
 import openvino, openvino_telemetry
 print(callable(openvino.convert_model), openvino_telemetry.__name__)
@@ -468,7 +472,7 @@ def test_telemetry_that_is_loaded_already_stays_for_others(tmp_path: Path) -> No
     code = """
 import sys, types
 mine = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetry")
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 load_predictor("xiaonet-nano", "openvino")
 print(sys.modules["openvino_telemetry"] is mine)
 """

@@ -15,7 +15,7 @@ import typer
 
 from xiaonet import __version__, console
 from xiaonet.errors import ConfigError, WaveformError, XiaoNetError
-from xiaonet.runtime.predictors import Runtime
+from xiaonet.runtime.loading import Runtime
 
 app = typer.Typer(
     help="XiaoNet: a compact seismic phase picker, distilled from PhaseNet.",

@@ -19,7 +19,7 @@ from xiaonet.names import split_names
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import Runtime
+from xiaonet.runtime.loading import Runtime
 from xiaonet.shipped import shipped_models
 
 Windows = NDArray[np.floating]
