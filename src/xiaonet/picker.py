@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet import __version__
-from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE
+from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, chunks, curves
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.segments import Instrument, Run, sort_stream
 from xiaonet.runtime.cascade import Cascade
-from xiaonet.runtime.loading import Runtime, load_predictor
+from xiaonet.runtime.loading import load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

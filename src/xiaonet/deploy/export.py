@@ -13,6 +13,7 @@ import torch
 from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
 from xiaonet.deploy.onnx import check, export_onnx, header_of
 from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import INT8, load_model, read_model_file
 from xiaonet.runtime.checksum import EMPTY_CHECKSUM, add_checksum
@@ -61,7 +62,7 @@ def _to_onnx_file(model_file: Path, out: Path) -> list[Path]:
 
 def _to_openvino(model_file: Path, out: Path) -> list[Path]:
     if not find_spec("openvino"):
-        raise ConfigError(f"format openvino needs OpenVINO: pip install {OpenVinoPredictor.install}")
+        raise ConfigError(f"format openvino needs OpenVINO: {install_command('openvino')}")
     openvino = import_openvino()
     targets = [out.with_suffix(".xml"), out.with_suffix(".bin")]
     try:

@@ -41,9 +41,8 @@ def read_checked(path: Path) -> tuple[bytes, bytes]:
     weights = _read(path.with_suffix(".bin")) if two_files else b""
     content = raw[: found.start(2)] + EMPTY_CHECKSUM.encode() + raw[found.end(2) :] + weights
     if hashlib.sha256(content).hexdigest().encode() != found[2]:
-        raise CheckpointError(
-            f"{path}{' or its .bin' if two_files else ''} is damaged: its content does not match its checksum; copy it again"
-        )
+        file = f"{path} or its .bin" if two_files else str(path)
+        raise CheckpointError(f"{file} is damaged: its content does not match its checksum; copy it again")
     if not two_files and _EXTERNAL_DATA in raw:
         raise CheckpointError(f"{path} keeps weights in another file (ONNX external data); wanted one file with all weights, {EXPORT}")
     return raw, weights
@@ -53,7 +52,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        fix = "; copy it too, because an OpenVINO model is two files" if path.suffix == ".bin" else ""
+        fix = "; copy it too, an OpenVINO model is two files" if path.suffix == ".bin" else ""
         raise CheckpointError(f"there is no file {path}{fix}") from error
     except OSError as error:
         raise CheckpointError(f"{path} could not be read: {error}") from error

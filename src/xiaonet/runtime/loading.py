@@ -3,9 +3,11 @@
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError
+from xiaonet.extras import install_command
 from xiaonet.names import split_names
 from xiaonet.runtime.checksum import EXPORT
 from xiaonet.runtime.ensemble import Ensemble
@@ -14,8 +16,6 @@ from xiaonet.runtime.openvino_runtime import OpenVinoPredictor
 from xiaonet.runtime.predictor import Predictor
 from xiaonet.runtime.torch_runtime import TorchPredictor
 from xiaonet.shipped import model_path, suggestion
-
-Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
 
 _RUNTIMES: tuple[type[OnnxRuntimePredictor | OpenVinoPredictor | TorchPredictor], ...] = (
     OnnxRuntimePredictor,
@@ -60,5 +60,5 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
         wanted = " or ".join(kind.suffixes)
         raise ConfigError(f"{kind.runtime} cannot read {path}; wanted a {wanted} file{'' if kind is TorchPredictor else f', {EXPORT}'}")
     if not find_spec(kind.runtime):
-        raise ConfigError(f"the runtime {kind.runtime} is not installed: pip install {kind.install}")
+        raise ConfigError(f"the runtime {kind.runtime} is not installed: {install_command(kind.runtime)}")
     return kind(path, threads)

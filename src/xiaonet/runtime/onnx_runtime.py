@@ -12,7 +12,7 @@ from xiaonet.runtime.predictor import RuntimePredictor, Windows
 class OnnxRuntimePredictor(RuntimePredictor):
     """A model file on onnxruntime. Raises as `load_predictor` does."""
 
-    runtime, suffixes, install = "onnxruntime", (".onnx",), "onnxruntime"
+    runtime, suffixes = "onnxruntime", (".onnx",)
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         onnxruntime = _import_onnxruntime()

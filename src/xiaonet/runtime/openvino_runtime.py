@@ -13,7 +13,7 @@ from xiaonet.runtime.predictor import RuntimePredictor, Windows
 class OpenVinoPredictor(RuntimePredictor):
     """A model file on OpenVINO. Raises as `load_predictor` does."""
 
-    runtime, suffixes, install = "openvino", (".onnx", ".xml"), "'xiaonet[openvino]'"
+    runtime, suffixes = "openvino", (".onnx", ".xml")
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         openvino = import_openvino()

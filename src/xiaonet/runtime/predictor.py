@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
 from xiaonet.errors import CheckpointError, WaveformError
+from xiaonet.extras import install_command
 
 Windows = NDArray[np.float32]
 
@@ -48,12 +49,10 @@ class RuntimePredictor(ABC):
     Attributes:
         runtime: its name, which is also the name of its Python package.
         suffixes: of the files that it reads.
-        install: what to give to pip to install it.
     """
 
     runtime: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
-    install: ClassVar[str]
 
     def __init__(self, path: Path, raw: bytes, header: Mapping[str, Any], version: str) -> None:
         self.thresholds: Mapping[str, float] = header["thresholds"]
@@ -87,4 +86,5 @@ class RuntimePredictor(ABC):
     def unreadable(cls, path: Path, error: Exception) -> CheckpointError:
         """The error for a file that the runtime refuses although it is not damaged."""
         lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]  # places in C++
-        return CheckpointError(f"{path} requires a newer {cls.runtime}: {' '.join(lines[:3])}; pip install -U {cls.install}")
+        upgrade = install_command(cls.runtime).replace("install", "install -U", 1)
+        return CheckpointError(f"{path} requires a newer {cls.runtime}: {' '.join(lines[:3])}; {upgrade}")

@@ -12,7 +12,7 @@ class TorchPredictor(RuntimePredictor):
     `threads` has no effect.
     """
 
-    runtime, suffixes, install = "torch", (".pth",), "'xiaonet[train]'"
+    runtime, suffixes = "torch", (".pth",)
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         import torch
