@@ -158,7 +158,7 @@ def pick(
                 "in the time and of the stations that were asked for"
             )
         workers = workers or _cores()
-        picker = Picker(model, threshold, runtime=runtime, scout=scout, threads=max(1, workers // len(tasks)))
+        picker = Picker(model, threshold, runtime=runtime, prefilter=scout, threads=max(1, workers // len(tasks)))
         sketch = _gallery(out, picker) if plot else None
         console.ok(
             "Model", picker.predictor.description, ", ".join(f"{phase} from {height:g}" for phase, height in picker.thresholds.items())
