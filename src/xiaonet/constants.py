@@ -5,7 +5,7 @@ A window is 30 s of three components; the extra sample closes the interval.
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import Final
+from typing import Final, Literal
 
 from xiaonet.errors import ConfigError
 
@@ -26,6 +26,8 @@ LABEL_SIGMA: Final = 30  # samples: 0.3 s, width of the soft label around a pick
 DISTANCE: Final = 100  # samples: at least 1 s between two picks of a phase
 DEFAULT_THRESHOLD: Final = 0.3  # least probability of a pick, unless a model file says otherwise
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
+
+Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]  # what runs a model; auto chooses by the kind of file
 
 
 def input_specification() -> dict[str, object]:

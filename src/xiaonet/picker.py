@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet import __version__
-from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE
+from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
-from xiaonet.runtime.predictors import Cascade, Runtime, load_predictor
+from xiaonet.runtime.predictors import Cascade, load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

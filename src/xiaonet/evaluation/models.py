@@ -13,13 +13,22 @@ from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 from obspy.signal.trigger import recursive_sta_lta, trigger_onset
 
-from xiaonet.constants import COMPONENTS, DEFAULT_THRESHOLD, NOISE, PHASES, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.constants import (
+    COMPONENTS,
+    DEFAULT_THRESHOLD,
+    NOISE,
+    PHASES,
+    PICKED_PHASES,
+    SAMPLE_NS,
+    SAMPLING_RATE,
+    WINDOW_SAMPLES,
+    Runtime,
+)
 from xiaonet.errors import CheckpointError, ConfigError, TeacherError
 from xiaonet.names import split_names
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import Runtime
 from xiaonet.shipped import shipped_models
 
 Windows = NDArray[np.floating]

@@ -15,17 +15,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, NOISE, WINDOW_SAMPLES, checked_thresholds, input_specification, input_specification_differences
+from xiaonet.constants import (
+    COMPONENTS,
+    NOISE,
+    WINDOW_SAMPLES,
+    Runtime,
+    checked_thresholds,
+    input_specification,
+    input_specification_differences,
+)
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.names import split_names
 from xiaonet.shipped import model_path, suggestion
 
-Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
 Windows = NDArray[np.float32]
 
 HEADER = "xiaonet"  # the key of our entry in the metadata of a model file
