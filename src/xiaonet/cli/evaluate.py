@@ -65,7 +65,7 @@ def evaluate(
                 thresholds=thresholds,
                 teacher=load_teacher(distillation),
                 archive=archive,
-                watch=progress.update,
+                on_progress=progress.update,
             )
     except KeyboardInterrupt:
         console.warn("Scoring", "stopped", f"finished predictions are kept in {out / KEPT}; repeat the command to continue")

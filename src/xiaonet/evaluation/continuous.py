@@ -13,7 +13,7 @@ from xiaonet.evaluation.models import EvaluatedModel
 from xiaonet.io.archive import Archive
 
 
-def count_false_picks(contestant: EvaluatedModel, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
+def count_false_picks(model: EvaluatedModel, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
     """Picks for each hour of a station, as users of the model would take them.
 
     Records are brought to 100 Hz and given to every model alike, a day of an instrument at a time.
@@ -25,7 +25,7 @@ def count_false_picks(contestant: EvaluatedModel, archive: Archive, thresholds: 
     for task in plan(archive):
         for stream, samples in _streams(task):
             hours += samples / SAMPLING_RATE / 3600
-            for reading in contestant.pick(stream, thresholds):
+            for reading in model.pick(stream, thresholds):
                 picks[reading.phase] += 1
     if not hours:
         raise DataError(f"no continuous records to look for false picks in: {'; '.join(archive.problems) or 'nothing was found'}")

@@ -83,7 +83,7 @@ def cut(data: WaveformData, rows: Sequence[int] | Array, starts: Sequence[int] |
 
 
 @dataclass(frozen=True)
-class Record:
+class LabelledRecord:
     """What is known of one record.
 
     Attributes:
@@ -132,7 +132,7 @@ class Record:
         return int(rng.integers(low, high + 1))
 
 
-def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[str]) -> tuple[WaveformData, list[Record]]:
+def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[str]) -> tuple[WaveformData, list[LabelledRecord]]:
     """The records of a split, and what is known of each.
 
     Args:
@@ -157,7 +157,7 @@ def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[s
     return part, records
 
 
-def around_picks(data: WaveformData, records: Sequence[Record], number: int, seed: int) -> LabelledWindows:
+def around_picks(data: WaveformData, records: Sequence[LabelledRecord], number: int, seed: int) -> LabelledWindows:
     """Windows at random places around the picks of records, `number` of each.
 
     Their ends lie at least a second from the picks that they are cut around: all of a record if they fit
@@ -166,16 +166,18 @@ def around_picks(data: WaveformData, records: Sequence[Record], number: int, see
     return _join(data, [(record, start) for record in records for start in record.starts(_rng(seed, record), number)])
 
 
-def before_picks(data: WaveformData, records: Sequence[Record], seed: int) -> LabelledWindows:
+def before_picks(data: WaveformData, records: Sequence[LabelledRecord], seed: int) -> LabelledWindows:
     """A window before the first pick of each record that has room for it, and one of each without any pick."""
     return _join(data, [(record, start) for record in records for start in record.quiet_starts(_rng(seed, record))])
 
 
-def _rng(seed: int, record: Record) -> np.random.Generator:
+def _rng(seed: int, record: LabelledRecord) -> np.random.Generator:
     return np.random.default_rng([seed, record.row])
 
 
-def _record(row: int, stored: tuple[Array, dict[str, Any]], columns: Mapping[str, str], incomplete_statuses: Sequence[str]) -> Record:
+def _record(
+    row: int, stored: tuple[Array, dict[str, Any]], columns: Mapping[str, str], incomplete_statuses: Sequence[str]
+) -> LabelledRecord:
     waveform, metadata = stored
     within = picks_within(metadata, waveform.shape[-1] if waveform.any() else 0)
     picks = {phase: [sample for sample, _ in within[phase]] for phase in PICKED_PHASES}
@@ -184,7 +186,9 @@ def _record(row: int, stored: tuple[Array, dict[str, Any]], columns: Mapping[str
     unpicked = {phase for column, phase in named.items() if statuses[column] in incomplete_statuses}
     event = next((metadata[key] for key in EVENT_COLUMNS if not pd.isna(metadata.get(key))), metadata["trace_name"])
     judged = {phase: phase not in unpicked for phase in PICKED_PHASES}
-    return Record(row, str(metadata["trace_name"]), waveform.shape[-1], picks, judged, str(event), _traits(waveform, metadata, picks))
+    return LabelledRecord(
+        row, str(metadata["trace_name"]), waveform.shape[-1], picks, judged, str(event), _traits(waveform, metadata, picks)
+    )
 
 
 def _traits(waveform: Array, metadata: Mapping[str, Any], picks: Mapping[str, list[float]]) -> dict[str, Any]:
@@ -204,7 +208,7 @@ def _traits(waveform: Array, metadata: Mapping[str, Any], picks: Mapping[str, li
     return found
 
 
-def _join(data: WaveformData, places: Sequence[tuple[Record, int]]) -> LabelledWindows:
+def _join(data: WaveformData, places: Sequence[tuple[LabelledRecord, int]]) -> LabelledWindows:
     labels = {}
     for phase in PICKED_PHASES:
         inside = [[sample - start for sample in record.picks[phase] if 0 <= sample - start < WINDOW_SAMPLES] for record, start in places]
