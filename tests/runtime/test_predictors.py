@@ -407,8 +407,8 @@ def test_a_cascade_speaks_for_its_model_and_tells_of_both() -> None:
 
 
 @pytest.mark.parametrize("height", [-0.1, 1.1, float("nan")])
-def test_a_height_that_is_no_probability_is_refused(height: float) -> None:
-    with pytest.raises(ConfigError, match=r"height of the cascade is .*; wanted a probability from 0 to 1"):
+def test_a_prefilter_threshold_that_is_no_probability_is_refused(height: float) -> None:
+    with pytest.raises(ConfigError, match=r"threshold of the cascade is .*; wanted a probability from 0 to 1"):
         cascade(height)
 
 
