@@ -62,7 +62,7 @@ def pick(
             "from the chosen times and stations"
         )
     workers = workers or usable_cores()
-    picker = Picker(model, threshold, runtime=runtime, scout=prefilter, threads=max(1, workers // len(tasks)))
+    picker = Picker(model, threshold, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
     sketch = None
     if plot:
         from xiaonet.apps.day_plots import DayPlots

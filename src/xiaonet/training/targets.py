@@ -142,8 +142,8 @@ def _records(name: str, data: WaveformData, first: int = 0) -> Iterator[Raw]:
 def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:
     archive, found = Archive(paths), False
     for instrument in archive.instruments:
-        for run in instrument.runs:
-            waveform, bridged = instrument.waveform(run, run.first, run.end)
+        for segment in instrument.segments:
+            waveform, bridged = instrument.waveform(segment, segment.first, segment.end)
             whole = ~(np.isnan(waveform) | bridged).any(axis=0)
             for low, high in np.flatnonzero(np.diff(whole.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
                 if high - low >= 2 * WINDOW_SAMPLES:
