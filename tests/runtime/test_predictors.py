@@ -376,7 +376,7 @@ def cascade(height: float = 0.25) -> Cascade:
     return Cascade(prefilter, Drawn("model", {"P": 0.2, "S": 0.3}, lambda windows: windows + 5), height)
 
 
-def test_the_model_sees_only_windows_in_which_the_scout_sees_p_or_s() -> None:
+def test_the_model_sees_only_windows_in_which_the_prefilter_sees_p_or_s() -> None:
     pair, windows = cascade(), numbered((0.0, 0.0), (0.25, 0.0), (0.2, 0.24), (0.0, 0.25), (0.9, 0.9), (0.1, 0.0))
     probabilities = pair(windows)
     (seen,) = pair.model.seen  # type: ignore[attr-defined]
@@ -385,14 +385,14 @@ def test_the_model_sees_only_windows_in_which_the_scout_sees_p_or_s() -> None:
     np.testing.assert_array_equal(pair.prefilter(windows[[0, 2, 5]]), probabilities[[0, 2, 5]])
 
 
-def test_where_the_scout_sees_nothing_the_model_is_not_called() -> None:
+def test_where_the_prefilter_sees_nothing_the_model_is_not_called() -> None:
     pair = cascade()
     assert (2, 3, 3001) == pair(numbered((0.1, 0.1), (0.2, 0.0))).shape
     assert (0, 3, 3001) == pair(numbered()).shape
     assert [] == pair.model.seen  # type: ignore[attr-defined]
 
 
-def test_the_probabilities_of_the_scout_are_left_as_they_are() -> None:
+def test_the_probabilities_of_the_prefilter_are_left_as_they_are() -> None:
     given_curves = numbered((0.9, 0.9))
     pair = Cascade(Drawn("prefilter", {}, lambda windows: given_curves), Drawn("model", {}, lambda windows: windows + 5), 0.5)
     assert np.float32(5.9) == pair(numbered((0.9, 0.9)))[0, 0, 1234]
@@ -410,8 +410,8 @@ def test_a_cascade_speaks_for_its_model_and_tells_of_both() -> None:
 
 
 @pytest.mark.parametrize("height", [-0.1, 1.1, float("nan")])
-def test_a_height_that_is_no_probability_is_refused(height: float) -> None:
-    with pytest.raises(ConfigError, match=r"height of the cascade is .*; wanted a probability from 0 to 1"):
+def test_a_prefilter_threshold_that_is_no_probability_is_refused(height: float) -> None:
+    with pytest.raises(ConfigError, match=r"threshold of the cascade is .*; wanted a probability from 0 to 1"):
         cascade(height)
 
 

@@ -15,26 +15,26 @@ class Cascade:
     Args:
         prefilter: the small network.
         model: the large network, whose thresholds are used.
-        height: minimum probability of P or S from the prefilter for the model to run on a window. Other
+        threshold: minimum probability of P or S from the prefilter for the model to see a window. Other
             windows keep the prefilter's probabilities.
 
     Raises:
-        ConfigError: the height is not between 0 and 1.
+        ConfigError: the threshold is not between 0 and 1.
     """
 
-    def __init__(self, prefilter: Predictor, model: Predictor, height: float) -> None:
-        if not 0 <= height <= 1:
-            raise ConfigError(f"height of the cascade is {height}; wanted a probability from 0 to 1, e.g. 0.05")
-        self.prefilter, self.model, self.height = prefilter, model, height
+    def __init__(self, prefilter: Predictor, model: Predictor, threshold: float) -> None:
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold of the cascade is {threshold}; wanted a probability from 0 to 1, e.g. 0.05")
+        self.prefilter, self.model, self.threshold = prefilter, model, threshold
         self.runtime = model.runtime
         self.thresholds = model.thresholds
-        self.description = f"{model.description}, where {prefilter.description} gives P or S {height:g}"
-        self.digest = hashlib.sha256(f"{prefilter.digest} {model.digest} {height!r}".encode()).hexdigest()
+        self.description = f"{model.description}, where {prefilter.description} gives P or S {threshold:g}"
+        self.digest = hashlib.sha256(f"{prefilter.digest} {model.digest} {threshold!r}".encode()).hexdigest()
 
     def __call__(self, windows: Windows) -> Windows:
         """Compute probabilities `(batch, 3, 3001)` of windows `(batch, 3, 3001)`, as both networks do."""
         probabilities = np.array(self.prefilter(windows))
-        found = (np.delete(probabilities, NOISE, axis=1) >= self.height).any(axis=(1, 2))
+        found = (np.delete(probabilities, NOISE, axis=1) >= self.threshold).any(axis=(1, 2))
         if found.any():
             probabilities[found] = self.model(windows[found])
         return probabilities
