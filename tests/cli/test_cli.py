@@ -21,7 +21,7 @@ from xiaonet.config.schema import Config
 from xiaonet.deploy.quantize import quantize
 from xiaonet.nn.checkpoint import read_model_file
 from xiaonet.nn.model import count_multiply_adds
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]
@@ -314,7 +314,7 @@ def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--tune"], "✗ Config: stopped - thresholds are not chosen on split 'test'"),
+        (["--tune"], "✗ Config: stopped - thresholds cannot be tuned on split 'test'"),
         (
             ["--tune", "--split", "dev", "--threshold", "0.3"],
             "✗ Config: stopped - --tune and --threshold 0.3: these options exclude each other; --tune chooses the thresholds",

@@ -34,18 +34,18 @@ def count_false_picks(model: EvaluatedModel, archive: Archive, thresholds: Mappi
 
 def _streams(task: Task) -> Iterator[tuple[Stream, int]]:
     """The traces of each segment of a day, split at gaps, and the number of samples that any component has."""
-    runs = list(dict.fromkeys(run for run, _, _ in task.ranges))
-    for run in runs:
-        own = [(first, end) for other, first, end in task.ranges if other == run]
+    segments = list(dict.fromkeys(segment for segment, _, _ in task.ranges))
+    for segment in segments:
+        own = [(first, end) for other, first, end in task.ranges if other == segment]
         first, end = min(low for low, _ in own), max(high for _, high in own)
-        waveform, _ = task.instrument.waveform(run, first, end)
+        waveform, _ = task.instrument.waveform(segment, first, end)
         network, station, location, code = task.instrument.name.split(".")
         stats = {"network": network, "station": station, "location": location, "sampling_rate": SAMPLING_RATE}
         stream = Stream()
         for component, samples in zip(COMPONENTS, waveform, strict=True):
             there = ~np.isnan(samples)
             for low, high in np.flatnonzero(np.diff(there.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
-                start = UTCDateTime(ns=int(run.time_ns(first + int(low))))
+                start = UTCDateTime(ns=int(segment.time_ns(first + int(low))))
                 stream.append(Trace(samples[low:high], {**stats, "channel": code + component, "starttime": start}))
         if stream:
             yield stream, int((~np.isnan(waveform)).any(axis=0).sum())

@@ -44,8 +44,12 @@ Draw = Callable[["Axes", ModelMetrics, str, Style], None]
 def overview(metrics: Metrics) -> Iterator[tuple[str, str, str]]:
     """Key, caption and SVG of each figure with all models."""
     drawn: list[tuple[str, str, Draw]] = [
-        ("curves", "Precision and recall within 0.5 s at all thresholds. The dot marks the threshold of each model.", _curve),
-        ("residuals", "Time of the pick minus time of the label, as share of labels in bins of 0.02 s. Late picks are on the right.", _residuals),
+        ("curves", "Precision and recall within 0.5 s at all thresholds. Dots mark the threshold of each model.", _curve),
+        (
+            "residuals",
+            "Pick minus label, as share of labels in bins of 0.02 s. Late picks are on the right.",
+            _residuals,
+        ),
         (
             "reliability",
             "How many peaks of a given probability are right. On the grey diagonal, the probability equals the share of right peaks.",

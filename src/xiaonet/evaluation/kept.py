@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -22,6 +22,7 @@ from xiaonet.scoring.peaks import Peaks
 
 KEPT = "kept"  # folder beside the report
 PACKAGE = Path(xiaonet.__file__).parent
+PEAK_ARRAYS = tuple(field.name for field in fields(Peaks))
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,11 @@ def read_output(path: Path, targets: Targets) -> ModelOutput | None:
     try:
         with np.load(path) as stored:
             peaks, noise = (
-                {phase: Peaks(*(stored[f"{kind}/{phase}/{name}"] for name in ("window", "sample", "height", "sigma"))) for phase in PICKED_PHASES}
+                {phase: Peaks(*(stored[f"{kind}/{phase}/{name}"] for name in PEAK_ARRAYS)) for phase in PICKED_PHASES}
                 for kind in ("peaks", "noise")
             )
             answers = {
-                name: table.assign(**{column: stored[f"answers/{name}/{column}"] for column in ANSWERS})
-                for name, table in targets.items()
+                name: table.assign(**{column: stored[f"answers/{name}/{column}"] for column in ANSWERS}) for name, table in targets.items()
             }
     except (OSError, ValueError, KeyError, BadZipFile):
         return None

@@ -213,7 +213,9 @@ class StaLtaModel:
     def pick(self, stream: Stream, thresholds: Mapping[str, float]) -> list[ContinuousPick]:
         """The same rule on the traces of each instrument; both horizontals together give one S."""
         groups: dict[tuple[str, str], list[Trace]] = {}
-        for trace in stream.copy().resample(SAMPLING_RATE):
+        for trace in stream:
+            if trace.stats.sampling_rate != SAMPLING_RATE:  # ObsPy would filter a trace that needs no resampling, too
+                trace = trace.copy().resample(SAMPLING_RATE)
             groups.setdefault((trace.id[:-1], "P" if trace.id.endswith("Z") else "S"), []).append(trace)
         picks = []
         for (_, phase), traces in groups.items():

@@ -58,7 +58,9 @@ def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the table on the console: the main figures by subset and model."""
     heads = ["", "F1 of P", "F1 of S", "P recall, 0.1 s", "S recall, 0.1 s", "false P, S per hour"]
     rows = []
-    for subset in metrics.models[0].subsets:
+    for subset, phases in metrics.models[0].subsets.items():
+        if not any(own.labels for own in phases.values()):
+            continue
         rows.append([subset if subset != ALL else "all records"])
         for model in metrics.models:
             own = model.subsets[subset]

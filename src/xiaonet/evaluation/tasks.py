@@ -178,8 +178,10 @@ def _detection(right: "pd.Series[bool]", scores: "pd.Series[float]", threshold: 
 
 
 def _best_threshold(right: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
+    if not right.any():
+        return None
     thresholds = np.unique(scores)
-    return choose_threshold(thresholds, f1_by_threshold(thresholds, scores, right, int(right.sum())), prefer="highest") if right.any() else None
+    return choose_threshold(thresholds, f1_by_threshold(thresholds, scores, right, int(right.sum())), prefer="highest")
 
 
 def _onset(onsets: pd.DataFrame, phase: str) -> Onset:

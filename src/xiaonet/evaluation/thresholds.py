@@ -35,7 +35,7 @@ def _tuned(path: Path, models: Sequence[EvaluatedModel]) -> dict[str, dict[str, 
     try:
         metrics = Metrics.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ConfigError(f"--threshold {path} is not a number and cannot be read as a metrics.json: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"--threshold {path} is neither a number nor a metrics.json: {str(error).splitlines()[0]}") from error
     if not metrics.tuned:
         raise ConfigError(f"{path} holds no tuned thresholds; make it with --tune --split dev")
     known = {model.digest: model for model in metrics.models}

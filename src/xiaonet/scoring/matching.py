@@ -64,9 +64,7 @@ class MatchedPeaks:
     def counts(self, threshold: float) -> PickCounts:
         """Counts of each window at a threshold."""
         picked = self.peaks.height >= threshold
-        right, false = (
-            np.bincount(self.peaks.window[picked & kind], minlength=len(self.labels)) for kind in (self.right, ~self.right)
-        )
+        right, false = (np.bincount(self.peaks.window[picked & kind], minlength=len(self.labels)) for kind in (self.right, ~self.right))
         return PickCounts(right, false, self.labels)
 
     def f1(self, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:

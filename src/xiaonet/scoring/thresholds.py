@@ -1,25 +1,27 @@
 """F1 at many thresholds, and the choice of one of them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Numbers = NDArray[Any]
 
 
-def ratio(part: Floats, whole: Floats) -> Floats:
+def ratio(part: Numbers, whole: Numbers) -> Floats:
     """`part / whole`, NaN where `whole` is 0."""
     part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
-    return np.divide(part, whole, out=np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan), where=whole > 0)
+    quotient: Floats = np.divide(part, whole, out=np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan), where=whole > 0)
+    return quotient
 
 
-def f1_score(right: Floats, false: Floats, labels: Floats) -> Floats:
+def f1_score(right: Numbers, false: Numbers, labels: Numbers) -> Floats:
     """F1, the harmonic mean of precision and recall; NaN where there is nothing to find and nothing was found."""
     return ratio(2 * right, right + false + labels)
 
 
-def f1_by_threshold(thresholds: Floats, heights: Floats, right: NDArray[np.bool_], labels: int) -> Floats:
+def f1_by_threshold(thresholds: Numbers, heights: Numbers, right: NDArray[np.bool_], labels: int) -> Floats:
     """F1 of what reaches each of `thresholds`; 0 where there is nothing to find and nothing was found.
 
     Args:
@@ -32,9 +34,7 @@ def f1_by_threshold(thresholds: Floats, heights: Floats, right: NDArray[np.bool_
     return np.nan_to_num(f1_score(hits, picked - hits, np.asarray(labels)))
 
 
-def choose_threshold(
-    thresholds: Floats, f1: Floats, *, margin: float = 0.0, prefer: Literal["middle", "highest"] = "middle"
-) -> float:
+def choose_threshold(thresholds: Numbers, f1: Floats, *, margin: float = 0.0, prefer: Literal["middle", "highest"] = "middle") -> float:
     """The threshold with the best F1.
 
     Several thresholds often have the same F1, or nearly so. Which of them is best depends on the use:
