@@ -33,7 +33,6 @@ from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, remo
 from xiaonet.shipped import model_path
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
-from xiaonet.training.planar import planar_logits
 from xiaonet.training.setup import git_commit, versions
 from xiaonet.training.stopping import SAME_WISH
 from xiaonet.training.targets import gather, load_records, look, save_records
@@ -334,7 +333,7 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self.records = pool.digest()
         if isinstance(self.model, XiaoNet):
-            forward = functools.partial(planar_logits, self.model)
+            forward = functools.partial(self.model.logits, planar=True)
         else:
             forward = functools.partial(self.model, logits=True)
         self.forward = torch.compile(forward) if recipe.compile else forward
