@@ -19,7 +19,7 @@ os.environ.setdefault("SEISBENCH_CACHE_ROOT", str(Path.home() / ".seisbench"))
 import numpy as np
 import torch
 
-from xiaonet.constants import PHASES
+from xiaonet.constants import PICKED_PHASES
 from xiaonet.evaluation.evaluator import Evaluator
 from xiaonet.evaluation.models import EvaluatedModel, load_models
 from xiaonet.evaluation.peaks import find_peaks
@@ -45,7 +45,7 @@ def score(evaluator: Evaluator, model: EvaluatedModel) -> tuple[float, float, fl
     started = time.perf_counter()
     peaks = find_peaks((timed.curves(batch) for batch in evaluator.windows.batches()), evaluator.config.peak_detection.distance)
     cut = time.perf_counter()
-    for phase in PHASES[:2]:
+    for phase in PICKED_PHASES:
         scores = PhaseScores.of(peaks[phase], evaluator.windows, phase, 0.3)
         for mask in evaluator.subsets().values():
             scores.metrics(mask, 0)

@@ -89,8 +89,8 @@ def speed(folder: Path, threads: int, repeats: int) -> None:
         "SeisBench PhaseNet": [sys.executable, "-c", SEISBENCH, str(threads), *map(str, DAY)],
         "xiaonet, onnxruntime": ours(folder / "a.csv", DAY, threads, "--runtime", "onnxruntime"),
         "xiaonet, OpenVINO": ours(folder / "b.csv", DAY, threads, "--runtime", "openvino"),
-        "xiaonet with scout, onnxruntime": ours(folder / "c.csv", DAY, threads, "--runtime", "onnxruntime", "--scout", "xiaonet-nano"),
-        "xiaonet with scout, OpenVINO": ours(folder / "d.csv", DAY, threads, "--runtime", "openvino", "--scout", "xiaonet-nano"),
+        "with prefilter, onnxruntime": ours(folder / "c.csv", DAY, threads, "--runtime", "onnxruntime", "--prefilter", "xiaonet-nano"),
+        "with prefilter, OpenVINO": ours(folder / "d.csv", DAY, threads, "--runtime", "openvino", "--prefilter", "xiaonet-nano"),
         "xiaonet-int8, onnxruntime": ours(folder / "g.csv", DAY, threads, "--model", "xiaonet-int8", "--runtime", "onnxruntime"),
         "xiaonet-nano, onnxruntime": ours(folder / "e.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "onnxruntime"),
         "xiaonet-nano, OpenVINO": ours(folder / "f.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "openvino"),
@@ -162,8 +162,8 @@ def scout(folder: Path, threads: int, repeats: int) -> None:
     archives = {"2014, 24 h": DAY, "2019, 5.3 h": [SHARED / "data" / "sds" / "2019"]}
     for name, files in archives.items():
         measure(ours(folder / "full.csv", files, threads), threads)
-        measure(ours(folder / "scout.csv", files, threads, "--scout", "xiaonet-nano"), threads)
-        full, fast = picks(folder / "full.csv"), picks(folder / "scout.csv")
+        measure(ours(folder / "prefilter.csv", files, threads, "--prefilter", "xiaonet-nano"), threads)
+        full, fast = picks(folder / "full.csv"), picks(folder / "prefilter.csv")
         total, gone, new = sum(map(len, full.values())), missing(full, fast, 0.1), missing(fast, full, 0.1)
         print(f"{name}: of {total} picks {gone} lost ({100 * gone / total:.2f} %), {new} new")
 

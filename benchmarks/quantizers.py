@@ -25,13 +25,13 @@ import numpy as np
 import onnx
 import torch
 
+from xiaonet.constants import PICKED_PHASES
 from xiaonet.data.sets import open_data, split_data
 from xiaonet.deploy.comparison import BATCHES, milliseconds
 from xiaonet.deploy.onnx import export_onnx, header_of
 from xiaonet.deploy.quantize import CALIBRATION_WINDOWS, RULES, calibration_windows, largest_samples
 from xiaonet.evaluation.evaluator import Evaluator
 from xiaonet.evaluation.peaks import find_peaks
-from xiaonet.evaluation.records import PICKED
 from xiaonet.evaluation.scores import PhaseScores
 from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
@@ -158,7 +158,7 @@ class Judge:
 
     def score(self, curves: np.ndarray) -> dict[str, PhaseScores]:
         peaks = find_peaks(iter([curves]), self.evaluator.config.peak_detection.distance)
-        return {phase: PhaseScores.of(peaks[phase], self.evaluator.windows, phase, self.thresholds[phase]) for phase in PICKED}
+        return {phase: PhaseScores.of(peaks[phase], self.evaluator.windows, phase, self.thresholds[phase]) for phase in PICKED_PHASES}
 
     def alike(self, curves: np.ndarray, others: np.ndarray) -> float:
         """Share of windows with the same picks to the sample."""
@@ -171,7 +171,7 @@ class Judge:
 
     def cells(self, curves: np.ndarray) -> list[str]:
         everything, found = np.ones(len(self.windows), dtype=bool), self.score(curves)
-        values = [found[phase].difference(self.scores[phase], everything, self.evaluator.seed)["f1 0.5"] for phase in PICKED]
+        values = [found[phase].difference(self.scores[phase], everything, self.evaluator.seed)["f1 0.5"] for phase in PICKED_PHASES]
         return [
             f"{100 * one.value:+.2f}" + ("" if one.low is None else f" [{100 * one.low:+.2f}, {100 * one.high:+.2f}]") for one in values
         ]
@@ -214,7 +214,12 @@ def main() -> None:
             largest = np.abs(on_dev[name] - on_dev["ours, torch"]).max()
             alike = judges["dev"].alike(on_dev[name], on_dev["ours, torch"])
             print(f"{name} and torch: same picks in {100 * alike:.1f} % of windows of dev, probabilities to {largest:.1g}")
-    heads = [*(f"{name} {phase}" for name in judges for phase in PICKED), "difference", "bytes", *(f"ms, batch {one}" for one in BATCHES)]
+    heads = [
+        *(f"{name} {phase}" for name in judges for phase in PICKED_PHASES),
+        "difference",
+        "bytes",
+        *(f"ms, batch {one}" for one in BATCHES),
+    ]
     print(f"| | {' | '.join(heads)} |")
     print(f"|---|{'---|' * len(heads)}")
     for name, cells in rows.items():

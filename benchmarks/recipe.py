@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xiaonet.constants import DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
-from xiaonet.data.augmentation import NO_AUGMENTATION, Pool, Record
+from xiaonet.constants import DISTANCE, PICKED_PHASES, WINDOW_SAMPLES
+from xiaonet.data.augmentation import NO_AUGMENTATION
+from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
@@ -38,7 +39,6 @@ HELD = 70  # records of analysts that no run learns from
 MINUTES = 10  # of each station of Ridgecrest
 SURE, UNSEEN = 0.5, 0.15  # fused probability from which on there is a phase, and below which there is none
 EDGE = 250  # samples at a window's ends that are not judged
-PICKED = PHASES[:NOISE]
 COLUMNS = ("P", "S", "P at 0.1 s", "S at 0.1 s", "Ridgecrest P", "Ridgecrest S")
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
@@ -60,19 +60,19 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "labels 20 wide": {"labels": {"manual_sigma": (20.0, 20.0)}},
     "labels 30 wide": {"labels": {"manual_sigma": (30.0, 30.0), "automatic_sigma": 30.0}},
     "labelled records alone": {"shares": {"manual": 0.72, "automatic": 0.28}},
-    "no filters, no made-up noise": {"chances": {"filtered": 0.0, "coloured": 0.0}},
+    "no filters, no made-up noise": {"chances": {"filtered": 0.0, "synthetic_noise": 0.0}},
     "teachers not asked anew": {"anew": 0.0},
     "teachers not asked anew, seed 1": {"anew": 0.0, "seed": 1},
     "teachers not asked anew, seed 2": {"anew": 0.0, "seed": 2},
     "teachers asked anew alone": {"anew": 1.0},
-    "aimed crops, else as they are": {"chances": NO_AUGMENTATION.model_dump() | {"aimed": 0.75}},
+    "aimed crops, else as they are": {"chances": NO_AUGMENTATION.model_dump() | {"onset_centred": 0.75}},
     "weights of the last step, not averaged": {"average": 0.0},
     "four times as long": {},
 }
 LONG = 4
 
 
-def looked_at(recipe: Recipe, out: Path) -> dict[str, list[Record]]:
+def looked_at(recipe: Recipe, out: Path) -> dict[str, list[TrainingRecord]]:
     """The records with the targets of each teacher, worked out once."""
     found = {}
     for name in recipe.teachers:
@@ -87,7 +87,7 @@ def looked_at(recipe: Recipe, out: Path) -> dict[str, list[Record]]:
     return found
 
 
-def fused(seen: Mapping[str, list[Record]], recipe: Recipe) -> list[Record]:
+def fused(seen: Mapping[str, list[TrainingRecord]], recipe: Recipe) -> list[TrainingRecord]:
     names = list(recipe.teachers)
     return [
         replace(records[0], target=fuse({n: r.target for n, r in zip(names, records, strict=True)}, recipe.teachers, recipe.late))
@@ -95,14 +95,14 @@ def fused(seen: Mapping[str, list[Record]], recipe: Recipe) -> list[Record]:
     ]
 
 
-def is_ridgecrest(record: Record) -> bool:
+def is_ridgecrest(record: TrainingRecord) -> bool:
     return record.source == "continuous" and record.samples == 480_001
 
 
 class Elsewhere:
     """Windows of Ridgecrest, and what the fused teachers see in them."""
 
-    def __init__(self, records: list[Record]) -> None:
+    def __init__(self, records: list[TrainingRecord]) -> None:
         places = [(record, start) for record in records for start in range(0, 6000 * MINUTES - WINDOW_SAMPLES, 2000)]
         self.windows = torch.from_numpy(np.stack([normalize(r.waveform[:, at : at + WINDOW_SAMPLES]) for r, at in places]))
         self.seen = [r.target[:, at : at + WINDOW_SAMPLES].astype(np.float32) for r, at in places]
@@ -138,23 +138,23 @@ def changed(base: Mapping[str, Any], part: str) -> Recipe:
 class Judge:
     """What no run learns from, and the figures on it."""
 
-    def __init__(self, records: list[Record], unseen: bool) -> None:
+    def __init__(self, records: list[TrainingRecord], unseen: bool) -> None:
         manual = [row for row, record in enumerate(records) if record.source == "manual"]
         self.held = set(np.random.default_rng(5).permutation(manual)[: None if unseen else HELD].tolist())
         held = [(records[row].waveform, *records[row].onsets) for row in sorted(self.held)]
         self.dev = DevSet([*held, *picked_records(str(SHARED / "data" / "labelled"), "dev")], vertical_alone=False)
         self.elsewhere = Elsewhere([record for record in records if is_ridgecrest(record)])
 
-    def left(self, records: list[Record]) -> list[Record]:
+    def left(self, records: list[TrainingRecord]) -> list[TrainingRecord]:
         """What is left to learn from."""
         return [record for row, record in enumerate(records) if row not in self.held and not is_ridgecrest(record)]
 
     def figures(self, model: torch.nn.Module) -> dict[str, float]:
         scores = self.dev.scores(model)
         return {
-            **{phase: scores[phase]["F1"] for phase in PICKED},
-            **{f"{phase} at 0.1 s": scores[phase]["recall within 0.1 s"] for phase in PICKED},
-            **{f"Ridgecrest {phase}": self.elsewhere.f1(model, row) for row, phase in enumerate(PICKED)},
+            **{phase: scores[phase]["F1"] for phase in PICKED_PHASES},
+            **{f"{phase} at 0.1 s": scores[phase]["recall within 0.1 s"] for phase in PICKED_PHASES},
+            **{f"Ridgecrest {phase}": self.elsewhere.f1(model, row) for row, phase in enumerate(PICKED_PHASES)},
         }
 
 

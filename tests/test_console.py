@@ -148,6 +148,23 @@ def test_a_run_by_the_clock_tells_windows_loss_and_share(capsys: pytest.CaptureF
     assert "640 windows  loss: 0.1250  [100.0 %]\n" == capsys.readouterr().out
 
 
+def test_a_long_run_prints_its_share_every_few_seconds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 103.0, 106.0, 109.0])  # at the start, then at each update
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    bar = console.ShareProgress("Training")
+    for share in (0.1, 0.2, 0.3):
+        bar.update(share, round(share * 1000), 0.25)
+    assert "200 windows  loss: 0.2500  [20.0 %]\n" == capsys.readouterr().out
+
+
+def test_what_was_skipped_is_listed_up_to_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    console.skipped([f"file {number}" for number in range(22)])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["! Skipped: file 0", "! Skipped: file 19", "! Skipped: and 2 more"] == [lines[0], *lines[19:]]
+    console.skipped(["one"])
+    assert "! Skipped: one\n" == capsys.readouterr().out
+
+
 def test_data_progress_may_be_told_by_many_threads(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
     total = 400 * 864.0
     with console.DataProgress(total) as bar, ThreadPoolExecutor(8) as pool:

@@ -1,7 +1,6 @@
-"""All that XiaoNet says while it works: ✓ and ✗ lines, and progress.
+"""What XiaoNet prints while it works: status lines and progress.
 
-Every line goes to standard output through one console, which only the first of several
-processes may use.
+Every line goes to standard output through one console. Of several processes, only the first prints.
 """
 
 import os
@@ -14,16 +13,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 _console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)
-PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
-DAY = 86400  # s
+PLAIN_SECONDS = 5.0  # between two progress lines without a terminal
+SHOWN_SKIPS = 20  # reasons for skipping that are printed; the others are only counted
+DAY_SECONDS = 86400
 
 
 def silence(quiet: bool = True) -> None:
-    """Say nothing any more, as every process but the first must."""
+    """Suppress output, as in every process but the first."""
     _console.quiet = quiet
 
 
@@ -33,22 +32,30 @@ def ok(component: str, status: str, details: str = "") -> None:
 
 
 def warn(component: str, status: str, details: str = "") -> None:
-    """Print `! Component: status - details`, for what the user should look at but that stops nothing."""
+    """Print `! Component: status - details`, for what the user should check but what stops nothing."""
     _line("[yellow]![/yellow]", component, status, details)
 
 
 def fail(component: str, status: str, details: str = "") -> None:
-    """Print `✗ Component: status - details`."""
-    if _console.quiet:  # another process speaks for all, but not of what went wrong here
+    """Print `✗ Component: status - details`; to standard error where output is suppressed."""
+    if _console.quiet:
         print(f"✗ {component}: {status} - {details} (process {os.environ.get('RANK', '?')})", file=sys.stderr)
     _line("[red]✗[/red]", component, status, details)
 
 
+def skipped(problems: Sequence[str]) -> None:
+    """Print a warning for each input that was skipped, up to a limit, then the number of the others."""
+    for problem in problems[:SHOWN_SKIPS]:
+        warn("Skipped", problem)
+    if len(problems) > SHOWN_SKIPS:
+        warn("Skipped", f"and {len(problems) - SHOWN_SKIPS} more")
+
+
 def info(component: str, parameters: Mapping[str, object]) -> None:
     """Print `Component information:` and an indented line for each parameter."""
-    _console.print(f"{component} information:", markup=False)
+    say(f"{component} information:")
     for name, value in parameters.items():
-        _console.print(f"  {name}: {value}", markup=False)
+        say(f"  {name}: {value}")
 
 
 def say(text: str = "") -> None:
@@ -57,38 +64,37 @@ def say(text: str = "") -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, its first column to the left; a row of one cell is a heading within it."""
+    """Print a table with its first column aligned left and the others right; a row of one cell is a heading."""
     widths = [max(map(len, column)) for column in zip(heads, *(row for row in rows if len(row) > 1), strict=True)]
-    for row in (heads, *rows):
-        say(
-            "  ".join(
-                cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=False))
-            ).rstrip()
-        )
+    for first, *others in (heads, *rows):
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=False))]
+        say("  ".join(cells).rstrip())
 
 
 def busy(text: str) -> AbstractContextManager[object]:
-    """Show that something goes on, where there is a terminal."""
+    """Show a spinner on a terminal while something works."""
     return _console.status(text)
 
 
 def ask(question: str) -> str:
-    """Ask the person at the terminal; an empty answer where there is none."""
+    """Ask the user at the terminal. The answer is empty without a terminal or where output is suppressed."""
     return _console.input(f"{question} ", markup=False).strip() if sys.stdin.isatty() and not _console.quiet else ""
 
 
 class _Bar:
-    """A live bar with the time left; without a terminal, a line every few seconds.
+    """A progress bar with the time left; without a terminal, a line every few seconds.
 
     Args:
         title: shown before the bar.
-        total: of whatever is counted.
-        done: of it, before this run.
+        total: amount of work, in any unit.
+        done: amount that an earlier run has done.
     """
 
     def __init__(self, title: str, total: float, done: int = 0) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # slow to import
+
         self.total, self.first = total, done
-        self.started = self.spoken = self.now = time.monotonic()
+        self.started = self.printed = self.now = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -101,15 +107,15 @@ class _Bar:
         self.task = self.bar.add_task(title, total=total, completed=done, text="")
 
     def _rate(self, fresh: float) -> float:
-        """What of `fresh`, done by this run, is done in a second; looks at the clock."""
+        """Amount of work per second, where this run has done `fresh`; reads the clock."""
         self.now = time.monotonic()
         return fresh / max(self.now - self.started, 1e-9)
 
     def _show(self, done: float, text: str, line: str, *, last: bool = False) -> None:
-        """Show `text` beside the bar; without a terminal `line`, if it is time or the `last` one."""
+        """Show `text` beside the bar; without a terminal print `line`, if it is due or the `last` one."""
         self.bar.update(self.task, completed=done, text=text)
-        if not sys.stdout.isatty() and (self.now - self.spoken > PLAIN_SECONDS or last):
-            self.spoken = self.now
+        if not sys.stdout.isatty() and (self.now - self.printed > PLAIN_SECONDS or last):
+            self.printed = self.now
             say(line)
 
     def __enter__(self) -> Self:
@@ -121,10 +127,10 @@ class _Bar:
 
 
 class EpochProgress(_Bar):
-    """Windows of an epoch, such as `Epoch 3/50`: loss, rate and time left; else `loss: 0.123456  [ 640/ 5000]` lines."""
+    """Progress of an epoch in windows, with loss, rate and time left."""
 
     def update(self, done: int, loss: float) -> None:
-        """Tell that `done` windows of the epoch are seen at a mean `loss`."""
+        """Show that `done` windows of the epoch are done, with their mean `loss`."""
         rate = self._rate(done - self.first)
         left = (self.total - done) / rate if rate else float("inf")
         self._show(
@@ -136,34 +142,35 @@ class EpochProgress(_Bar):
 
 
 class ShareProgress(_Bar):
-    """A run that knows what share of it is done, by steps or by the clock."""
+    """Progress of a run of a given number of steps or minutes."""
 
     def __init__(self, title: str) -> None:
         super().__init__(title, 1.0)
 
     def update(self, share: float, windows: int, loss: float) -> None:
-        """Tell how far the run is, after how many windows, at what recent loss."""
+        """Show the share of the run that is done, the number of windows and the recent loss."""
+        self._rate(share)
         text = f"{windows} windows  loss: {loss:.4f}"
         self._show(share, text, f"{text}  [{100 * min(share, 1):.1f} %]", last=share >= 1)
 
 
 class WindowProgress(_Bar):
-    """Windows that models are shown."""
+    """Progress of models over windows."""
 
     done = 0
 
     def update(self, windows: int) -> None:
-        """Tell that so many more windows are done."""
+        """Show that `windows` more are done."""
         self.done += windows
         text = f"{self.done}/{self.total:.0f} windows, {self._rate(self.done):.0f}/s"
         self._show(self.done, text, text)
 
 
 class DataProgress(_Bar):
-    """Seconds of data that are picked, with a rate in station-days.
+    """Progress of picking in station-days, with their rate.
 
     Args:
-        total: seconds of data to be worked through.
+        total: seconds of data to pick.
     """
 
     def __init__(self, total: float) -> None:
@@ -172,13 +179,13 @@ class DataProgress(_Bar):
         self.lock = threading.Lock()
 
     def update(self, seconds: float, *, fresh: bool = True) -> None:
-        """Tell that more seconds of data are done, by this run if `fresh`; from any thread."""
+        """Show that more seconds of data are done; `fresh` if by this run. Any thread may call it."""
         with self.lock:
             self.done += seconds
             self.fresh += seconds * fresh
-            rate = self._rate(self.fresh) / DAY
-            text = f"{self.done / DAY:.2f}/{self.total / DAY:.2f} station-days, {60 * rate:.1f} a minute"
-            self._show(self.done, text, f"{text}, {(self.total - self.done) / DAY / rate:.0f} s left" if rate else text)
+            rate = self._rate(self.fresh) / DAY_SECONDS
+            text = f"{self.done / DAY_SECONDS:.2f}/{self.total / DAY_SECONDS:.2f} station-days, {60 * rate:.1f} a minute"
+            self._show(self.done, text, f"{text}, {(self.total - self.done) / DAY_SECONDS / rate:.0f} s left" if rate else text)
 
 
 def _line(mark: str, component: str, status: str, details: str) -> None:

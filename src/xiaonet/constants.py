@@ -4,13 +4,19 @@ A window is 30 s of three components; the extra sample closes the interval.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from numbers import Real
+from typing import Final, Literal
+
+from xiaonet.errors import ConfigError
 
 SAMPLING_RATE: Final = 100.0  # Hz
 WINDOW_SAMPLES: Final = 3001  # 30.00 s at 100 Hz, both ends included
 COMPONENTS: Final = "ENZ"  # east, north, vertical: the order of the input channels
 PHASES: Final = "PSN"  # P, S and noise: the order of the output channels
 NOISE: Final = PHASES.index("N")
+PICKED_PHASES: Final = "PS"  # the phases that picks are made of
+SECOND_NS: Final = 10**9
+SAMPLE_NS: Final = SECOND_NS // int(SAMPLING_RATE)  # between two samples
 
 LEVELS: Final = 3  # encoder levels, each halving the time axis
 STRIDE: Final = 2**LEVELS  # 8 samples: lengths inside the network are multiples of it
@@ -20,6 +26,8 @@ LABEL_SIGMA: Final = 30  # samples: 0.3 s, width of the soft label around a pick
 DISTANCE: Final = 100  # samples: at least 1 s between two picks of a phase
 DEFAULT_THRESHOLD: Final = 0.3  # least probability of a pick, unless a model file says otherwise
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
+
+Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]  # what runs a model; auto chooses by the kind of file
 
 
 def input_specification() -> dict[str, object]:
@@ -40,15 +48,15 @@ def input_specification_differences(found: Mapping[str, object]) -> dict[str, ob
 
 
 def checked_thresholds(values: object) -> dict[str, float]:
-    """Least probabilities of a pick, for `P` and `S`.
+    """Minimum probabilities of a pick, for `P` and `S`, as Python floats.
 
     Raises:
-        ValueError: a phase is missing or unknown, or a value is no probability.
+        ConfigError: a phase is missing or unknown, or a value is not a number from 0 to 1.
     """
     if isinstance(values, Mapping) and values.keys() == DEFAULT_THRESHOLDS.keys() and all(map(_is_probability, values.values())):
         return {phase: float(values[phase]) for phase in DEFAULT_THRESHOLDS}
-    raise ValueError(f"thresholds are {values}; wanted a probability from 0 to 1 for P and S each, e.g. {DEFAULT_THRESHOLDS}")
+    raise ConfigError(f"thresholds are {values}; wanted a probability from 0 to 1 for P and S each, e.g. {DEFAULT_THRESHOLDS}")
 
 
 def _is_probability(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1  # type: ignore[operator]

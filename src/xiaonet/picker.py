@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet import __version__
-from xiaonet.constants import DISTANCE, NOISE, PHASES, SAMPLING_RATE
+from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, chunks, curves
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.segments import Instrument, Run, sort_stream
-from xiaonet.runtime.predictors import Cascade, Runtime, load_predictor
+from xiaonet.runtime.predictors import Cascade, load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,7 +142,7 @@ class Picker:
 
 
 def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
-    phases = PHASES[:NOISE]
+    phases = PICKED_PHASES
     if chosen is None:
         chosen = {}
     elif not isinstance(chosen, Mapping):

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 import shutil
 import socket
@@ -12,11 +13,14 @@ import seisbench
 import torch
 from seisbench.models import PhaseNet
 
+from stand_in import record, write
 from xiaonet import XiaoNet, __version__, save_model
-from xiaonet.cli import main as cli
+from xiaonet.cli import info
+from xiaonet.cli import train as cli
 from xiaonet.config.schema import Config
 from xiaonet.deploy.quantize import quantize
 from xiaonet.nn.checkpoint import read_model_file
+from xiaonet.nn.model import count_multiply_adds
 from xiaonet.runtime.predictors import load_predictor
 from xiaonet.shipped import model_path
 
@@ -72,7 +76,14 @@ def test_no_reason_is_asked_for_a_place(run, monkeypatch):
         (["--teacher", "no/such.pth"], "✗ Checkpoint: stopped - there is no file no/such.pth"),
         (["--teacher", "no/such.pt"], "✗ Teacher: stopped - PhaseNet weights 'no/such.pt' cannot be had"),
         (["--resume", "nowhere"], "✗ Checkpoint: stopped - there is no run in nowhere: manifest.json is missing"),
-        (["--resume", "a", "--data", "b"], "✗ Config: stopped - --resume takes its settings from the run; leave out"),
+        (
+            ["--resume", "a", "--data", "b"],
+            "✗ Config: stopped - --resume and --data: these options exclude each other; --resume takes its settings from the run",
+        ),
+        (
+            ["--resume", "a", "--students", "2", "--out", "b"],
+            "✗ Config: stopped - --resume and --out, --students: these options exclude each other; --resume takes its settings from",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_status_1(run, words, message):
@@ -139,8 +150,8 @@ def test_the_demo_distils_offline_and_says_from_what(run, offline, monkeypatch, 
     for folder in ("demo", "demo-2"):  # a second demo does not write over the first
         status, told = run("demo")
         assert status == 0, told
-        assert "✗ Teacher: not to be had - PhaseNet weights 'stead' cannot be had" in told
-        assert "! Teacher: bundled - this demo goes on with the teacher that comes with XiaoNet" in told
+        assert "✗ Teacher: could not be loaded - PhaseNet weights 'stead' cannot be had" in told
+        assert "! Teacher: bundled - the demo continues with the teacher that comes with XiaoNet" in told
         assert re.search(r"^✓ Pick P: ", told, re.MULTILINE)
         assert b"\x89PNG" == (tmp_path / "runs" / folder / "picks.png").read_bytes()[:4]
         teacher, loss, task = distilled(tmp_path / "runs" / folder)
@@ -167,21 +178,72 @@ def test_ctrl_c_is_status_130(run, monkeypatch):
     assert 130 == run("train", "--teacher", "none")[0]
 
 
+LEAN = """
+import sys
+from importlib.machinery import PathFinder
+
+class Hide(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {missing} else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hide
+from xiaonet.cli.main import app
+app({words})
+"""
+
+
+def lean(words, missing, folder):
+    """Status and output of the command line without some packages."""
+    done = subprocess.run(
+        [sys.executable, "-c", LEAN.format(missing=missing, words=words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "250"},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
-    ("package", "words", "extra"),
+    ("missing", "words", "extra"),
     [
-        ("seisbench.models", ["info"], "train,plots"),
-        ("jinja2", ["evaluate", "stalta", "--data", "synthetic"], "evaluate"),
-        ("torch", ["quantize", "xiaonet", "--data", "synthetic"], "evaluate,export"),
+        (["torch"], ["quantize", "xiaonet", "--data", "synthetic"], "train"),
+        (["torch"], ["pick", "data", "--model", str(model_path("xiaonet-nano", ".pth")), "--runtime", "torch"], "train"),
+        (["seisbench", "pandas", "jinja2"], ["evaluate", "stalta", "--data", "synthetic"], "train"),
+        (["jinja2"], ["evaluate", "stalta", "--data", "synthetic"], "evaluate"),
+        (["matplotlib", "torch", "seisbench"], ["pick", "data", "--plot"], "plots"),
+        (["pyarrow"], ["pick", "data", "--out", "picks.parquet"], "parquet"),
+        (["openvino"], ["pick", "data", "--runtime", "openvino"], "openvino"),
+        (["onnx", "onnxscript"], ["export", "xiaonet-nano"], "export"),
+        (["onnx"], ["quantize", "xiaonet-nano", "--data", "synthetic"], "export"),
     ],
 )
-def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, package, words, extra):
-    monkeypatch.setitem(sys.modules, package, None)
-    for module in [name for name in sys.modules if name.startswith("xiaonet.evaluation")]:
-        monkeypatch.delitem(sys.modules, module)
-    status, told = run(*words)
-    assert status == 1
-    assert f"✗ Install: {package} is missing - pip install 'xiaonet[{extra}]'" in told
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, missing, words, extra):
+    write(record(seconds=60), tmp_path / "data")
+    status, told = lean(words, missing, tmp_path)
+    assert (1, 1) == (status, told.count("pip install ")), told
+    assert f"pip install 'xiaonet[{extra}]'" in told
+    assert "Traceback" not in told
+
+
+def test_a_missing_package_that_no_extra_brings_keeps_its_traceback(tmp_path):
+    write(record(seconds=60), tmp_path / "data")
+    status, told = lean(["pick", "data"], ["pymseed"], tmp_path)
+    assert (1, True, False) == (status, "ModuleNotFoundError" in told, "pip install" in told), told
+
+
+def test_info_of_a_shipped_model_needs_no_seisbench(tmp_path):
+    status, told = lean(["info", "xiaonet"], ["seisbench", "pandas", "matplotlib", "lightning_fabric"], tmp_path)
+    assert status == 0, told
+    assert re.search(r"parameters +164,451 +268,443", told)
+
+
+def test_the_size_of_phasenet_is_that_of_seisbench():
+    network = PhaseNet()
+    assert info.PHASENET_PARAMETERS == sum(parameter.numel() for parameter in network.parameters())
+    assert info.PHASENET_MULTIPLY_ADDS == count_multiply_adds(network)
 
 
 def test_the_module_is_the_command():
@@ -255,7 +317,7 @@ def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
         (["--tune"], "✗ Config: stopped - thresholds are not chosen on split 'test'"),
         (
             ["--tune", "--split", "dev", "--threshold", "0.3"],
-            "✗ Config: stopped - --tune chooses thresholds, so --threshold 0.3 has no use",
+            "✗ Config: stopped - --tune and --threshold 0.3: these options exclude each other; --tune chooses the thresholds",
         ),
         (["--split", "tset"], "✗ Data: stopped - split 'tset' is empty: the column split holds"),
         (["--targets", "none"], "✗ Data: stopped - none/task1.csv cannot be read"),
@@ -278,7 +340,10 @@ def test_ctrl_c_while_scoring_keeps_what_models_gave(run, made_up, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(StaLta, "curves", interrupted)
         status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")
-    assert (130, True) == (status, "! Scoring: stopped - what models gave is kept in report/kept; the same command goes on" in told), told
+    assert (130, True) == (
+        status,
+        "! Scoring: stopped - finished predictions are kept in report/kept; repeat the command to continue" in told,
+    ), told
     assert 1 == len(list((tmp_path / "report" / "kept").iterdir()))
     assert 0 == run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")[0]
 
@@ -288,7 +353,7 @@ def test_several_students_are_trained_and_a_repeat_goes_on(run, tmp_path, made_u
     status, told = run(*words)
     assert status == 0, told
     models = "runs/student-1/saved_model_fp32.pth+runs/student-2/saved_model_fp32.pth"
-    assert f"✓ Students: 2 trained - averaged by: xiaonet pick FOLDER --model {models}" in told
+    assert f"✓ Students: 2 trained - average them with: xiaonet pick FOLDER --model {models}" in told
     assert [0, 1] == [Config.read(tmp_path / "runs" / f"student-{number}" / "config.json").training.seed for number in (1, 2)]
     status, told = run(*words)
     assert (0, False) == (status, "Epoch" in told)

@@ -110,6 +110,18 @@ def test_no_picks_are_a_file_too(run: Callable[..., tuple[int, list[str]]], tmp_
     assert told[-1].startswith("✓ Picks: 0 P, 0 S - picks.csv, in ")
 
 
+def test_the_old_name_of_prefilter_is_accepted_with_a_warning(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path
+) -> None:
+    old, new = run(data, "--scout", "xiaonet-nano", "--out", "old.csv"), run(data, "--prefilter", "xiaonet-nano", "--out", "new.csv")
+    assert (0, 0) == (old[0], new[0])
+    assert "! Option: --scout is now --prefilter - the next release will not accept the old name" == old[1][0]
+    assert [line.partition(" - ")[0] for line in old[1][1:]] == [line.partition(" - ")[0] for line in new[1]]
+    assert (tmp_path / "old.csv").read_bytes() == (tmp_path / "new.csv").read_bytes()
+    status, told = run(data, "--scout", "xiaonet-nano", "--prefilter", "xiaonet")
+    assert (1, "✗ Config: stopped - --prefilter and --scout: these options exclude each other; use --prefilter alone") == (status, told[0])
+
+
 # What cannot be done
 
 
@@ -151,8 +163,8 @@ def test_nothing_to_pick_is_told_with_the_reasons(run: Callable[..., tuple[int, 
     assert [
         "! Skipped: nowhere/*.mseed: there is no such file, folder or match",
         f"! Skipped: {tmp_path / 'notes.txt'}: no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))",
-        "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed; wanted miniSEED of E, N, Z or 1, 2, Z components "
-        "at 20 Hz or more, in the time and of the stations that were asked for",
+        "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed; wanted miniSEED with components E, N, Z "
+        "or 1, 2, Z at 20 Hz or more, from the chosen times and stations",
     ] == told
 
 
@@ -250,7 +262,7 @@ def test_a_stopped_process_is_gone_on_with(
     told, _ = process.communicate(timeout=60)
     assert status == process.returncode, told
     if sent == signal.SIGINT:
-        assert "! Picking: stopped - what is done is kept; the same command with --resume goes on\n! Stopped: by Ctrl-C\n" in told
+        assert "! Picking: stopped - finished days are kept; repeat the command with --resume to continue\n! Stopped: by Ctrl-C\n" in told
         assert "Traceback" not in told
     assert 3 <= len(journal.read_bytes().splitlines()) < 13
     assert not (tmp_path / "picks.csv").exists()
@@ -292,11 +304,11 @@ def test_help_names_every_option_with_what_it_does() -> None:
     told = CliRunner().invoke(cli.app, ["pick", "--help"], env={"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}).output
     assert re.search(r"^ *Usage: \S+ pick \[OPTIONS\] ", told, re.MULTILINE)
     assert "Pick P and S in continuous records." in told
-    options = {"model", "threshold", "out", "from", "to", "stations", "plot", "workers", "runtime", "scout", "resume", "help"}
+    options = {"model", "threshold", "out", "from", "to", "stations", "plot", "workers", "runtime", "prefilter", "resume", "help"}
     assert options == set(re.findall(r"^[│ ]+--([a-z]+)", told, re.MULTILINE))
     for text in (
         "miniSEED files, globs, folders or SDS archives",
         "[default: picks.csv]",
-        "Go on where a run of the same command was stopped",
+        "Resume an interrupted run of the same command",
     ):
         assert text in told

@@ -6,32 +6,33 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from xiaonet.data.augmentation import NO_AUGMENTATION, AugmentationProbabilities, Labels, Pool, Record, draw_batch
+from xiaonet.data.augmentation import NO_AUGMENTATION, AugmentationProbabilities, LabelSettings, draw_batch
+from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.errors import DataError
 from xiaonet.picking.windows import normalize
 
 ONSET = 4000
 
 
-def _record(source: str = "manual", samples: int = 9001, onset: float = np.nan, manual: bool = False, seed: int = 0) -> Record:
+def _record(source: str = "manual", samples: int = 9001, onset: float = np.nan, manual: bool = False, seed: int = 0) -> TrainingRecord:
     """Noise that is 100 times as strong from sample 4000 on, where the teacher sees P."""
     rng = np.random.default_rng(seed)
     waveform = rng.normal(size=(3, samples))
     waveform[:, ONSET:] *= 100
     target = np.zeros((2, samples))
     target[0] = 0.8 * np.exp(-0.5 * ((np.arange(samples) - ONSET) / 15) ** 2)
-    return Record(source, waveform.astype(np.float32), target.astype(np.float16), (onset, np.nan), manual)
+    return TrainingRecord(source, waveform.astype(np.float32), target.astype(np.float16), (onset, np.nan), manual)
 
 
-def _only(**chances: float) -> AugmentationProbabilities:
-    return AugmentationProbabilities(**{**NO_AUGMENTATION.model_dump(), **chances})
+def _only(**probabilities: float) -> AugmentationProbabilities:
+    return AugmentationProbabilities(**{**NO_AUGMENTATION.model_dump(), **probabilities})
 
 
-def _draw(record: Record, size: int = 8, seed: int = 0, **chances: float) -> tuple[np.ndarray, np.ndarray]:
-    return draw_batch(Pool([record], {record.source: 1.0}), size, (seed,), _only(**chances))
+def _draw(record: TrainingRecord, size: int = 8, seed: int = 0, **probabilities: float) -> tuple[np.ndarray, np.ndarray]:
+    return draw_batch(Pool([record], {record.source: 1.0}), size, (seed,), _only(**probabilities))
 
 
-def _place(record: Record, window: np.ndarray) -> int:
+def _place(record: TrainingRecord, window: np.ndarray) -> int:
     """Where in the record a plain crop was taken."""
     crops = np.lib.stride_tricks.sliding_window_view(record.waveform[2], 3001)
     scores = [np.abs(normalize(crops[start : start + 1]) - window[2]).max() for start in range(len(crops))]
@@ -64,8 +65,18 @@ def test_the_same_seed_gives_the_same_batch_and_another_one_another() -> None:
     assert not np.array_equal(once[0], other[0])
 
 
+def test_a_seed_draws_the_windows_that_it_always_drew() -> None:
+    """Figures noted before this module was split, at the default probabilities."""
+    pool = Pool([_record(onset=ONSET, manual=True), _record("other", seed=1)], {"manual": 0.5, "other": 0.5})
+    windows, targets = draw_batch(pool, 12, (0, 3), AugmentationProbabilities())
+    spread = [0.15724, 0.15756, 0.09355, 0.27116, 0.07305, 0.14355, 0.27283, 0.25638, 0.23721, 0.15143, 0.04667, 0.26913]
+    total = [30.0791, 0.0, 30.0791, 0.0, 27.5727, 30.0791, 0.0, 30.0791, 27.1011, 30.0791, 30.0791, 0.0]
+    assert_allclose(windows.std(axis=(1, 2)), spread, atol=2e-5)
+    assert_allclose(targets[:, :2].sum(axis=(1, 2)), total, atol=2e-4)
+
+
 def test_an_analysts_pick_makes_half_of_the_target_and_halves_the_teacher_elsewhere() -> None:
-    _, targets = _draw(_record(onset=5000, manual=True), size=64, aimed=1.0)
+    _, targets = _draw(_record(onset=5000, manual=True), size=64, onset_centred=1.0)
     curve = next(t[0] for t in targets if t[0].max() > 0.45 and 1500 < t[0].argmax() < 2900)  # and the teacher's, 10 s before
     place = int(curve.argmax())
     assert_allclose([0.5, 0.4], [curve[place], curve[place - 1000]], atol=1e-3)
@@ -73,7 +84,7 @@ def test_an_analysts_pick_makes_half_of_the_target_and_halves_the_teacher_elsewh
 
 def test_an_automatic_pick_is_believed_nearby_alone() -> None:
     record = _record("automatic", onset=5000)
-    _, targets = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(aimed=1.0))
+    _, targets = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(onset_centred=1.0))
     heights = {round(float(target[0].max()), 2) for target in targets if target[0].argmax() not in (0, 3000)}
     assert 0.8 in heights  # of the teacher, 10 s from the pick
     assert max(heights) <= 0.8
@@ -83,14 +94,14 @@ def test_an_automatic_pick_is_believed_nearby_alone() -> None:
 def test_width_of_the_label(manual: bool, phase: int, sigma: int) -> None:
     onsets = (7000.0, np.nan) if phase == 0 else (np.nan, 7000.0)
     record = replace(_record("some", manual=manual), onsets=onsets)
-    _, targets = draw_batch(Pool([record], {"some": 1.0}), 64, (1,), _only(aimed=1.0), Labels(weight=1.0))
+    _, targets = draw_batch(Pool([record], {"some": 1.0}), 64, (1,), _only(onset_centred=1.0), LabelSettings(weight=1.0))
     curve = next(t[phase] for t in targets if t[phase].max() > 0.99 and 1200 < t[phase].argmax() < 2800)
     top = int(curve.argmax())
     assert_allclose(np.exp(-0.5), curve[top + sigma], atol=1e-3)
 
 
 def test_aimed_windows_have_onsets_everywhere_edges_included() -> None:
-    _, targets = _draw(_record(), size=200, aimed=1.0)
+    _, targets = _draw(_record(), size=200, onset_centred=1.0)
     places = targets[:, 0].argmax(axis=1)
     counts = np.histogram(places, bins=5, range=(0, 3001))[0]
     assert counts.min() >= 20  # 40 expected in each fifth
@@ -99,7 +110,7 @@ def test_aimed_windows_have_onsets_everywhere_edges_included() -> None:
 
 
 def test_a_stretched_window_keeps_its_onset_with_its_target() -> None:
-    windows, targets = _draw(_record(), size=64, aimed=1.0, stretched=1.0)
+    windows, targets = _draw(_record(), size=64, onset_centred=1.0, time_stretched=1.0)
     for window, target in zip(windows, targets, strict=True):
         place = int(target[0].argmax())
         if 300 < place < 2700:
@@ -111,8 +122,8 @@ def test_a_filter_moves_no_onset_early_and_changes_no_target() -> None:
     """Before an onset out of silence a filtered window is what detrending leaves of silence: a straight line."""
     record = _record()
     record.waveform[:, :ONSET] = 0
-    plain, targets = _draw(record, size=48, aimed=1.0)
-    filtered, same = _draw(record, size=48, aimed=1.0, filtered=1.0)
+    plain, targets = _draw(record, size=48, onset_centred=1.0)
+    filtered, same = _draw(record, size=48, onset_centred=1.0, filtered=1.0)
     assert_array_equal(targets[0], same[0])  # later ones were drawn after other random numbers
     assert np.abs(filtered[0] - plain[0]).max() > 0.05
     for window, target in zip(filtered, same, strict=True):
@@ -126,7 +137,7 @@ def test_made_up_noise_is_at_most_a_third_of_each_component_and_leaves_none_on_a
     record.waveform[0] = 0
     record.waveform[1] *= 1e-3
     (plain,), _ = _draw(record, size=1)
-    (noisy,), _ = _draw(record, size=1, coloured=1.0)
+    (noisy,), _ = _draw(record, size=1, synthetic_noise=1.0)
     assert_array_equal(np.zeros(3001), noisy[0])
     difference = np.abs(noisy - plain).max(axis=1)
     assert (difference[1:] > 0.003 / 2).all()
@@ -134,7 +145,7 @@ def test_made_up_noise_is_at_most_a_third_of_each_component_and_leaves_none_on_a
 
 
 def test_dropped_components_are_zeros_and_the_vertical_never_is() -> None:
-    windows, _ = _draw(_record(), size=400, vertical=0.25, one_horizontal=0.25)
+    windows, _ = _draw(_record(), size=400, vertical_only=0.25, missing_horizontal=0.25)
     alive = windows.any(axis=2)
     assert alive[:, 2].all()
     assert 70 <= (~alive[:, :2]).all(axis=1).sum() <= 130
@@ -144,7 +155,7 @@ def test_dropped_components_are_zeros_and_the_vertical_never_is() -> None:
 def test_flipped_and_swapped_windows_hold_the_same_samples() -> None:
     record = _record()
     (plain,), _ = _draw(record, size=1)
-    (flipped,), _ = _draw(record, size=1, flipped=1.0)
+    (flipped,), _ = _draw(record, size=1, polarity_reversed=1.0)
     (swapped,), _ = _draw(record, size=1, swapped=1.0)
     assert_allclose(-plain, flipped, atol=1e-6)
     assert_array_equal(plain[[1, 0, 2]], swapped)
@@ -167,7 +178,7 @@ def test_a_window_that_reaches_beyond_the_record_keeps_its_onset_with_its_target
     record.waveform[:, 150] = 1
     record.target[:] = 0
     record.target[0, 150] = 1
-    windows, targets = _draw(record, size=64, aimed=1.0, padded=1.0)
+    windows, targets = _draw(record, size=64, onset_centred=1.0, beyond_ends=1.0)
     places = targets[:, 0].argmax(axis=1)[targets[:, 0].max(axis=1) == 1]
     assert_array_equal(np.abs(windows[targets[:, 0].max(axis=1) == 1, 2]).argmax(axis=1), places)
     assert places.max() > 1000  # it begins before the record
@@ -176,8 +187,8 @@ def test_a_window_that_reaches_beyond_the_record_keeps_its_onset_with_its_target
 
 def test_noise_on_top_is_drawn_below_the_peak_and_changes_no_target() -> None:
     record = _record()
-    plain, targets = _draw(record, size=1, seed=4, aimed=1.0)
-    noisy, same = _draw(record, size=1, seed=4, aimed=1.0, noisy=1.0)
+    plain, targets = _draw(record, size=1, seed=4, onset_centred=1.0)
+    noisy, same = _draw(record, size=1, seed=4, onset_centred=1.0, real_noise=1.0)
     assert_array_equal(targets, same)
     assert 0.001 < np.abs(noisy - plain).max() < 1
 
@@ -199,14 +210,14 @@ def test_an_artefact_is_a_spike_or_a_step_and_changes_no_target() -> None:
 
 
 def test_nothing_is_to_be_found_in_a_gap() -> None:
-    windows, targets = _draw(_record(), size=64, aimed=1.0, gap=1.0)
+    windows, targets = _draw(_record(), size=64, onset_centred=1.0, gap=1.0)
     for window, target in zip(windows, targets, strict=True):
         flat = np.abs(np.diff(window[2], 2, prepend=9, append=9)) < 1e-7
         assert target[0][flat].max(initial=0) < 1e-6
 
 
 def test_a_second_event_brings_its_onset_along() -> None:
-    _, targets = _draw(_record(), size=64, aimed=1.0, doubled=1.0)
+    _, targets = _draw(_record(), size=64, onset_centred=1.0, superposed=1.0)
     tops = [len(np.flatnonzero(np.diff((target[0] > 0.4).astype(int)) == 1)) for target in targets]
     assert 2 == max(tops)
 
@@ -228,12 +239,12 @@ def test_noise_is_drawn_from_all_sources_alike_however_long_they_are() -> None:
     pool = Pool(records, {"short": 0.5, "long": 0.5})
     assert len(pool.quiet["long"]) > 50 * len(pool.quiet["short"])
     rng = np.random.default_rng(0)
-    from_short = sum(int(np.abs(pool.noise(rng)[:, :2000]).max() > 2) for _ in range(200))
+    from_short = sum(int(np.abs(pool.draw_noise(rng)[:, :2000]).max() > 2) for _ in range(200))
     assert 70 <= from_short <= 130
 
 
 def test_a_silent_window_is_noise_alone() -> None:
-    windows, targets = _draw(_record(), size=16, aimed=1.0, silent=1.0)
+    windows, targets = _draw(_record(), size=16, onset_centred=1.0, noise_only=1.0)
     assert_array_equal(np.zeros((16, 2, 3001)), targets[:, :2])
     # A hundred times as strong from the onset on: a window across it would have a quiet half.
     halves = np.abs(windows).mean(axis=1).reshape(16, -1)
@@ -245,7 +256,7 @@ def test_sources_are_drawn_by_their_shares_and_records_by_their_length() -> None
     records = [_record("a", 9000), _record("a", 27000), _record("b")]
     pool = Pool(records, {"a": 0.8, "b": 0.2})
     rng = np.random.default_rng(0)
-    rows = np.bincount([pool.draw(rng) for _ in range(4000)])
+    rows = np.bincount([pool.draw_row(rng) for _ in range(4000)])
     assert_allclose([800, 2400, 800], rows, atol=120)
 
 
@@ -254,6 +265,6 @@ def test_a_share_without_records_is_refused() -> None:
         Pool([_record()], {"manual": 0.5, "continuous": 0.5})
 
 
-def test_chances_beyond_one_are_refused() -> None:
+def test_probabilities_beyond_one_are_refused() -> None:
     with pytest.raises(ValueError, match="less than or equal to 1"):
-        AugmentationProbabilities(vertical=1.5)
+        AugmentationProbabilities(vertical_only=1.5)

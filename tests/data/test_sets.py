@@ -147,9 +147,9 @@ def test_a_set_that_is_not_found_says_where_it_was_looked_for_and_what_to_do(tmp
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("", "--data '' names no data set before or after a +"),
-        ("+", "names no data set"),
-        ("synthetic+", r"--data 'synthetic\+' names no data set before or after a \+; wanted e\.g\. STEAD"),
+        ("", "--data '' names nothing before or after a +"),
+        ("+", "names nothing"),
+        ("synthetic+", r"--data 'synthetic\+' names nothing before or after a \+; wanted e\.g\. STEAD"),
         ("nowhere+synthetic", "data set 'nowhere' not found"),
     ],
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -93,6 +94,13 @@ def test_a_file_carries_thresholds(tmp_path: Path) -> None:
     thresholds = read_model_file(tmp_path / "model.pth")["thresholds"]
     assert [("P", 0.15), ("S", 0.0)] == list(thresholds.items())
     assert [float, float] == [type(value) for value in thresholds.values()]
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.float16, int])
+def test_thresholds_may_be_any_kind_of_number(tmp_path: Path, number: Any) -> None:
+    save_model(model_like(0), tmp_path / "model.pth", thresholds={"P": number(1), "S": number(0)})
+    thresholds = read_model_file(tmp_path / "model.pth")["thresholds"]
+    assert ({"P": 1.0, "S": 0.0}, {float}) == (thresholds, {type(value) for value in thresholds.values()})
 
 
 def test_thresholds_are_those_of_the_settings_where_none_are_given(tmp_path: Path) -> None:

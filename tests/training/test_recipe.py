@@ -12,7 +12,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from xiaonet import XiaoNet, load_model
-from xiaonet.data.augmentation import Pool, draw_batch
+from xiaonet.data.augmentation import draw_batch
+from xiaonet.data.pool import Pool
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.nn.checkpoint import load_tensors, read_model_file
 from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
@@ -206,6 +207,29 @@ def test_a_quantized_start_is_refused(small: Recipe, tmp_path: Path) -> None:
 def test_bad_recipes(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Recipe.parse(change)
+
+
+def test_older_names_of_augmentations_are_understood() -> None:
+    old = {"aimed": 0.01, "silent": 0.02, "padded": 0.03, "stretched": 0.04, "doubled": 0.05, "noisy": 0.06, "filtered": 0.07}
+    old |= {"coloured": 0.08, "vertical": 0.09, "one_horizontal": 0.1, "rotated": 0.11, "swapped": 0.12, "flipped": 0.13}
+    old |= {"gap": 0.14, "artefact": 0.15}
+    assert {
+        "onset_centred": 0.01,
+        "noise_only": 0.02,
+        "beyond_ends": 0.03,
+        "time_stretched": 0.04,
+        "superposed": 0.05,
+        "real_noise": 0.06,
+        "filtered": 0.07,
+        "synthetic_noise": 0.08,
+        "vertical_only": 0.09,
+        "missing_horizontal": 0.1,
+        "rotated": 0.11,
+        "swapped": 0.12,
+        "polarity_reversed": 0.13,
+        "gap": 0.14,
+        "artefact": 0.15,
+    } == Recipe.parse({"chances": old}).chances.model_dump()
 
 
 def test_a_recipe_must_say_how_long(small: Recipe, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from obspy import UTCDateTime
 
 from stand_in import record, write_days
-from xiaonet.data.augmentation import Record
+from xiaonet.data.pool import TrainingRecord
 from xiaonet.errors import DataError
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.training.targets import fuse, gather, load_records, look, save_records, teacher_curves
@@ -108,7 +108,7 @@ def test_records_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "records.npz"
     rng = np.random.default_rng(0)
     records = [
-        Record(source, rng.normal(size=(3, n)).astype(np.float32), rng.random((2, n)).astype(np.float16), onsets, manual)
+        TrainingRecord(source, rng.normal(size=(3, n)).astype(np.float32), rng.random((2, n)).astype(np.float16), onsets, manual)
         for source, n, onsets, manual in (("a", 3001, (5.0, np.nan), True), ("b", 4000, (np.nan, np.nan), False))
     ]
     assert load_records(path, "x") is None

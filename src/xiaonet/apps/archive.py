@@ -15,13 +15,14 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from xiaonet.constants import SAMPLE_NS, SECOND_NS
 from xiaonet.errors import CheckpointError
 from xiaonet.io.archive import Archive
 from xiaonet.io.picks import write_picks
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, Annotation, chunks
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import SECOND, STEP, Instrument, Run
+from xiaonet.picking.segments import Instrument, Run
 
 DAY = 24 * CHUNK  # samples
 JOURNAL = ".journal"  # is added to the name of the output while that is not finished
@@ -43,7 +44,7 @@ class Task:
     @property
     def seconds(self) -> float:
         """Length of what is to be done, gaps included."""
-        return sum(end - first for _, first, end in self.ranges) * STEP / SECOND
+        return sum(end - first for _, first, end in self.ranges) * SAMPLE_NS / SECOND_NS
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ def pick_archive(
             picks += found
             if sketch is not None:
                 sketch(task, seen, found)
-            watch((end - first) * STEP / SECOND)
-        return Result(task.key, picks, samples * STEP / SECOND, starts)
+            watch((end - first) * SAMPLE_NS / SECOND_NS)
+        return Result(task.key, picks, samples * SAMPLE_NS / SECOND_NS, starts)
 
     with Journal(out.with_name(out.name + JOURNAL), _fingerprint(archive, picker, tasks), resume) as journal:
         archive.problems |= journal.problems

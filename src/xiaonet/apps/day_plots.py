@@ -11,24 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.apps.archive import DAY, Task
-from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
+from xiaonet.constants import COMPONENTS, SAMPLE_NS, SECOND_NS, WINDOW_SAMPLES
 from xiaonet.errors import CheckpointError
 from xiaonet.files import write_atomically
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import SECOND, STEP, Run
+from xiaonet.picking.segments import Run
 from xiaonet.plots.record import Day, Strip, View, count_picks, date_of, draw_day, draw_views, find_thinning, name_instrument, to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHORT = 600 * SECOND  # ns: a record up to this long is drawn as a whole
-SLIVER = 15 * SECOND  # ns: a shorter one without picks is what a file reaches over midnight
+SHORT = 600 * SECOND_NS  # ns: a record up to this long is drawn as a whole
+SLIVER = 15 * SECOND_NS  # ns: a shorter one without picks is what a file reaches over midnight
 PART = 60  # samples that are one point in the picture of a day
-FEW_HOURS = 4 * 3600 * SECOND  # ns: up to this length, a row of that picture is ten minutes long, else an hour
+FEW_HOURS = 4 * 3600 * SECOND_NS  # ns: up to this length, a row of that picture is ten minutes long, else an hour
 EVENTS = 3  # in the picture of a day
 LEAD = 600  # samples shown before an event
-PAIR = 18 * SECOND  # ns: an S this soon after a P is of the same event
+PAIR = 18 * SECOND_NS  # ns: an S this soon after a P is of the same event
 
 
 class DayPlots:
@@ -90,7 +90,7 @@ class _Day:
         run, first, _ = task.ranges[0]
         last_run, _, end = task.ranges[-1]
         self.task = task
-        self.start_ns = first // DAY * DAY * STEP
+        self.start_ns = first // DAY * DAY * SAMPLE_NS
         self.length_ns = last_run.time_ns(end) - run.time_ns(first)
         self.picks: list[Pick] = []
         self.strips: list[Strip] = []
@@ -106,7 +106,7 @@ class _Day:
         run = next(run for run, first, end in self.task.ranges if (first, end) == (seen.first, seen.end))
         self.picks += picks
         if self.length_ns <= SHORT:
-            self.strips.append(Strip.cut(seen, run, seen.first, seen.end, find_thinning(self.length_ns // STEP)))
+            self.strips.append(Strip.cut(seen, run, seen.first, seen.end, find_thinning(self.length_ns // SAMPLE_NS)))
             return
         part, half_range = _half_range(seen)
         self.half_range[:, part : part + half_range.shape[1]] = half_range
@@ -155,7 +155,7 @@ def _clearest(known: Sequence[_Event], picks: Sequence[Pick], seen: Annotation, 
     fresh = [(_score(pick, picks), pick.time_ns, None) for pick in picks]
     chosen: list[_Event] = []
     for score, time_ns, strip in sorted([*known, *fresh], key=lambda event: -event[0]):
-        if len(chosen) < EVENTS and all(abs(time_ns - other.time_ns) > WINDOW_SAMPLES * STEP for other in chosen):
+        if len(chosen) < EVENTS and all(abs(time_ns - other.time_ns) > WINDOW_SAMPLES * SAMPLE_NS for other in chosen):
             chosen.append(_Event(score, time_ns, strip or _cut(time_ns, seen, run)))
     return chosen
 
@@ -168,7 +168,7 @@ def _score(pick: Pick, picks: Sequence[Pick]) -> float:
 
 def _cut(time_ns: int, seen: Annotation, run: Run) -> Strip:
     """30 s around a pick, as far as there are samples at hand."""
-    wanted = (time_ns - run.grid.phase_ns) // STEP - LEAD
+    wanted = (time_ns - run.grid.phase_ns) // SAMPLE_NS - LEAD
     end = seen.start + seen.waveform.shape[1]
     first = max(seen.start, min(wanted, end - WINDOW_SAMPLES))
     return Strip.cut(seen, run, first, min(first + WINDOW_SAMPLES, end))

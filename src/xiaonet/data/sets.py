@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from xiaonet import console
 from xiaonet.constants import COMPONENTS, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data import synthetic
-from xiaonet.errors import DataError
+from xiaonet.errors import ConfigError, DataError
+from xiaonet.names import split_names
 from xiaonet.picking.windows import fill_nonfinite
 
 WaveformData: TypeAlias = "sbd.WaveformDataset | sbd.MultiWaveformDataset"
@@ -49,10 +50,10 @@ def open_data(spec: str, *, synthetic_records: int = 400, seed: int = 0) -> Wave
     Raises:
         DataError: a part cannot be found or read, has no sampling rate or has no picks.
     """
-    whole = _holds_data(Path(spec).expanduser())  # a folder may have a + in its name
-    names = [spec] if whole else [name.strip() for name in spec.split("+")]
-    if not all(names):
-        raise DataError(f"--data {spec!r} names no data set before or after a +; wanted e.g. STEAD or STEAD+my/records")
+    try:
+        names = split_names(spec, "--data", "STEAD or STEAD+my/records")
+    except ConfigError as error:
+        raise DataError(str(error)) from error
     parts = [_open_part(name, synthetic_records, seed) for name in names]
     for part in parts:
         fill_split(part.metadata)

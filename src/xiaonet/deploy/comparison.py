@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from xiaonet.constants import PICKED_PHASES
 from xiaonet.evaluation.evaluator import Evaluator, Watch, evaluate
 from xiaonet.evaluation.models import load_models
-from xiaonet.evaluation.records import PICKED
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import read_model_file
 from xiaonet.nn.quantized import FLOAT, LARGEST_WEIGHT
@@ -60,7 +60,7 @@ def compare(folder: Path, evaluator: Evaluator, watch: Watch = lambda windows: N
         "times_smaller": {kind: bytes_of[kind.format("fp32")] / bytes_of[kind.format("int8")] for kind in sorted(set(RUNTIMES.values()))},
         "scores": {
             model.name: {
-                subset: {phase: {key: _figure(own[phase], key) for key in FIGURES} for phase in PICKED}
+                subset: {phase: {key: _figure(own[phase], key) for key in FIGURES} for phase in PICKED_PHASES}
                 for subset, own in model.subsets.items()
             }
             for model in (fp32, int8)

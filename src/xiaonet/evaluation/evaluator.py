@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from xiaonet import __version__
 from xiaonet.config.schema import Config
+from xiaonet.constants import PICKED_PHASES
 from xiaonet.data.sets import WaveformData, fingerprint, open_data
 from xiaonet.errors import ConfigError
 from xiaonet.evaluation import tasks
@@ -25,10 +26,11 @@ from xiaonet.evaluation.losses import measure_losses
 from xiaonet.evaluation.metrics import Class, Difference, FalsePicks, Losses, Metrics, ModelMetrics
 from xiaonet.evaluation.models import EvaluatedModel
 from xiaonet.evaluation.peaks import Peaks, find_peaks
-from xiaonet.evaluation.records import PICKED, LabelledWindows, Record, around_picks, before_picks, read_records
+from xiaonet.evaluation.records import LabelledWindows, Record, around_picks, before_picks, read_records
 from xiaonet.evaluation.scores import TOLERANCE, Judged, PhaseScores, best_threshold, stability
 from xiaonet.files import make_folder, write_atomically
 from xiaonet.io.archive import Archive
+from xiaonet.names import split_names
 from xiaonet.nn.teacher import Teacher
 
 KEPT = "kept"  # folder of a report with what models gave, so that a second look costs nothing
@@ -108,9 +110,9 @@ class Evaluator:
                 "then give its metrics.json to --threshold"
             )
         self.config, self.tune = config or Config(), tune
-        self.name = "+".join(Path(part.strip()).name for part in data.split("+"))
         self.split, self.seed, self.keep = split, seed, keep
         whole = open_data(data, synthetic_records=self.config.data.synthetic_records, seed=seed)
+        self.name = "+".join(Path(part).name for part in split_names(data))
         self.fingerprint = fingerprint(whole)
         self.data: WaveformData
         self.records: list[Record]
@@ -165,13 +167,13 @@ class Evaluator:
 
     def threshold(self, measured: Measured) -> dict[str, float | None]:
         """For each phase the threshold with the best F1 within 0.5 s on these windows; None where none holds a label."""
-        return {phase: best_threshold(Judged.of(measured.peaks[phase], self.windows, phase, TOLERANCE)) for phase in PICKED}
+        return {phase: best_threshold(Judged.of(measured.peaks[phase], self.windows, phase, TOLERANCE)) for phase in PICKED_PHASES}
 
     def scores(self, measured: Measured, thresholds: Thresholds, *, probabilistic: bool = True) -> dict[str, PhaseScores]:
         """A model at its thresholds, by phase."""
         return {
             phase: PhaseScores.of(measured.peaks[phase], self.windows, phase, thresholds[phase], probabilistic=probabilistic)
-            for phase in PICKED
+            for phase in PICKED_PHASES
         }
 
     def subsets(self) -> dict[str, NDArray[np.bool_]]:
@@ -182,7 +184,7 @@ class Evaluator:
     def false_picks(self, measured: Measured, thresholds: Thresholds) -> FalsePicks:
         """Picks in windows in which there is nothing to pick."""
         hours = self.noise.hours
-        counts = {phase: len(measured.noise[phase].above(thresholds[phase]).window) for phase in PICKED}
+        counts = {phase: len(measured.noise[phase].above(thresholds[phase]).window) for phase in PICKED_PHASES}
         return FalsePicks(hours=hours, per_hour={phase: number / hours if hours else None for phase, number in counts.items()})
 
     def _key(self, contestant: EvaluatedModel) -> str:
@@ -225,7 +227,7 @@ def evaluate(
         own: dict[str, float | None] = dict(given.get(contestant.name, {}))
         if evaluator.tune:
             own = {**evaluator.threshold(measured), **tasks.best_thresholds(measured.answers)}
-        heights = {phase: float(own.get(phase) or contestant.thresholds[phase]) for phase in PICKED}
+        heights = {phase: float(own.get(phase) or contestant.thresholds[phase]) for phase in PICKED_PHASES}
         scores.append(evaluator.scores(measured, heights, probabilistic=contestant.probabilistic))
         losses = evaluator.losses(contestant, teacher) if contestant.probabilistic else None
         watch(len(evaluator.data))
@@ -237,10 +239,10 @@ def evaluate(
                 threshold_from="tuned" if evaluator.tune else "given" if contestant.name in given else "model",
                 thresholds=heights,
                 subsets={
-                    name: {phase: scores[-1][phase].metrics(mask, evaluator.seed) for phase in PICKED}
+                    name: {phase: scores[-1][phase].metrics(mask, evaluator.seed) for phase in PICKED_PHASES}
                     for name, mask in evaluator.subsets().items()
                 },
-                breakdown={phase: _classes(scores[-1][phase]) for phase in PICKED},
+                breakdown={phase: _classes(scores[-1][phase]) for phase in PICKED_PHASES},
                 noise=evaluator.false_picks(measured, heights),
                 continuous=count_false_picks(contestant, archive, heights) if archive else None,
                 stability=stability(measured.peaks, evaluator.windows, heights),
@@ -260,7 +262,7 @@ def evaluate(
         windows=len(evaluator.windows),
         records=len(evaluator.records),
         events=len({record.event for record in evaluator.records}),
-        not_judged={phase: int((~evaluator.windows.judged[phase]).sum()) for phase in PICKED},
+        not_judged={phase: int((~evaluator.windows.judged[phase]).sum()) for phase in PICKED_PHASES},
         models=models,
         differences=list(_differences(evaluator, contestants, scores)),
     )
@@ -279,7 +281,7 @@ def read_thresholds(text: str, contestants: Sequence[EvaluatedModel]) -> dict[st
         return _tuned(Path(text), contestants)
     if not 0 < height <= 1:
         raise ConfigError(f"--threshold is {text}; wanted a probability above 0 and up to 1, or a metrics.json")
-    return {contestant.name: dict.fromkeys(PICKED, height) for contestant in contestants}
+    return {contestant.name: dict.fromkeys(PICKED_PHASES, height) for contestant in contestants}
 
 
 def _tuned(path: Path, contestants: Sequence[EvaluatedModel]) -> dict[str, dict[str, float | None]]:
@@ -313,7 +315,7 @@ def _differences(
 ) -> Iterator[Difference]:
     for other, theirs in zip(contestants[1:], scores[1:], strict=True):
         for subset, mask in evaluator.subsets().items():
-            for phase in PICKED:
+            for phase in PICKED_PHASES:
                 values = scores[0][phase].difference(theirs[phase], mask, evaluator.seed)
                 yield Difference(model=contestants[0].name, less=other.name, subset=subset, phase=phase, values=values)
 
@@ -338,7 +340,10 @@ def _read(path: Path, targets: tasks.Targets) -> Measured | None:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
         peaks, noise = (
-            {phase: Peaks(*(arrays[f"{kind}/{phase}/{name}"] for name in ("window", "sample", "height", "sigma"))) for phase in PICKED}
+            {
+                phase: Peaks(*(arrays[f"{kind}/{phase}/{name}"] for name in ("window", "sample", "height", "sigma")))
+                for phase in PICKED_PHASES
+            }
             for kind in ("peaks", "noise")
         )
     except (OSError, ValueError, KeyError, BadZipFile):

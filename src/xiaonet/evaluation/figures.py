@@ -9,10 +9,10 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import PHASES, SAMPLING_RATE
+from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLING_RATE
 from xiaonet.evaluation.evaluator import ALL, Evaluation
 from xiaonet.evaluation.metrics import Metrics, ModelMetrics
-from xiaonet.evaluation.records import PICKED, cut
+from xiaonet.evaluation.records import cut
 from xiaonet.evaluation.scores import HISTOGRAM, TOLERANCE
 from xiaonet.picking.picks import find_picks
 from xiaonet.plots.record import CEILING, FLOOR, GREY, INK, PALE, draw_picks
@@ -65,14 +65,14 @@ def gallery(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
         for number in chosen:
             [waveform] = next(cut(windows.data, windows.rows[[number]], windows.starts[[number]]))
             [curves] = contestant.curves(waveform[None])
-            picks = {phase: find_picks(curves[PHASES.index(phase)], thresholds[phase], 100) for phase in PICKED}
-            labels = {phase: windows.labels[phase][number] / SAMPLING_RATE for phase in PICKED}
+            picks = {phase: find_picks(curves[PHASES.index(phase)], thresholds[phase], 100) for phase in PICKED_PHASES}
+            labels = {phase: windows.labels[phase][number] / SAMPLING_RATE for phase in PICKED_PHASES}
             subset = windows.traits["subset"].iloc[number]
             figure = draw_picks(waveform, curves, picks, "")
-            for phase in PICKED:
+            for phase in PICKED_PHASES:
                 for time in labels[phase][~np.isnan(labels[phase])]:
                     figure.axes[0].vlines(time, FLOOR, CEILING, color=INK, linewidth=1, linestyles=(0, (1, 2)))
-            told = ", ".join(f"{phase} {time:.2f} s" for phase in PICKED for time in labels[phase][~np.isnan(labels[phase])])
+            told = ", ".join(f"{phase} {time:.2f} s" for phase in PICKED_PHASES for time in labels[phase][~np.isnan(labels[phase])])
             yield kind, f"{subset}, {names[windows.rows[number]]}: labels {told}", to_svg(figure, f"{kind}{number}")
 
 
@@ -98,7 +98,7 @@ def _pair(metrics: Metrics, draw: Draw, salt: str) -> str:
         {"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY}
     ):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
-        for axes, phase in zip(figure.subplots(1, 2), PICKED, strict=True):
+        for axes, phase in zip(figure.subplots(1, 2), PICKED_PHASES, strict=True):
             for number, model in enumerate(metrics.models):
                 style = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)], "label": model.name}
                 draw(axes, model, phase, style)

@@ -13,12 +13,22 @@ from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 from obspy.signal.trigger import recursive_sta_lta, trigger_onset
 
-from xiaonet.constants import COMPONENTS, DEFAULT_THRESHOLD, NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.constants import (
+    COMPONENTS,
+    DEFAULT_THRESHOLD,
+    NOISE,
+    PHASES,
+    PICKED_PHASES,
+    SAMPLE_NS,
+    SAMPLING_RATE,
+    WINDOW_SAMPLES,
+    Runtime,
+)
 from xiaonet.errors import CheckpointError, ConfigError, TeacherError
+from xiaonet.names import split_names
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import Runtime
 from xiaonet.shipped import shipped_models
 
 Windows = NDArray[np.floating]
@@ -65,7 +75,7 @@ class Ours:
     def __init__(self, model: str, runtime: Runtime = "auto", threads: int = 1) -> None:
         self._model: tuple[Any, ...] = (model, runtime, threads)
         self._predictor = Picker(model, runtime=runtime, threads=threads).predictor
-        self.name, self.description = "+".join(Path(part).stem for part in model.split("+")), self._predictor.description
+        self.name, self.description = "+".join(Path(part).stem for part in split_names(model)), self._predictor.description
         self.digest, self.thresholds = self._predictor.digest, self._predictor.thresholds
 
     def curves(self, windows: Windows) -> Windows:
@@ -109,12 +119,12 @@ class SeisBench:
                 raise TeacherError(
                     f"weights {name} cannot be had: {error}; set SEISBENCH_CACHE_ROOT to a SeisBench cache that holds them"
                 ) from error
-        if missing := set(PHASES[:NOISE]) - {str(label)[0] for label in self._model.labels or ()}:
+        if missing := set(PICKED_PHASES) - {str(label)[0] for label in self._model.labels or ()}:
             raise TeacherError(f"{name} knows {list(self._model.labels or ())}; wanted P and S, it lacks {', '.join(sorted(missing))}")
         self._model.eval()
         parameters = sum(weight.numel() for weight in self._model.parameters())
         self.name, self.description = weights, f"SeisBench {name}, {parameters:,} parameters"
-        self.thresholds: Mapping[str, float] = {phase: self._threshold(phase) for phase in PHASES[:NOISE]}
+        self.thresholds: Mapping[str, float] = {phase: self._threshold(phase) for phase in PICKED_PHASES}
         self.digest = _digest(kind, *(weight.cpu().numpy().tobytes() for weight in self._model.state_dict().values()))
 
     def curves(self, windows: Windows) -> Windows:
@@ -146,7 +156,7 @@ class SeisBench:
         times = np.arange(WINDOW_SAMPLES) / SAMPLING_RATE
         for trace in self._model.annotate(stream):
             phase = trace.stats.channel.rpartition("_")[2][0]
-            if phase in PHASES[:NOISE]:
+            if phase in PICKED_PHASES:
                 own = trace.times() + (trace.stats.starttime - start)
                 curves[PHASES.index(phase)] = np.interp(times, own, np.nan_to_num(trace.data), left=0, right=0)
         curves[NOISE] = np.clip(1 - curves[:NOISE].sum(axis=0), 0, 1)
@@ -180,7 +190,7 @@ class StaLta:
         own = self._settings
         self.description = f"ObsPy's recursive STA/LTA, {own.sta_s:g} and {own.lta_s:g} s, {own.band_hz[0]:g} to {own.band_hz[1]:g} Hz"
         self.digest = _digest(repr(own))
-        self.thresholds: Mapping[str, float] = dict(zip(PHASES[:NOISE], self._settings.thresholds, strict=True))
+        self.thresholds: Mapping[str, float] = dict(zip(PICKED_PHASES, self._settings.thresholds, strict=True))
 
     def curves(self, windows: Windows) -> Windows:
         """Heights at onsets, zero elsewhere."""
@@ -199,7 +209,7 @@ class StaLta:
             phase = "P" if trace.stats.channel.endswith("Z") else "S"
             curve = self._onsets([self._filter(trace.data.astype(np.float64))])
             at = np.flatnonzero(curve >= thresholds[phase])
-            readings += [Reading(int(trace.stats.starttime.ns + sample * 10**7), phase, float(curve[sample])) for sample in at]
+            readings += [Reading(int(trace.stats.starttime.ns + sample * SAMPLE_NS), phase, float(curve[sample])) for sample in at]
         return sorted(readings)
 
     def _filter(self, samples: Windows) -> Windows:

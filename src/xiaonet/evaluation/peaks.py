@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import PHASES, SAMPLING_RATE
-from xiaonet.evaluation.records import PICKED
+from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLING_RATE
 from xiaonet.picking.picks import SIGMAS, find_picks, width
 
 LEAST = 0.01  # height of a peak that is kept; thresholds start here
@@ -56,11 +55,11 @@ class Peaks:
 
 def find_peaks(batches: Iterable[NDArray[np.floating]], distance: int) -> dict[str, Peaks]:
     """Peaks of P and S in batches of curves `(batch, 3, samples)`, by the picker's own rule."""
-    found: dict[str, list[tuple[int, int, float, float]]] = {phase: [] for phase in PICKED}
+    found: dict[str, list[tuple[int, int, float, float]]] = {phase: [] for phase in PICKED_PHASES}
     number = 0
     for batch in batches:
         for curves in batch:
-            for phase in PICKED:
+            for phase in PICKED_PHASES:
                 curve = curves[PHASES.index(phase)]
                 peaks = sorted(zip(*find_picks(curve, LEAST, distance), strict=True), key=lambda peak: (-peak[1], peak[0]))
                 found[phase] += [

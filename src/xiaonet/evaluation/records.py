@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.constants import COMPONENTS, PICKED_PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.sets import SPLITS, WaveformData, phase_columns, picks_within
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import amplitude_and_snr
 from xiaonet.picking.windows import fill_nonfinite
 
 Array = NDArray[Any]
-PICKED = PHASES[:NOISE]  # "PS"
 MARGIN = 100  # samples: at least so far a window's ends stay from the picks that it is cut around
 EDGE = 50  # samples beside a window's ends where nothing counts as missed or as false
 BATCH = 32  # windows cut at once
@@ -150,7 +149,7 @@ def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[s
         raise DataError(f"split {split!r} is empty: the column split holds {counts}; choose one of these with --split")
     columns = phase_columns(part.metadata)
     records = [_record(row, part.get_sample(row), columns, incomplete_statuses) for row in range(len(part))]
-    if not any(record.picks[phase] and record.judged[phase] for record in records for phase in PICKED):
+    if not any(record.picks[phase] and record.judged[phase] for record in records for phase in PICKED_PHASES):
         raise DataError(
             f"no pick to be judged in the {len(part)} records of split {split!r}: wanted P or S in "
             f"trace_p_arrival_sample or the like, within the record, with a status other than {', '.join(incomplete_statuses)}"
@@ -179,12 +178,12 @@ def _rng(seed: int, record: Record) -> np.random.Generator:
 def _record(row: int, stored: tuple[Array, dict[str, Any]], columns: Mapping[str, str], incomplete_statuses: Sequence[str]) -> Record:
     waveform, metadata = stored
     within = picks_within(metadata, waveform.shape[-1] if waveform.any() else 0)
-    picks = {phase: [sample for sample, _ in within[phase]] for phase in PICKED}
+    picks = {phase: [sample for sample, _ in within[phase]] for phase in PICKED_PHASES}
     named = {"trace_p_arrival_sample": "P", "trace_s_arrival_sample": "S", **columns}
     statuses = {column: metadata.get(column.replace("_arrival_sample", "_status")) for column in named}
     unpicked = {phase for column, phase in named.items() if statuses[column] in incomplete_statuses}
     event = next((metadata[key] for key in EVENT_COLUMNS if not pd.isna(metadata.get(key))), metadata["trace_name"])
-    judged = {phase: phase not in unpicked for phase in PICKED}
+    judged = {phase: phase not in unpicked for phase in PICKED_PHASES}
     return Record(row, str(metadata["trace_name"]), waveform.shape[-1], picks, judged, str(event), _traits(waveform, metadata, picks))
 
 
@@ -207,7 +206,7 @@ def _traits(waveform: Array, metadata: Mapping[str, Any], picks: Mapping[str, li
 
 def _join(data: WaveformData, places: Sequence[tuple[Record, int]]) -> LabelledWindows:
     labels = {}
-    for phase in PICKED:
+    for phase in PICKED_PHASES:
         inside = [[sample - start for sample in record.picks[phase] if 0 <= sample - start < WINDOW_SAMPLES] for record, start in places]
         labels[phase] = np.full((len(places), max(map(len, inside), default=0)), np.nan)
         for row, samples in zip(labels[phase], inside, strict=True):
@@ -217,7 +216,7 @@ def _join(data: WaveformData, places: Sequence[tuple[Record, int]]) -> LabelledW
         rows=np.array([record.row for record, _ in places], dtype=np.int64),
         starts=np.array([start for _, start in places], dtype=np.int64),
         labels=labels,
-        judged={phase: np.array([record.judged[phase] for record, _ in places], dtype=bool) for phase in PICKED},
+        judged={phase: np.array([record.judged[phase] for record, _ in places], dtype=bool) for phase in PICKED_PHASES},
         events=pd.factorize(np.array([record.event for record, _ in places], dtype=object))[0].astype(np.int64),
         traits=pd.DataFrame([record.traits for record, _ in places], columns=["subset", "components", *CLASSES]),
     )

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xiaonet.constants import PICKED_PHASES
 from xiaonet.evaluation import figures
 from xiaonet.evaluation.evaluator import ALL, Evaluation
 from xiaonet.evaluation.metrics import Metrics, Value
-from xiaonet.evaluation.records import PICKED
 from xiaonet.evaluation.scores import MIN_EVENTS
 from xiaonet.files import make_folder, write_atomically
 
@@ -37,7 +37,7 @@ def to_html(evaluation: Evaluation) -> str:
     environment.filters |= {"interval": interval, "number": number, "count": "{:,}".format}
     return environment.get_template("report.html.jinja").render(
         metrics=evaluation.metrics,
-        phases=PICKED,
+        phases=PICKED_PHASES,
         all=ALL,
         least_events=MIN_EVENTS,
         traits=figures.TRAITS,
@@ -65,9 +65,9 @@ def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
             rows.append(
                 [
                     f"  {model.name}",
-                    *(interval(own[phase].f1["0.5"]) for phase in PICKED),
-                    *(number(own[phase].recall["0.1"].value) for phase in PICKED),
-                    ", ".join(number(model.noise.per_hour[phase], 1) for phase in PICKED) if subset == ALL else "",
+                    *(interval(own[phase].f1["0.5"]) for phase in PICKED_PHASES),
+                    *(number(own[phase].recall["0.1"].value) for phase in PICKED_PHASES),
+                    ", ".join(number(model.noise.per_hour[phase], 1) for phase in PICKED_PHASES) if subset == ALL else "",
                 ]
             )
     return heads, rows

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xiaonet.constants import NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.constants import NOISE, PHASES, PICKED_PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.sets import WaveformData
 from xiaonet.errors import DataError
 from xiaonet.evaluation.metrics import Detection, Onset, Tasks
 from xiaonet.evaluation.models import EvaluatedModel
-from xiaonet.evaluation.records import PICKED, Record, cut
+from xiaonet.evaluation.records import Record, cut
 
 EVENT_SAMPLES = 3000  # 30 s: a target of task 1
 ONSET_SAMPLES = 1000  # 10 s: a target of tasks 2 and 3
@@ -123,7 +123,7 @@ def score(answers: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float | 
     return Tasks(
         detection=_detection(events["trace_type"] == "earthquake", events["score_detection"], thresholds.get("detection")),
         identification=_detection(onsets["phase_label"] == "P", _ratio(onsets), thresholds.get("identification")),
-        onset={phase: _onset(onsets[onsets["phase_label"] == phase], phase) for phase in PICKED},
+        onset={phase: _onset(onsets[onsets["phase_label"] == phase], phase) for phase in PICKED_PHASES},
     )
 
 
@@ -152,7 +152,7 @@ def _between(rng: np.random.Generator, low: float, high: float) -> int | None:
 
 
 def _answer(curves: NDArray[np.floating], start: int) -> tuple[float, float, int, int]:
-    p, s = (curves[PHASES.index(phase)] for phase in PICKED)
+    p, s = (curves[PHASES.index(phase)] for phase in PICKED_PHASES)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = float(np.float64(p.max()) / np.float64(s.max()))
     return float((1 - curves[NOISE]).max()), ratio, int(p.argmax()) + start, int(s.argmax()) + start

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xiaonet.constants import SAMPLE_NS, SECOND_NS
 from xiaonet.io.miniseed import Packed, decode, scan
-from xiaonet.picking.segments import JOIN, SECOND, STEP, Extent, Instrument, Piece, Run, TimeIndex, nominal_rate, steady, unusable
+from xiaonet.picking.segments import JOIN, Extent, Instrument, Piece, Run, TimeIndex, nominal_rate, steady, unusable
 
 # NET.STA.LOC.CHA.TYPE.YEAR.DAY, as files of an SDS archive are named.
 SDS_NAME = re.compile(r"(?P<net>[^.]*)\.(?P<sta>[^.]*)\.(?P<loc>[^.]*)\.(?P<cha>[^.]*)\.[A-Z]\.(?P<year>\d{4})\.(?P<day>\d{3})")
@@ -67,8 +68,8 @@ class Archive:
 
     def within(self, run: Run) -> Run:
         """The part of a run that was asked for."""
-        first = run.first if self.start_ns is None else max(run.first, -((run.grid.phase_ns - self.start_ns) // STEP))
-        end = run.end if self.end_ns is None else min(run.end, -((run.grid.phase_ns - self.end_ns) // STEP))
+        first = run.first if self.start_ns is None else max(run.first, -((run.grid.phase_ns - self.start_ns) // SAMPLE_NS))
+        end = run.end if self.end_ns is None else min(run.end, -((run.grid.phase_ns - self.end_ns) // SAMPLE_NS))
         return run._replace(first=first, end=end)
 
     def _find_files(self, paths: Iterable[str | Path]) -> list[Path]:
@@ -101,7 +102,7 @@ class Archive:
             return True
         try:
             day = datetime.combine(date(int(name["year"]), 1, 1) + (int(name["day"]) - 1) * DAY, datetime.min.time(), UTC)
-            first, end = ((day + shift).timestamp() * SECOND for shift in (-DAY, 2 * DAY))
+            first, end = ((day + shift).timestamp() * SECOND_NS for shift in (-DAY, 2 * DAY))
         except (ValueError, OverflowError):
             return True
         in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)

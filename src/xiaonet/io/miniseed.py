@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pymseed import MiniSEEDError, MS3Record, MS3TraceList, get_error_messages, sourceid2nslc
 from pymseed.mstracelist import MS3TraceID
 
-from xiaonet.picking.segments import SECOND
+from xiaonet.constants import SECOND_NS
 
 BLOCK = 2**22  # bytes read at once
 SPAN = 2**17  # bytes whose headers are read at once where they are alike
@@ -61,7 +61,7 @@ class Packed:
     @property
     def end_ns(self) -> int:
         """Time of the sample that would follow."""
-        return self.start_ns + round(self.samples * SECOND / self.rate)
+        return self.start_ns + round(self.samples * SECOND_NS / self.rate)
 
 
 class _Header(NamedTuple):
@@ -126,7 +126,7 @@ def _decode_records(content: bytes, piece: Packed, report: Report) -> NDArray[np
     with suppress(MiniSEEDError):  # the headers were sound when the file was scanned
         for header in MS3Record.from_buffer(content):
             if header.sourceid == piece.source_id:
-                first = max(0, round((header.starttime - piece.start_ns) * piece.rate / SECOND))
+                first = max(0, round((header.starttime - piece.start_ns) * piece.rate / SECOND_NS))
                 target = samples[first : first + header.samplecnt]
                 try:
                     target[:] = _decode_record(content[offset : offset + header.reclen])[: len(target)]
@@ -173,7 +173,7 @@ def _append(piece: Packed, header: _Header) -> bool:
     follows = (
         piece.rate == header.rate
         and piece.samples + header.samples <= LONGEST
-        and abs(header.start_ns - piece.end_ns) < SECOND / piece.rate / 2
+        and abs(header.start_ns - piece.end_ns) < SECOND_NS / piece.rate / 2
     )
     if follows:
         piece.samples += header.samples
@@ -277,8 +277,8 @@ def _common_header(trace: MS3TraceID, whole: _Header) -> _Header | None:
     )
     if len(trace) > 1 or _nonsense(header):
         return None
-    late_ns = segment.endtime - header.start_ns - (header.samples - 1) * SECOND / header.rate
-    return header if abs(late_ns) < SECOND / header.rate / 2 else None
+    late_ns = segment.endtime - header.start_ns - (header.samples - 1) * SECOND_NS / header.rate
+    return header if abs(late_ns) < SECOND_NS / header.rate / 2 else None
 
 
 def _header(record: MS3Record, offset: int) -> _Header:

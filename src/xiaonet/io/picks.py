@@ -36,6 +36,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from xiaonet.constants import SECOND_NS
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
 from xiaonet.picking.picks import Pick
@@ -114,7 +115,7 @@ def _write_parquet(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[s
     types = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(("time", "prob", "uncertainty", "amp", "snr"), pa.float64())
     types["timestamp"] = pa.timestamp("ns", tz="UTC")
     schema = pa.schema(types, metadata=dict(provenance))
-    rows = (_row(pick, pick.time_ns / 10**9, pick.time_ns) for pick in picks)
+    rows = (_row(pick, pick.time_ns / SECOND_NS, pick.time_ns) for pick in picks)
     written = 0
     with ParquetWriter(file, schema) as table:
         while group := list(islice(rows, ROW_GROUP)):
@@ -133,7 +134,7 @@ def _row(pick: Pick, time: str | float, timestamp: str | int) -> tuple[object, .
 
 def _decimal(time_ns: int) -> str:
     """Seconds since 1970 with all nine decimals, which a float of this size has not."""
-    seconds, rest = divmod(abs(time_ns), 10**9)
+    seconds, rest = divmod(abs(time_ns), SECOND_NS)
     return f"{'-' * (time_ns < 0)}{seconds}.{rest:09d}"
 
 

@@ -63,10 +63,7 @@ def save_model(
         CheckpointError: the folder cannot be written to, or the disk is full; an older file of
             that name is left as it was.
     """
-    try:
-        heights = checked_thresholds(DEFAULT_THRESHOLDS if thresholds is None else thresholds)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    heights = checked_thresholds(DEFAULT_THRESHOLDS if thresholds is None else thresholds)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     quantized = isinstance(model, QuantizedXiaoNet)
     if quantized:
@@ -140,7 +137,7 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
     try:
         content["thresholds"] = checked_thresholds(content.get("thresholds", DEFAULT_THRESHOLDS))
-    except ValueError as error:
+    except ConfigError as error:
         raise CheckpointError(f"{path} is damaged: its {error}; save it again with xiaonet.save_model") from error
     return content
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import NOISE, PHASES, SAMPLING_RATE
+from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLING_RATE
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.segments import Instrument, Run
 
@@ -80,7 +80,7 @@ def read_picks(seen: Annotation, instrument: Instrument, run: Run, heights: Mapp
         distance: least number of samples between two picks of a phase.
     """
     picks = []
-    for phase in PHASES[:NOISE]:
+    for phase in PICKED_PHASES:
         curve = seen.probabilities[PHASES.index(phase)]
         preferred = "ZNE" if phase == "P" else "NEZ"
         seed_id = next(instrument.channels[component] for component in preferred if component in instrument.channels)

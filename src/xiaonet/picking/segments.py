@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, Type
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, SAMPLING_RATE
+from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 
 if TYPE_CHECKING:
     from obspy import Stream
 
 CODES: Mapping[str, str] = {"E": "E2", "N": "N1", "Z": "Z3"}  # last letters of a channel for a component, the better first
-SECOND = 10**9  # ns
-STEP = SECOND // int(SAMPLING_RATE)  # ns between two samples at 100 Hz
 LOWEST_RATE = 20.0  # Hz: below it there is too little of a local earthquake left
 BRIDGE = 10.0  # s: a shorter gap is crossed by a straight line
 SMOOTH = 0.05  # s: the slip of a clock; a bridge as short as this cannot look like an onset
 FLAT = 2.0  # s: a component that stands still for longer holds no data
 BESIDE = 0.5  # s on either side of zeros that tell whether they belong there
 JUMP = 5.0  # times the mean step beside them: zeros that far off were written into a gap
-JOIN = 30 * SECOND  # ns: pieces that are nearer to each other share one time grid
+JOIN = 30 * SECOND_NS  # ns: pieces that are nearer to each other share one time grid
 SLIP = 0.1  # samples that a clock may drift within a piece
 MIDWAY = 487  # thousandths of a sample: not 500, or a microsecond would decide for records that are sampled midway
 
@@ -50,7 +48,7 @@ class Piece(NamedTuple):
     @property
     def end_ns(self) -> int:
         """Time of the sample that would follow."""
-        return self.start_ns + round(self.samples * SECOND / self.rate)
+        return self.start_ns + round(self.samples * SECOND_NS / self.rate)
 
 
 class Extent(NamedTuple):
@@ -86,12 +84,12 @@ class Grid:
 
     def index(self, time_ns: int) -> int:
         """The sample nearest to a time; midway, give or take what a header rounds off, the one before."""
-        numerator, denominator = (time_ns - self.phase_ns) * self.rate.numerator, SECOND * self.rate.denominator
+        numerator, denominator = (time_ns - self.phase_ns) * self.rate.numerator, SECOND_NS * self.rate.denominator
         return (1000 * numerator + MIDWAY * denominator) // (1000 * denominator)
 
     def time_ns(self, index: int) -> int:
         """The time of a sample."""
-        return self.phase_ns + round(index * SECOND / self.rate)
+        return self.phase_ns + round(index * SECOND_NS / self.rate)
 
 
 class Run(NamedTuple):
@@ -103,7 +101,7 @@ class Run(NamedTuple):
 
     def time_ns(self, sample: int) -> int:
         """The time of a sample at 100 Hz."""
-        return self.grid.phase_ns + sample * STEP
+        return self.grid.phase_ns + sample * SAMPLE_NS
 
 
 @dataclass
@@ -150,7 +148,7 @@ class Instrument:
         _, reference = min((order, start) for _, _, order, start in spans)
         grid = Grid.of(reference, self.rate)
         first, end = min(start for start, *_ in spans), max(end for _, end, *_ in spans)
-        return Run(grid, (first - grid.phase_ns) // STEP, -((grid.phase_ns - end) // STEP))
+        return Run(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
 
     def waveform(self, run: Run, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
         """The three components from sample `first` to `end` of a run, at 100 Hz.
@@ -261,7 +259,7 @@ def steady(piece: Piece) -> list[Piece]:
         last = min(first + length, piece.samples)
         return Piece(
             piece.seed_id,
-            piece.start_ns + round(first * SECOND / piece.rate),
+            piece.start_ns + round(first * SECOND_NS / piece.rate),
             last - first,
             piece.rate,
             lambda: piece.load()[first:last],

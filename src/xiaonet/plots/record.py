@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, NOISE, PHASES, SAMPLING_RATE
+from xiaonet.constants import COMPONENTS, NOISE, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import SECOND, STEP, Instrument, Run
+from xiaonet.picking.segments import Instrument, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ DPI = 130
 BLOCKS = 6  # instruments in one picture
 APART = 4  # lengths of a block: views that reach over more have an axis each
 BINS = 4000  # that a long record is drawn in: more than a picture has pixels
-OVERVIEW = 120 * SECOND  # ns: in a longer record, small events are wanted beside large ones, and picks are many
+OVERVIEW = 120 * SECOND_NS  # ns: in a longer record, small events are wanted beside large ones, and picks are many
 NOISES = 60  # times the usual size of a trace: what is larger is clipped in an overview
 LANES = {"Z": 1.65, "N": 2.65, "E": 3.65}  # middle of each component's lane; probabilities lie between 0 and 1
 REACH = 0.45  # height of a trace on both sides of that middle
@@ -70,11 +70,11 @@ class Strip(NamedTuple):
         probabilities = np.where(seen.trusted[inside], seen.probabilities[:NOISE, inside], np.nan)
         rows = np.concatenate([seen.waveform[:, inside], probabilities])
         if thinning == 1:
-            return cls(run.time_ns(first) + np.arange(end - first) * STEP, rows)
+            return cls(run.time_ns(first) + np.arange(end - first) * SAMPLE_NS, rows)
         starts = np.arange(0, end - first, thinning)
         pairs = np.stack([np.fmin.reduceat(rows, starts, axis=1), np.fmax.reduceat(rows, starts, axis=1)], axis=-1)
         samples = np.stack([starts, np.minimum(starts + thinning, end - first) - 1], axis=-1)
-        return cls(run.time_ns(first) + samples.reshape(-1) * STEP, pairs.reshape(len(rows), -1))
+        return cls(run.time_ns(first) + samples.reshape(-1) * SAMPLE_NS, pairs.reshape(len(rows), -1))
 
     @classmethod
     def join(cls, strips: Sequence["Strip"]) -> Self:
@@ -82,7 +82,7 @@ class Strip(NamedTuple):
         times_ns = np.concatenate([strip.times_ns for strip in strips])
         rows = np.concatenate([strip.rows for strip in strips], axis=1)
         starts = np.cumsum([len(strip.times_ns) for strip in strips])[:-1]
-        breaks = starts[times_ns[starts] - times_ns[starts - 1] > 2 * STEP]
+        breaks = starts[times_ns[starts] - times_ns[starts - 1] > 2 * SAMPLE_NS]
         return cls(np.insert(times_ns, breaks, times_ns[breaks]), np.insert(rows, breaks, np.nan, axis=1))
 
 
@@ -111,7 +111,7 @@ class View(NamedTuple):
         """A strip on an axis of UTC, with those of the picks that lie in it; by default the title tells what and when."""
         first_ns, last_ns = (int(time_ns) for time_ns in strip.times_ns[[0, -1]])
         within = [pick for pick in picks if first_ns <= pick.time_ns <= last_ns]
-        days = dict.fromkeys((date_of(first_ns + STEP), date_of(last_ns)))  # a day may begin some ms early
+        days = dict.fromkeys((date_of(first_ns + SAMPLE_NS), date_of(last_ns)))  # a day may begin some ms early
         return cls(
             title=f"{name_instrument(instrument)}    {' to '.join(days)}    {count_picks(within)}" if title is None else title,
             labels={component: channel.rpartition(".")[2] for component, channel in instrument.channels.items()},
@@ -154,17 +154,17 @@ class Day(NamedTuple):
     @property
     def row_ns(self) -> int:
         """Length of a row."""
-        return DAY * SECOND // len(self.half_range)
+        return DAY * SECOND_NS // len(self.half_range)
 
     @property
     def minutes(self) -> float:
         """Length of a row."""
-        return self.row_ns / SECOND / 60
+        return self.row_ns / SECOND_NS / 60
 
     def place(self, times_ns: Sequence[int]) -> NDArray[np.float64]:
         """`(2, times)`: the row that each time is in, and its minute there."""
         passed = np.maximum(np.array(times_ns, dtype=np.int64) - self.start_ns, 0)  # the first sample may be 5 ms early
-        return np.stack([passed // self.row_ns, passed % self.row_ns / SECOND / 60])
+        return np.stack([passed // self.row_ns, passed % self.row_ns / SECOND_NS / 60])
 
 
 def find_thinning(samples: int) -> int:
@@ -185,7 +185,7 @@ def date_of(time_ns: int) -> str:
 def count_picks(picks: Iterable[Pick]) -> str:
     """Numbers by phase, in words."""
     found = [pick.phase for pick in picks]
-    return ", ".join(f"{found.count(phase)} {phase}" for phase in PHASES[:NOISE])
+    return ", ".join(f"{found.count(phase)} {phase}" for phase in PICKED_PHASES)
 
 
 def draw_history(columns: Mapping[str, Sequence[float]], title: str) -> "Figure":
@@ -242,7 +242,7 @@ def draw_picks(waveform: NDArray[np.floating], probabilities: NDArray[np.floatin
     x = np.arange(waveform.shape[-1]) / SAMPLING_RATE
     marks = [
         Mark(phase, x[sample], height, 0.0, f"{phase} {x[sample]:.2f} s  {height:.2f}")
-        for phase in PHASES[:NOISE]
+        for phase in PICKED_PHASES
         for sample, height in zip(*picks[phase], strict=True)
     ]
     rows = np.concatenate([waveform, probabilities[:NOISE]])
@@ -331,7 +331,7 @@ def _draw_block(axes: "Axes", view: View, thresholds: Mapping[str, float]) -> No
     """A lane for each component and one for the probabilities, with the picks through all."""
     for component, trace in zip(COMPONENTS, view.rows, strict=False):
         _draw_lane(axes, view.x, trace, component, view.overview)
-    for phase, curve in zip(PHASES[:NOISE], view.rows[len(COMPONENTS) :], strict=True):
+    for phase, curve in zip(PICKED_PHASES, view.rows[len(COMPONENTS) :], strict=True):
         axes.plot(view.x, curve, color=COLOURS[phase], linewidth=1, label=phase)
         own = [mark for mark in view.marks if mark.phase == phase]
         low, high = HEIGHTS[phase] if view.overview else (FLOOR, CEILING)

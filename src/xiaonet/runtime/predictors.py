@@ -15,16 +15,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, NOISE, WINDOW_SAMPLES, checked_thresholds, input_specification, input_specification_differences
+from xiaonet.constants import (
+    COMPONENTS,
+    NOISE,
+    WINDOW_SAMPLES,
+    Runtime,
+    checked_thresholds,
+    input_specification,
+    input_specification_differences,
+)
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
+from xiaonet.names import split_names
 from xiaonet.shipped import model_path, suggestion
 
-Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]
 Windows = NDArray[np.float32]
 
 HEADER = "xiaonet"  # the key of our entry in the metadata of a model file
@@ -274,8 +282,8 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
         raise ConfigError(f"runtime is {runtime!r}{suggestion(str(runtime), get_args(Runtime))}")
     if threads < 1:
         raise ConfigError(f"threads is {threads}; wanted at least 1")
-    if "+" in str(model) and not Path(model).is_file():
-        return Ensemble([load_predictor(name.strip(), runtime, threads) for name in str(model).split("+")])
+    if len(names := split_names(str(model), "the model", "xiaonet+xiaonet-nano")) > 1:
+        return Ensemble([load_predictor(name, runtime, threads) for name in names])
     path = model_path(model, ".pth" if runtime == "torch" else ".onnx")
     kind = path.suffix
     if runtime == "auto":

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from xiaonet.constants import COMPONENTS, DISTANCE, NOISE, PHASES, WINDOW_SAMPLES
+from xiaonet.constants import COMPONENTS, DISTANCE, PICKED_PHASES, WINDOW_SAMPLES
 from xiaonet.data.sets import first_picks, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
@@ -60,7 +60,7 @@ class DevSet:
     def scores(self, model: nn.Module) -> dict[str, dict[str, float]]:
         """F1 within 0.5 s, its threshold, and the recall within 0.1 s there, for P and S."""
         probabilities = torch.cat([model(batch) for batch in torch.split(self.windows, 32)]).numpy()
-        return {phase: self._scores(probabilities[:, row], row) for row, phase in enumerate(PHASES[:NOISE])}
+        return {phase: self._scores(probabilities[:, row], row) for row, phase in enumerate(PICKED_PHASES)}
 
     def _scores(self, curves: NDArray[np.float32], row: int) -> dict[str, float]:
         counted = [(curve, onsets[row]) for curve, onsets in zip(curves, self.onsets, strict=True) if not np.isnan(onsets[row])]

@@ -14,17 +14,19 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from xiaonet import console
 from xiaonet.config.schema import SettingsFile
-from xiaonet.constants import BASE_CHANNELS, NOISE, PHASES
-from xiaonet.data.augmentation import AugmentationProbabilities, Labels, Pool, Record, draw_batch
+from xiaonet.constants import BASE_CHANNELS, NOISE, PICKED_PHASES
+from xiaonet.data.augmentation import AugmentationProbabilities, LabelSettings, draw_batch
+from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.data.sets import fingerprint, open_data
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.files import make_folder
 from xiaonet.io.archive import Archive
+from xiaonet.names import split_names
 from xiaonet.nn.checkpoint import load_float, load_tensors, save_model, save_tensors
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, remove_delay, save_phasenet
@@ -45,6 +47,18 @@ SAVE_SECONDS = 180.0
 TOLD_STEPS = 50
 USUAL = (0.015, 0.015, 0.97)  # probabilities of P, S and noise that a fresh student gives
 FLOOR = 1e-7  # probability of a target from which on its logarithm is taken
+OLD_PROBABILITIES = {  # names in older recipes
+    "aimed": "onset_centred",
+    "silent": "noise_only",
+    "padded": "beyond_ends",
+    "stretched": "time_stretched",
+    "doubled": "superposed",
+    "noisy": "real_noise",
+    "coloured": "synthetic_noise",
+    "vertical": "vertical_only",
+    "one_horizontal": "missing_horizontal",
+    "flipped": "polarity_reversed",
+}
 
 
 Share = Annotated[float, Field(gt=0)]
@@ -64,7 +78,7 @@ class Recipe(SettingsFile):
     late: dict[str, StrictInt] = Field({}, description="samples by which a teacher reads late; it is shifted early by them")
     shares: dict[str, Share] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
     temperature: float = Field(1.0, gt=0, description="at which student and target are compared")
-    labels: Labels = Labels()
+    labels: LabelSettings = LabelSettings()
     chances: AugmentationProbabilities = AugmentationProbabilities()
     network: Literal["xiaonet", "phasenet"] = Field("xiaonet", description="what learns: a student, or a teacher for others")
     base_channels: StrictInt = Field(BASE_CHANNELS, ge=1, description="of a student")
@@ -83,6 +97,11 @@ class Recipe(SettingsFile):
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="bf16-mixed is faster where the processor has it")
     compile: bool = Field(False, description="let torch compile the student: faster where it is narrow, and needs a C++ compiler")
     seed: StrictInt = Field(0, ge=0)
+
+    @field_validator("chances", mode="before")
+    @classmethod
+    def _rename_probabilities(cls, value: object) -> object:
+        return {OLD_PROBABILITIES.get(key, key): probability for key, probability in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -107,7 +126,7 @@ class Outcome(NamedTuple):
     dev: dict[str, dict[str, float]]
 
 
-def find_records(recipe: Recipe, root: Path, folder: Path) -> list[Record]:
+def find_records(recipe: Recipe, root: Path, folder: Path) -> list[TrainingRecord]:
     """Records with the teachers' targets; worked out once and kept in the folder as `records.npz`.
 
     Args:
@@ -151,7 +170,7 @@ def load_teachers(recipe: Recipe) -> FusedTeacher:
 
 def _within(root: Path, spec: str) -> str:
     """Data sets as found under a root; a name that is not there stays as it is."""
-    return "+".join(str(root / part) if part and (root / part).exists() else part for part in spec.split("+"))
+    return "+".join(str(root / part) if (root / part).exists() else part for part in split_names(spec)) if spec else ""
 
 
 def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
@@ -196,7 +215,7 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
     }
     path = folder / f"{name}.pth"
     if isinstance(model, XiaoNet):
-        save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PHASES[:NOISE]})
+        save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PICKED_PHASES})
     else:
         save_phasenet(model, path, provenance)
     data = "+".join(_within(root, spec) for spec in (recipe.labelled, recipe.unlabelled) if spec)
@@ -394,7 +413,7 @@ class Run:
 
     def _load(self) -> None:
         content = load_tensors(self.state, STATE)
-        if content["recipe"] != self.recipe.model_dump_json():
+        if self.recipe.parse(json.loads(content["recipe"]), str(self.state)) != self.recipe:
             raise CheckpointError(f"{self.state} was begun by another recipe; delete it, or choose another --out")
         if content["records"] != self.records:
             raise CheckpointError(f"{self.state} was begun with other records; delete it, restore them, or choose another --out")

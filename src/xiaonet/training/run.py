@@ -25,6 +25,7 @@ from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, phase_columns, split_data
 from xiaonet.errors import CheckpointError, DataError, TrainingError
 from xiaonet.files import write_atomically
+from xiaonet.names import split_names
 from xiaonet.nn.checkpoint import digest, load_model, load_tensors, read_model_file, save_model, save_tensors
 from xiaonet.nn.model import XiaoNet
 from xiaonet.shipped import model_path
@@ -137,7 +138,7 @@ class _Run:
             self.teacher = load_teacher(config.distillation, config.training.start)
         self.teacher_digest = digest(self.teacher.state_dict()) if self.teacher is not None else ""
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
-        if "start" in config.distillation.teacher.split("+"):
+        if "start" in split_names(config.distillation.teacher):
             self._require_picks()
         statuses = self.data.metadata.filter(regex=STATUS_COLUMN)
         self.incomplete_records = int(statuses.isin(config.data.incomplete_statuses).any(axis=1).sum())

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from xiaonet.config.schema import Config, DistillationSettings
 from xiaonet.errors import ConfigError
+from xiaonet.names import split_names
 from xiaonet.nn.checkpoint import load_float
 from xiaonet.nn.model import PLAIN, WIDE, XiaoNet
 from xiaonet.nn.teacher import FusedTeacher, ModelTeacher, PhaseNetTeacher, Teacher
@@ -59,9 +60,7 @@ def load_teacher(settings: DistillationSettings, start: str = "none") -> Teacher
     name = settings.teacher
     if name.lower() == "none":
         return None
-    names = [name] if Path(name).exists() else [part.strip() for part in name.split("+")]
-    if not all(names):
-        raise ConfigError(f"the teacher {name!r} names nothing before or after a +; wanted e.g. stead+original")
+    names = split_names(name, "the teacher", "stead+original")
     if twice := sorted({part for part in names if names.count(part) > 1}):
         raise ConfigError(f"the teacher {name!r} names {', '.join(twice)} twice; name each once, and weigh them by distillation.shares")
     if len(names) > 1:

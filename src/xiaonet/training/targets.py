@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xiaonet import console
 from xiaonet.constants import NOISE, WINDOW_SAMPLES
-from xiaonet.data.augmentation import Record
+from xiaonet.data.pool import TrainingRecord
 from xiaonet.data.sets import WaveformData, first_picks, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.files import write_atomically
@@ -83,14 +83,16 @@ def fuse(curves: Mapping[str, NDArray[np.float16]], shares: Mapping[str, float],
     return np.asarray(fused, dtype=np.float16)
 
 
-def look(raw: Iterable[Raw], teachers: Mapping[str, Network], shares: Mapping[str, float], late: Mapping[str, int]) -> Iterator[Record]:
+def look(
+    raw: Iterable[Raw], teachers: Mapping[str, Network], shares: Mapping[str, float], late: Mapping[str, int]
+) -> Iterator[TrainingRecord]:
     """Records with the fused teachers' targets."""
     for source, waveform, onsets, manual in raw:
         seen = {name: teacher_curves(waveform, teacher) for name, teacher in teachers.items()}
-        yield Record(source, waveform, fuse(seen, shares, late), onsets, manual)
+        yield TrainingRecord(source, waveform, fuse(seen, shares, late), onsets, manual)
 
 
-def save_records(records: list[Record], path: Path, made_by: object) -> None:
+def save_records(records: list[TrainingRecord], path: Path, made_by: object) -> None:
     """Keep records in one file, with what they were made by, so that it is not taken for another's."""
     content: dict[str, Any] = {
         "made_by": np.array(_digest(made_by)),
@@ -104,7 +106,7 @@ def save_records(records: list[Record], path: Path, made_by: object) -> None:
     write_atomically(path, lambda file: np.savez(file, **content))
 
 
-def load_records(path: Path, made_by: object) -> list[Record] | None:
+def load_records(path: Path, made_by: object) -> list[TrainingRecord] | None:
     """The records of such a file; None if there is none, or one made by something else.
 
     Raises:
@@ -119,7 +121,7 @@ def load_records(path: Path, made_by: object) -> list[Record] | None:
             bounds = np.cumsum(file["lengths"])[:-1]
             waveforms, targets = (np.split(file[key], bounds, axis=1) for key in ("waveforms", "targets"))
             rows = zip(file["sources"], waveforms, targets, file["onsets"], file["manual"], strict=True)
-            return [Record(str(s), w, t, (float(p_s[0]), float(p_s[1])), bool(m)) for s, w, t, p_s, m in rows]
+            return [TrainingRecord(str(s), w, t, (float(p_s[0]), float(p_s[1])), bool(m)) for s, w, t, p_s, m in rows]
     except DAMAGE as error:
         raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}; delete it, and it is made again") from error
 
