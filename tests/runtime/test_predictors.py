@@ -362,36 +362,36 @@ class Drawn:
 
 
 def numbered(*peaks: tuple[float, float]) -> np.ndarray:
-    """A window for each pair; the pair is what the scout below makes of it."""
+    """A window for each pair; the pair is what the prefilter below makes of it."""
     windows = np.zeros((len(peaks), 3, 3001), np.float32)
     windows[:, :2, 1234] = np.array(peaks).reshape(-1, 2)
     return windows
 
 
 def cascade(height: float = 0.25) -> Cascade:
-    scout = Drawn("scout", {"P": 0.9, "S": 0.9}, lambda windows: np.concatenate([windows[:, :2], 1 - windows[:, 2:]], axis=1))
-    return Cascade(scout, Drawn("model", {"P": 0.2, "S": 0.3}, lambda windows: windows + 5), height)
+    prefilter = Drawn("prefilter", {"P": 0.9, "S": 0.9}, lambda windows: np.concatenate([windows[:, :2], 1 - windows[:, 2:]], axis=1))
+    return Cascade(prefilter, Drawn("model", {"P": 0.2, "S": 0.3}, lambda windows: windows + 5), height)
 
 
-def test_the_model_sees_only_windows_in_which_the_scout_sees_p_or_s() -> None:
+def test_the_model_sees_only_windows_in_which_the_prefilter_sees_p_or_s() -> None:
     pair, windows = cascade(), numbered((0.0, 0.0), (0.25, 0.0), (0.2, 0.24), (0.0, 0.25), (0.9, 0.9), (0.1, 0.0))
     probabilities = pair(windows)
     (seen,) = pair.model.seen  # type: ignore[attr-defined]
     np.testing.assert_array_equal(windows[[1, 3, 4]], seen)
     np.testing.assert_array_equal(windows[[1, 3, 4]] + 5, probabilities[[1, 3, 4]])
-    np.testing.assert_array_equal(pair.scout(windows[[0, 2, 5]]), probabilities[[0, 2, 5]])
+    np.testing.assert_array_equal(pair.prefilter(windows[[0, 2, 5]]), probabilities[[0, 2, 5]])
 
 
-def test_where_the_scout_sees_nothing_the_model_is_not_called() -> None:
+def test_where_the_prefilter_sees_nothing_the_model_is_not_called() -> None:
     pair = cascade()
     assert (2, 3, 3001) == pair(numbered((0.1, 0.1), (0.2, 0.0))).shape
     assert (0, 3, 3001) == pair(numbered()).shape
     assert [] == pair.model.seen  # type: ignore[attr-defined]
 
 
-def test_the_probabilities_of_the_scout_are_left_as_they_are() -> None:
+def test_the_probabilities_of_the_prefilter_are_left_as_they_are() -> None:
     given_curves = numbered((0.9, 0.9))
-    pair = Cascade(Drawn("scout", {}, lambda windows: given_curves), Drawn("model", {}, lambda windows: windows + 5), 0.5)
+    pair = Cascade(Drawn("prefilter", {}, lambda windows: given_curves), Drawn("model", {}, lambda windows: windows + 5), 0.5)
     assert np.float32(5.9) == pair(numbered((0.9, 0.9)))[0, 0, 1234]
     assert np.float32(0.9) == given_curves[0, 0, 1234]
 
@@ -399,25 +399,25 @@ def test_the_probabilities_of_the_scout_are_left_as_they_are() -> None:
 def test_a_cascade_speaks_for_its_model_and_tells_of_both() -> None:
     pair = cascade(0.05)
     assert ("drawn", {"P": 0.2, "S": 0.3}) == (pair.runtime, pair.thresholds)
-    assert "model, where scout gives P or S 0.05" == pair.description
+    assert "model, where prefilter gives P or S 0.05" == pair.description
     assert 64 == len(pair.digest)
-    digests = {pair.digest, cascade(0.06).digest, Cascade(pair.model, pair.scout, 0.05).digest}
+    digests = {pair.digest, cascade(0.06).digest, Cascade(pair.model, pair.prefilter, 0.05).digest}
     assert 3 == len(digests)
     assert pair.digest == cascade(0.05).digest
 
 
 @pytest.mark.parametrize("height", [-0.1, 1.1, float("nan")])
-def test_a_height_that_is_no_probability_is_refused(height: float) -> None:
-    with pytest.raises(ConfigError, match=r"height of the cascade is .*; wanted a probability from 0 to 1"):
+def test_a_prefilter_threshold_that_is_no_probability_is_refused(height: float) -> None:
+    with pytest.raises(ConfigError, match=r"threshold of the cascade is .*; wanted a probability from 0 to 1"):
         cascade(height)
 
 
 def test_a_cascade_of_real_networks_mixes_their_curves(windows: np.ndarray) -> None:
-    scout, model = load_predictor("xiaonet-nano", "onnxruntime"), load_predictor("xiaonet", "onnxruntime")
-    called = (scout(windows)[:, :2] >= 0.3).any(axis=(1, 2))
+    prefilter, model = load_predictor("xiaonet-nano", "onnxruntime"), load_predictor("xiaonet", "onnxruntime")
+    called = (prefilter(windows)[:, :2] >= 0.3).any(axis=(1, 2))
     assert 0 < called.sum() < len(windows)
-    expected = np.where(called[:, None, None], model(windows), scout(windows))
-    np.testing.assert_array_equal(expected, Cascade(scout, model, 0.3)(windows))
+    expected = np.where(called[:, None, None], model(windows), prefilter(windows))
+    np.testing.assert_array_equal(expected, Cascade(prefilter, model, 0.3)(windows))
 
 
 def test_importing_loads_no_runtime_and_a_predictor_only_its_own(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 DATA = "SeisBench class, folder or name; join several with +."
-RUNTIME = "Runtime of the model. auto: torch for .pth, OpenVINO for .xml, else onnxruntime."
+RUNTIME = "What runs the model. auto: torch for .pth, OpenVINO for .xml, onnxruntime otherwise."
 
-RunFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/DATE-TIME.")]
+RunFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/DATE-TIME")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as training.epochs=5. Repeatable.")
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as training.epochs=5; repeatable.")
 ]
 
 

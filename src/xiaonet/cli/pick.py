@@ -14,29 +14,32 @@ from xiaonet.errors import ConfigError, WaveformError
 
 
 def pick(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="miniSEED files, globs, folders or SDS archives.")],
-    model: Annotated[
-        str, typer.Option(help="xiaonet, xiaonet-nano, either with -int8, or a model file. Join several with + to average them.")
-    ] = "xiaonet",
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="miniSEED files, globs, folders or SDS archives.")],
+    model: Annotated[str, typer.Option(help="Shipped model or model file; join several with + to average them.")] = "xiaonet",
     threshold: Annotated[
-        float | None, typer.Option(help="Lowest probability of a P or S pick. Default: the model's own threshold for each.")
+        float | None, typer.Option(help="Lowest probability of a P or S pick.", show_default="the model's own, one for each phase")
     ] = None,
     out: Annotated[Path, typer.Option(help="File of the picks: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
     first: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Pick up to this UTC time.")] = None,
     stations: Annotated[
-        list[str] | None, typer.Option(help="Stations to pick: CX.PB01, 'PB*' or CX.PB01..HH. Join several with commas, or repeat.")
+        list[str] | None, typer.Option(help="Stations to pick: CX.PB01, 'PB*' or CX.PB01..HH; repeatable, or join several with commas.")
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time. Default: number of cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")
+    ] = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Annotated[
-        str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where there are few earthquakes.")
+        str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
     ] = None,
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command.")] = False,
 ) -> None:
-    """Pick P and S in continuous records."""
+    """Pick P and S in continuous records.
+
+    The shipped models are xiaonet, xiaonet-nano, xiaonet-int8 and xiaonet-nano-int8.
+    """
     from xiaonet.apps.archive import pick_archive, plan
     from xiaonet.io.archive import Archive
     from xiaonet.io.picks import check_format
@@ -59,7 +62,7 @@ def pick(
             "from the chosen times and stations"
         )
     workers = workers or usable_cores()
-    picker = Picker(model, threshold, runtime=runtime, scout=prefilter, threads=max(1, workers // len(tasks)))
+    picker = Picker(model, threshold, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
     sketch = None
     if plot:
         from xiaonet.apps.day_plots import DayPlots

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
-from xiaonet.picking.segments import Instrument, Run, Samples
+from xiaonet.picking.segments import Instrument, Samples, Segment
 from xiaonet.picking.windows import normalize
 
 WINDOW_STEP = 2000  # samples between two windows; a multiple of the network's stride
@@ -27,10 +27,10 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Annotation(NamedTuple):
-    """What the network says of samples `first` to `end` of a run, and what it saw.
+    """What the network says of samples `first` to `end` of a segment, and what it saw.
 
     Attributes:
-        first: first sample of the chunk, counted on the run's grid.
+        first: first sample of the chunk, counted on the segment's grid.
         end: the one after the last.
         start: first sample of the arrays below, which reach beyond the chunk on both sides.
         probabilities: `(3, samples)` of P, S and noise; NaN where there is no data.
@@ -56,17 +56,17 @@ class _Stretch(NamedTuple):
     rows: tuple[int, ...]
 
 
-def chunks(run: Run) -> Iterator[tuple[int, int]]:
-    """Sample ranges of about an hour that make up a run, cut at fixed samples from 1970-01-01."""
-    bounds = [run.first, *range((run.first // CHUNK + 1) * CHUNK, run.end, CHUNK), run.end]
-    return pairwise(bounds) if run.first < run.end else iter(())
+def chunks(segment: Segment) -> Iterator[tuple[int, int]]:
+    """Sample ranges of about an hour that make up a segment, cut at fixed samples from 1970-01-01."""
+    bounds = [segment.first, *range((segment.first // CHUNK + 1) * CHUNK, segment.end, CHUNK), segment.end]
+    return pairwise(bounds) if segment.first < segment.end else iter(())
 
 
-def curves(instrument: Instrument, run: Run, first: int, end: int, network: Network) -> Annotation:
-    """Probabilities of samples `first` to `end` of a run and of a margin around them."""
+def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: int, network: Network) -> Annotation:
+    """Probabilities of samples `first` to `end` of a segment and of a margin around them."""
     start, stop = first - MARGIN, end + MARGIN
     reach = WINDOW_SAMPLES + GUARD
-    waveform, bridged = instrument.waveform(run, start - reach, stop + reach)
+    waveform, bridged = instrument.waveform(segment, start - reach, stop + reach)
     there = ~np.isnan(waveform)
     windows = [(stretch, at) for stretch in _stretches(there, reach, reach + stop - start) for at in _starts(stretch, start - reach)]
     total = np.zeros((len(PHASES), waveform.shape[1]))
@@ -118,7 +118,7 @@ def _stretches(there: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]
 
 
 def _spans(there: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """`(runs, 2)`: first sample of each run of data and the one after its last."""
+    """`(spans, 2)`: first sample of each span of data and the one after its last."""
     return np.flatnonzero(np.diff(there.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
 
 

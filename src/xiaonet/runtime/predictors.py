@@ -204,31 +204,31 @@ class TorchPredictor(_OnOneRuntime):
 
 
 class Cascade:
-    """A small network that sees every window, and a large one that sees those in which there is something.
+    """A small model that sees every window, and a large one that sees only those in which the small one finds something.
 
     Args:
-        scout: the small network.
-        model: the large one, whose thresholds count.
-        height: probability of P or S from which on the scout calls the model; other windows keep
-            the scout's probabilities.
+        prefilter: the small model.
+        model: the large one, whose advised thresholds are used.
+        threshold: probability of P or S from which on the large model sees a window; other windows keep
+            the probabilities of the prefilter.
 
     Raises:
-        ConfigError: the height is not between 0 and 1.
+        ConfigError: the threshold is not between 0 and 1.
     """
 
-    def __init__(self, scout: Predictor, model: Predictor, height: float) -> None:
-        if not 0 <= height <= 1:
-            raise ConfigError(f"height of the cascade is {height}; wanted a probability from 0 to 1, e.g. 0.05")
-        self.scout, self.model, self.height = scout, model, height
+    def __init__(self, prefilter: Predictor, model: Predictor, threshold: float) -> None:
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold of the cascade is {threshold}; wanted a probability from 0 to 1, e.g. 0.05")
+        self.prefilter, self.model, self.threshold = prefilter, model, threshold
         self.runtime = model.runtime
         self.thresholds = model.thresholds
-        self.description = f"{model.description}, where {scout.description} gives P or S {height:g}"
-        self.digest = hashlib.sha256(f"{scout.digest} {model.digest} {height!r}".encode()).hexdigest()
+        self.description = f"{model.description}, where {prefilter.description} gives P or S {threshold:g}"
+        self.digest = hashlib.sha256(f"{prefilter.digest} {model.digest} {threshold!r}".encode()).hexdigest()
 
     def __call__(self, windows: Windows) -> Windows:
         """Probabilities `(batch, 3, 3001)` of windows `(batch, 3, 3001)`, as the networks give them."""
-        probabilities = np.array(self.scout(windows))
-        called = (np.delete(probabilities, NOISE, axis=1) >= self.height).any(axis=(1, 2))
+        probabilities = np.array(self.prefilter(windows))
+        called = (np.delete(probabilities, NOISE, axis=1) >= self.threshold).any(axis=(1, 2))
         if called.any():
             probabilities[called] = self.model(windows[called])
         return probabilities

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from xiaonet import console
 from xiaonet.constants import NOISE, WINDOW_SAMPLES
+from xiaonet.data.columns import first_picks
 from xiaonet.data.pool import TrainingRecord
-from xiaonet.data.sets import WaveformData, first_picks, open_data, require_window
+from xiaonet.data.sets import WaveformData, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.files import write_atomically
 from xiaonet.io.archive import Archive
@@ -141,8 +142,8 @@ def _records(name: str, data: WaveformData, first: int = 0) -> Iterator[Raw]:
 def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:
     archive, found = Archive(paths), False
     for instrument in archive.instruments:
-        for run in instrument.runs:
-            waveform, bridged = instrument.waveform(run, run.first, run.end)
+        for segment in instrument.segments:
+            waveform, bridged = instrument.waveform(segment, segment.first, segment.end)
             whole = ~(np.isnan(waveform) | bridged).any(axis=0)
             for low, high in np.flatnonzero(np.diff(whole.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
                 if high - low >= 2 * WINDOW_SAMPLES:
