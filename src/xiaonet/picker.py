@@ -14,7 +14,8 @@ from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
-from xiaonet.runtime.predictors import Cascade, load_predictor
+from xiaonet.runtime.cascade import Cascade
+from xiaonet.runtime.loading import load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
