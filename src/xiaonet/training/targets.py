@@ -20,7 +20,8 @@ from xiaonet.files import write_atomically
 from xiaonet.io.archive import Archive
 from xiaonet.nn.checkpoint import DAMAGE
 from xiaonet.nn.teacher import remove_delay
-from xiaonet.picking.annotation import FADE
+from xiaonet.picking.spans import true_spans
+from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import fill_nonfinite
 
 Network = Callable[[Tensor], Tensor]
@@ -60,15 +61,14 @@ def teacher_curves(waveform: NDArray[np.float32], network: Network) -> NDArray[n
     hop = HOPS[0] if samples < SHORT else HOPS[1] if samples < LONG else HOPS[2]
     last = samples - WINDOW_SAMPLES
     starts = [*range(0, last, hop), last]
-    total, weight = np.zeros((NOISE, samples)), np.zeros(samples)
+    stack = Stack(NOISE, samples)
     for group in range(0, len(starts), BATCH):
         batch = starts[group : group + BATCH]
         windows = np.stack([waveform[:, at : at + WINDOW_SAMPLES] for at in batch])
         windows -= windows.mean(axis=-1, keepdims=True)
         for at, curve in zip(batch, network(torch.from_numpy(windows)).numpy(), strict=True):
-            total[:, at : at + WINDOW_SAMPLES] += FADE * curve[:NOISE]
-            weight[at : at + WINDOW_SAMPLES] += FADE
-    return np.asarray(total / weight, dtype=np.float32).astype(np.float16)
+            stack.add(curve[:NOISE], at)
+    return stack.mean().astype(np.float32).astype(np.float16)
 
 
 def fuse(curves: Mapping[str, NDArray[np.float16]], shares: Mapping[str, float], late: Mapping[str, int]) -> NDArray[np.float16]:
@@ -144,7 +144,7 @@ def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:
         for segment in instrument.segments:
             waveform, bridged = instrument.waveform(segment, segment.first, segment.end)
             whole = ~(np.isnan(waveform) | bridged).any(axis=0)
-            for low, high in np.flatnonzero(np.diff(whole.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
+            for low, high in true_spans(np.asarray(whole)):
                 if high - low >= 2 * WINDOW_SAMPLES:
                     found = True
                     yield _still(waveform[:, low:high])
