@@ -15,7 +15,8 @@ from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
 from xiaonet.picking.spans import true_spans
-from xiaonet.runtime.predictors import Cascade, load_predictor
+from xiaonet.runtime.cascade import Cascade
+from xiaonet.runtime.loading import load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from xiaonet.config.schema import Config
 from xiaonet.deploy.quantize import quantize
 from xiaonet.nn.checkpoint import read_model_file
 from xiaonet.nn.model import count_multiply_adds
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]

@@ -143,7 +143,7 @@ def test_what_cannot_be_loaded(specs, error, message):
     assert message in str(caught.value)
 
 
-def test_a_model_of_another_contract_is_refused(monkeypatch, tmp_path):
+def test_a_model_of_another_input_specification_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(sbm.PhaseNet, "from_pretrained", classmethod(lambda cls, name, *words, **options: sbm.PhaseNet(sampling_rate=50)))
     with pytest.raises(TeacherError, match="any works at 50 Hz; wanted 100 Hz"):
         load_models(["seisbench:PhaseNet/any"])
@@ -154,5 +154,5 @@ def test_a_model_of_another_contract_is_refused(monkeypatch, tmp_path):
 
     monkeypatch.setattr(checkpoint, "input_specification", lambda: {"sampling_rate": 50.0})
     save_model(XiaoNet(base_channels=2), tmp_path / "slow.pth")
-    with pytest.raises(CheckpointError, match=r"slow.pth was made for another contract: .*'sampling_rate': 50.0"):
+    with pytest.raises(CheckpointError, match=r"slow.pth has another input specification: .*'sampling_rate': 50.0"):
         load_models([str(tmp_path / "slow.pth")])

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from xiaonet import console
+from xiaonet.errors import ConfigError
+
 DATA = "SeisBench class, folder or name; join several with +."
 RUNTIME = "What runs the model. auto: torch for .pth, OpenVINO for .xml, onnxruntime otherwise."
 
@@ -13,6 +16,20 @@ RunFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the run
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as training.epochs=5; repeatable.")
 ]
+
+
+def renamed(old: str, old_value: str | None, new: str, new_value: str | None) -> str | None:
+    """The value of a renamed option, which the user may have given by its old name.
+
+    Raises:
+        ConfigError: both names were used.
+    """
+    if old_value is None:
+        return new_value
+    if new_value is not None:
+        raise ConfigError(f"{new} and {old}: these options exclude each other; use {new} alone")
+    console.warn("Option", f"{old} is now {new}", "the next release will not accept the old name")
+    return old_value
 
 
 def usable_cores() -> int:

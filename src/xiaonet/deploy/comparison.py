@@ -19,7 +19,8 @@ from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import read_model_file
 from xiaonet.nn.quantized import FLOAT, LARGEST_WEIGHT
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import Predictor, Windows, load_predictor
+from xiaonet.runtime.loading import load_predictor
+from xiaonet.runtime.predictor import Predictor, Windows
 
 FIGURES = {"f1 0.5": "F1 within 0.5 s", "recall 0.1": "recall within 0.1 s", "f1 0.1": "F1 within 0.1 s"}
 BATCHES = (1, 16)

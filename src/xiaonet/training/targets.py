@@ -13,8 +13,9 @@ from torch import Tensor
 
 from xiaonet import console
 from xiaonet.constants import NOISE, WINDOW_SAMPLES
+from xiaonet.data.columns import first_picks
 from xiaonet.data.pool import TrainingRecord
-from xiaonet.data.sets import WaveformData, first_picks, open_data, require_window
+from xiaonet.data.sets import WaveformData, open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.files import write_atomically
 from xiaonet.io.archive import Archive
