@@ -22,7 +22,7 @@ from xiaonet.config.schema import SettingsFile
 from xiaonet.constants import BASE_CHANNELS, NOISE, PICKED_PHASES
 from xiaonet.data.augmentation import AugmentationProbabilities, LabelSettings, draw_batch
 from xiaonet.data.pool import Pool, TrainingRecord
-from xiaonet.data.sets import fingerprint, open_data
+from xiaonet.data.sets import open_data
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.files import make_folder
 from xiaonet.io.archive import Archive
@@ -36,7 +36,7 @@ from xiaonet.training.losses import distillation_loss
 from xiaonet.training.planar import planar_logits
 from xiaonet.training.setup import git_commit, versions
 from xiaonet.training.stopping import SAME_WISH
-from xiaonet.training.targets import gather, load_records, look, save_records
+from xiaonet.training.targets import compute_targets, describe_inputs, gather, load_records, save_records
 
 STATE = "xiaonet-recipe"
 CLIP = 1.0  # largest norm of the gradient
@@ -139,19 +139,19 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[TrainingRecor
     """
     labelled, unlabelled = _within(root, recipe.labelled), _within(root, recipe.unlabelled)
     continuous = [str(root / path) for path in recipe.continuous]
-    made_by = recipe.model_dump(mode="json", include={"labelled", "unlabelled", "continuous", "teachers", "late"}) | {
-        "data": fingerprint(open_data("+".join(filter(None, (labelled, unlabelled))))),
-        "files": [(path.name, path.stat().st_size) for path in Archive(continuous).files],
-        "weights": [(path.name, path.stat().st_size) for path in map(Path, recipe.teachers) if path.is_file()],
+    data = open_data("+".join(filter(None, (labelled, unlabelled))))
+    teacher = load_teachers(recipe)
+    made_by = {
+        "recipe": recipe.model_dump(mode="json", include={"labelled", "unlabelled", "continuous", "teachers", "late"}),
+        "inputs": describe_inputs(data, Archive(continuous).files, teacher.members),
     }
     make_folder(folder)
     path = folder / "records.npz"
     if (records := load_records(path, made_by)) is not None:
         console.ok("Records", f"{len(records)} read", str(path))
         return records
-    teacher = load_teachers(recipe)
-    with console.busy("Asking the teachers"):
-        records = list(look(gather(labelled, unlabelled, continuous), teacher.members, recipe.teachers, recipe.late))
+    with console.busy("Computing teacher predictions"):
+        records = list(compute_targets(gather(labelled, unlabelled, continuous), teacher.members, recipe.teachers, recipe.late))
     if not records:
         raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
     save_records(records, path, made_by)
