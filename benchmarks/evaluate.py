@@ -32,9 +32,9 @@ class Timed:
     def __init__(self, model: EvaluatedModel) -> None:
         self.model, self.seconds = model, 0.0
 
-    def curves(self, windows: np.ndarray) -> np.ndarray:
+    def annotate(self, windows: np.ndarray) -> np.ndarray:
         started = time.perf_counter()
-        curves = self.model.curves(windows)
+        curves = self.model.annotate(windows)
         self.seconds += time.perf_counter() - started
         return curves
 
@@ -43,7 +43,7 @@ def score(evaluator: Evaluator, model: EvaluatedModel) -> tuple[float, float, fl
     """Seconds for all, within the model, for peaks beside it, and for scores."""
     timed = Timed(model)
     started = time.perf_counter()
-    peaks = find_peaks((timed.curves(batch) for batch in evaluator.windows.batches()), evaluator.config.peak_detection.distance)
+    peaks = find_peaks((timed.annotate(batch) for batch in evaluator.windows.batches()), evaluator.config.peak_detection.distance)
     cut = time.perf_counter()
     for phase in PICKED_PHASES:
         scores = PhaseScores.of(peaks[phase], evaluator.windows, phase, 0.3)

@@ -23,7 +23,7 @@ import torch
 from xiaonet.deploy.comparison import BATCHES, RUNTIMES, milliseconds
 from xiaonet.deploy.export import export
 from xiaonet.deploy.quantize import Calibration, quantize
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 Runner = Callable[[np.ndarray], np.ndarray]

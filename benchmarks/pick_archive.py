@@ -4,11 +4,11 @@
 
 Each figure is a fresh process, start of the interpreter and reading included; the contestants take
 turns, so that a noisy machine is noisy for all. Further parts: the same day in 5,000 fragments,
-20 station-days one after another, and what a scout loses.
+20 station-days one after another, and what a prefilter loses.
 
     python benchmarks/pick_archive.py --part fragments
     python benchmarks/pick_archive.py --part memory
-    python benchmarks/pick_archive.py --part scout
+    python benchmarks/pick_archive.py --part prefilter
 """
 
 import argparse
@@ -157,7 +157,7 @@ def memory(folder: Path, threads: int, repeats: int) -> None:
         print(f"{days} station-days: {seconds:.1f} s, {seconds / days:.2f} s each, {peak:.0f} MB")
 
 
-def scout(folder: Path, threads: int, repeats: int) -> None:
+def prefilter(folder: Path, threads: int, repeats: int) -> None:
     """What is lost when the narrow net looks first."""
     archives = {"2014, 24 h": DAY, "2019, 5.3 h": [SHARED / "data" / "sds" / "2019"]}
     for name, files in archives.items():
@@ -168,7 +168,7 @@ def scout(folder: Path, threads: int, repeats: int) -> None:
         print(f"{name}: of {total} picks {gone} lost ({100 * gone / total:.2f} %), {new} new")
 
 
-PARTS: dict[str, Callable[[Path, int, int], None]] = {"speed": speed, "fragments": fragments, "memory": memory, "scout": scout}
+PARTS: dict[str, Callable[[Path, int, int], None]] = {"speed": speed, "fragments": fragments, "memory": memory, "prefilter": prefilter}
 
 
 def main() -> None:

@@ -36,7 +36,9 @@ from xiaonet.evaluation.scores import PhaseScores
 from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import HEADER, load_predictor, seal
+from xiaonet.runtime.checksum import add_checksum
+from xiaonet.runtime.header import HEADER
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 Runner = Callable[[np.ndarray], np.ndarray]
@@ -77,7 +79,7 @@ def of_onnxruntime(model_file: Path, float_file: Path, shown: torch.Tensor, fold
     graph = onnx.load(out)
     del graph.metadata_props[:]
     graph.metadata_props.add(key=HEADER, value=json.dumps(header_of(model_file)))
-    out.write_bytes(seal(graph.SerializeToString()))
+    out.write_bytes(add_checksum(graph.SerializeToString()))
     return out.stat().st_size, load_predictor(out, "onnxruntime")
 
 

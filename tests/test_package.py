@@ -83,6 +83,17 @@ def test_these_imports_need_no_heavy_package(statement: str) -> None:
     assert [] == imported_by(statement)
 
 
+def test_importing_the_package_imports_nothing_else() -> None:
+    done = run("import sys; before = {*sys.modules}; import xiaonet; print(*sorted({*sys.modules} - before))")
+    assert {"xiaonet"} == {name.partition(".")[0] for name in done.stdout.split()} - {"importlib", "warnings"}
+
+
+def test_the_command_line_starts_without_numpy() -> None:
+    done = run("import sys; from xiaonet.cli.main import app; print(*sys.modules)")
+    slow = {"numpy", "scipy", "obspy", "pydantic", "onnxruntime", "pandas", "torch", "seisbench", "matplotlib", "rich.progress"}
+    assert ("", True, set()) == (done.stderr, "typer" in done.stdout.split(), slow & set(done.stdout.split()))
+
+
 def test_the_model_needs_torch_alone() -> None:
     assert ["torch"] == imported_by("from xiaonet import *")
 

@@ -265,6 +265,16 @@ def test_a_threshold_that_is_no_probability_is_refused(monkeypatch: pytest.Monke
         Picker(threshold=threshold)  # type: ignore[arg-type]
 
 
+def test_the_old_name_of_the_prefilter_is_accepted_with_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = Picker("xiaonet", runtime="onnxruntime", prefilter="xiaonet-nano")
+    with pytest.warns(FutureWarning, match=r"Picker\(scout=…\) is now called prefilter="):
+        found = Picker("xiaonet", runtime="onnxruntime", scout="xiaonet-nano")
+    assert expected.provenance == found.provenance
+    assert "where xiaonet-nano" in found.provenance["model"]
+
+
 def test_provenance_tells_one_run_from_another(picker: Picker) -> None:
     assert {"model": "two ratios", "digest": "0" * 64, "runtime": "stand-in", "thresholds": "P 0.6, S 0.7"} == {
         key: value for key, value in picker.provenance.items() if key != "xiaonet"

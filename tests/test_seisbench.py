@@ -14,7 +14,7 @@ import xiaonet.seisbench
 from xiaonet.errors import CheckpointError
 from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.seisbench import XiaoNet
 from xiaonet.shipped import WEIGHTS, model_path
 

@@ -1,11 +1,11 @@
 """XiaoNet: a compact seismic phase picker, distilled from PhaseNet.
 
-Names are imported when first used, so that `import xiaonet` costs nothing and needs no torch.
+Each name is imported when you first use it, so that `import xiaonet` is fast and needs no torch.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it as true; `typing` itself would be slow to import
 if TYPE_CHECKING:
     from xiaonet.config.schema import Config
     from xiaonet.errors import XiaoNetError
@@ -29,15 +29,17 @@ _HOMES = {
 __all__ = ["PLAIN", "WIDE", "Config", "Pick", "Picker", "XiaoNet", "XiaoNetError", "__version__", "load_model", "save_model"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'xiaonet' has no attribute {name!r}; it has {', '.join(__all__)}")
     try:
         return getattr(import_module(f"xiaonet.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
+        from xiaonet.extras import install_command
+
         if error.name != "torch":
             raise
-        raise ModuleNotFoundError(f"xiaonet.{name} needs torch: pip install 'xiaonet[train]'", name="torch") from error
+        raise ModuleNotFoundError(f"xiaonet.{name} needs torch: {install_command('torch')}", name="torch") from error
 
 
 def __dir__() -> list[str]:

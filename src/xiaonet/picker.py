@@ -1,5 +1,6 @@
 """The picker: probability curves and picks of any stream, on any of the runtimes."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +11,18 @@ from numpy.typing import NDArray
 from xiaonet import __version__
 from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError
-from xiaonet.picking.annotation import Annotation, chunks, curves
+from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.picks import Pick, read_picks
-from xiaonet.picking.segments import Instrument, Run, sort_stream
-from xiaonet.runtime.predictors import Cascade, load_predictor
+from xiaonet.picking.segments import Instrument, Segment, sort_stream
+from xiaonet.picking.spans import true_spans
+from xiaonet.runtime.cascade import Cascade
+from xiaonet.runtime.loading import load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from obspy import Stream
 
-PREFILTER_HEIGHT = 0.05  # probability from which on a scout calls the model
+PREFILTER_THRESHOLD = 0.05  # probability of P or S from which on the model sees a window
 
 
 class Picker:
@@ -32,9 +35,10 @@ class Picker:
             default what the model file advises.
         runtime: `onnxruntime`, `openvino` or `torch`; `auto` takes torch for a `.pth` file, OpenVINO for
             a `.xml` file, else onnxruntime.
-        scout: a smaller model that looks first; `model` then sees only windows in which the scout
-            sees something. Faster, and a few picks in a thousand are lost.
+        prefilter: a smaller model that sees all windows first; `model` then sees only those in which the
+            prefilter finds something. This is faster and loses a few picks in a thousand.
         threads: of the runtime.
+        scout: the old name of `prefilter`, accepted for one more release.
 
     Raises:
         CheckpointError: there is no such model, it is damaged, or made for another contract.
@@ -54,11 +58,16 @@ class Picker:
         threshold: float | Mapping[str, float] | None = None,
         *,
         runtime: Runtime = "auto",
-        scout: str | Path | None = None,
+        prefilter: str | Path | None = None,
         threads: int = 1,
+        scout: str | Path | None = None,
     ) -> None:
-        predictor = load_predictor(model, runtime, threads)
-        self.predictor = Cascade(load_predictor(scout, runtime, threads), predictor, PREFILTER_HEIGHT) if scout else predictor
+        if scout is not None:
+            warnings.warn("Picker(scout=…) is now called prefilter=; the old name will be removed", FutureWarning, stacklevel=2)
+            prefilter = prefilter or scout
+        self.predictor = predictor = load_predictor(model, runtime, threads)
+        if prefilter:
+            self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
         self.thresholds = _thresholds(predictor.thresholds, threshold)
 
     @property
@@ -85,10 +94,10 @@ class Picker:
 
         annotation = Stream()
         for instrument in self._instruments(stream):
-            for run in instrument.runs:
-                seen = [self.curves(instrument, run, *chunk) for chunk in chunks(run)]
+            for segment in instrument.segments:
+                seen = [self.annotate_chunk(instrument, segment, *chunk) for chunk in chunks(segment)]
                 inside = [chunk.probabilities[:, chunk.first - chunk.start : chunk.end - chunk.start] for chunk in seen]
-                annotation += _as_stream(instrument.name, run, np.concatenate(inside, axis=1))
+                annotation += _as_stream(instrument.name, segment, np.concatenate(inside, axis=1))
         return annotation
 
     def pick(self, stream: "Stream") -> list[Pick]:
@@ -96,9 +105,9 @@ class Picker:
         return sorted(
             pick
             for instrument in self._instruments(stream)
-            for run in instrument.runs
-            for chunk in chunks(run)
-            for pick in self.read(self.curves(instrument, run, *chunk), instrument, run)
+            for segment in instrument.segments
+            for chunk in chunks(segment)
+            for pick in self.read_picks(self.annotate_chunk(instrument, segment, *chunk), instrument, segment)
         )
 
     def plot(self, stream: "Stream") -> "Figure":
@@ -112,27 +121,27 @@ class Picker:
 
         instruments = self._instruments(stream)
         drawn, rest = instruments[:BLOCKS], [instrument.name for instrument in instruments[BLOCKS:]]
-        thinning = find_thinning(max(sum(run.end - run.first for run in instrument.runs) for instrument in drawn))
+        thinning = find_thinning(max(sum(segment.end - segment.first for segment in instrument.segments) for instrument in drawn))
         views = []
         for instrument in drawn:
             picks: list[Pick] = []
             strips = []
-            for run in instrument.runs:
-                for first, end in chunks(run):
-                    seen = self.curves(instrument, run, first, end)
-                    picks += self.read(seen, instrument, run)
-                    strips.append(Strip.cut(seen, run, first, end, thinning))
+            for segment in instrument.segments:
+                for first, end in chunks(segment):
+                    seen = self.annotate_chunk(instrument, segment, first, end)
+                    picks += self.read_picks(seen, instrument, segment)
+                    strips.append(Strip.cut(seen, segment, first, end, thinning))
             views.append(View.of(instrument, Strip.join(strips), picks))
         note = f"{len(rest)} more not drawn: {', '.join(rest)}; choose by stream.select(station=…)" if rest else ""
         return draw_views(views, self.thresholds, note)
 
-    def curves(self, instrument: Instrument, run: Run, first: int, end: int) -> Annotation:
-        """Probabilities of samples `first` to `end` of a run, and of a margin around them."""
-        return curves(instrument, run, first, end, self.predictor)
+    def annotate_chunk(self, instrument: Instrument, segment: Segment, first: int, end: int) -> Annotation:
+        """Probabilities of samples `first` to `end` of a segment, and of a margin around them."""
+        return annotate_chunk(instrument, segment, first, end, self.predictor)
 
-    def read(self, seen: Annotation, instrument: Instrument, run: Run) -> list[Pick]:
+    def read_picks(self, seen: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
         """The picks that curves show, in order of time."""
-        return read_picks(seen, instrument, run, self.thresholds, DISTANCE)
+        return read_picks(seen, instrument, segment, self.thresholds, DISTANCE)
 
     def _instruments(self, stream: "Stream") -> list[Instrument]:
         instruments, skipped = sort_stream(stream)
@@ -154,13 +163,11 @@ def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float
     return values
 
 
-def _as_stream(name: str, run: Run, probabilities: NDArray[np.float64]) -> "Stream":
+def _as_stream(name: str, segment: Segment, probabilities: NDArray[np.float64]) -> "Stream":
     """A trace for each phase and each stretch with data."""
     from obspy import Stream, Trace, UTCDateTime
 
     network, station, location, code = name.split(".")
-    known = ~np.isnan(probabilities[0])
-    stretches = np.flatnonzero(np.diff(known.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
     return Stream(
         Trace(
             curve[low:high].astype(np.float32),
@@ -169,10 +176,10 @@ def _as_stream(name: str, run: Run, probabilities: NDArray[np.float64]) -> "Stre
                 "station": station,
                 "location": location,
                 "channel": f"{code}_{phase}",
-                "starttime": UTCDateTime(ns=int(run.time_ns(run.first + int(low)))),
+                "starttime": UTCDateTime(ns=int(segment.time_ns(segment.first + int(low)))),
                 "sampling_rate": SAMPLING_RATE,
             },
         )
-        for low, high in stretches
+        for low, high in true_spans(~np.isnan(probabilities[0]))
         for phase, curve in zip(PHASES, probabilities, strict=True)
     )

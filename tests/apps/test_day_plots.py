@@ -24,7 +24,7 @@ from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, MARGIN, Annotation, chunks
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import Extent, Grid, Instrument, Run
+from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
 from xiaonet.plots.record import Day, View
 
 SECOND = 10**9
@@ -37,18 +37,18 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def a_task(first: int, end: int, name: str = "CX.PB01..HH", components: str = "ENZ", phase_ns: int = 0) -> Task:
     """A record from one sample after midnight to another."""
     instrument = Instrument(name, Fraction(100), lambda *_: [], {code: [Extent(0, 1)] for code in components})
-    run = Run(Grid(Fraction(100), phase_ns), FIRST + first, FIRST + end)
-    return Task(instrument, tuple((run, *chunk) for chunk in chunks(run)))
+    segment = Segment(Grid(Fraction(100), phase_ns), FIRST + first, FIRST + end)
+    return Task(instrument, tuple((segment, *chunk) for chunk in chunks(segment)))
 
 
 def record(task: Task, spikes: dict[int, float], dead: str) -> Iterator[Annotation]:
     """Chunks of ones and minus ones, with spikes on all components at samples after midnight."""
-    for run, first, end in task.ranges:
+    for segment, first, end in task.ranges:
         samples = np.arange(first - MARGIN, end + MARGIN)
         waveform = np.where(samples % 2, 1.0, -1.0) * np.ones((3, 1))
         for at, size in spikes.items():
             waveform[:, samples == FIRST + at] = size
-        waveform[:, (samples < run.first) | (samples >= run.end)] = np.nan
+        waveform[:, (samples < segment.first) | (samples >= segment.end)] = np.nan
         waveform[["ENZ".index(component) for component in dead]] = np.nan
         yield Annotation(first, end, first - MARGIN, np.zeros(waveform.shape), waveform, ~np.isnan(waveform).all(axis=0))
 

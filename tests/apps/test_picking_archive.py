@@ -272,8 +272,10 @@ def test_nothing_is_done_twice(
     out = tmp_path / "picks.csv"
     journal_of(out).write_bytes(b"".join(journal.splitlines(keepends=True)[:4]))
     seen: list[str] = []
-    curves = Picker.curves
-    monkeypatch.setattr(Picker, "curves", lambda self, instrument, *rest: seen.append(instrument.name) or curves(self, instrument, *rest))
+    annotate_chunk = Picker.annotate_chunk
+    monkeypatch.setattr(
+        Picker, "annotate_chunk", lambda self, instrument, *rest: seen.append(instrument.name) or annotate_chunk(self, instrument, *rest)
+    )
     pick_archive(Archive([days]), picker, out, resume=True)
     assert ["XX.DEF.00.HH", "YY.ABC..EH", "YY.ABC..EH"] == seen
     assert expected == out.read_bytes()
@@ -340,15 +342,15 @@ def test_an_older_file_stays_until_all_is_done(tmp_path: Path, picker: Picker, d
 def test_a_worker_that_fails_ends_the_run_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
 ) -> None:
-    out, read = tmp_path / "picks.csv", Picker.read
+    out, read_picks = tmp_path / "picks.csv", Picker.read_picks
 
-    def fail(self: Picker, seen: Annotation, instrument: object, run: object) -> list[object]:
+    def fail(self: Picker, seen: Annotation, instrument: object, segment: object) -> list[object]:
         if instrument.name == "YY.ABC..EH":
             raise ZeroDivisionError
-        return read(self, seen, instrument, run)
+        return read_picks(self, seen, instrument, segment)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Picker, "read", fail)
+        patch.setattr(Picker, "read_picks", fail)
         with pytest.raises(ZeroDivisionError):
             pick_archive(Archive([days]), picker, out)
     assert 1 + 4 == len(journal_of(out).read_bytes().splitlines())
@@ -359,18 +361,18 @@ def test_a_worker_that_fails_ends_the_run_and_loses_nothing(
 def test_workers_leave_soon_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker) -> None:
     path = write(record(MIDNIGHT, 4 * 3600), tmp_path / "file")  # four chunks of a day that is never finished
     begun, calls = threading.Event(), []
-    curves = Picker.curves
+    annotate_chunk = Picker.annotate_chunk
 
     def slow(self: Picker, *arguments: object) -> Annotation:
         calls.append(arguments)
         begun.set()
-        return curves(self, *arguments)
+        return annotate_chunk(self, *arguments)
 
     def interrupted(*_: object, **__: object) -> None:
         begun.wait(20)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Picker, "curves", slow)
+    monkeypatch.setattr(Picker, "annotate_chunk", slow)
     monkeypatch.setattr(batch, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pick_archive(Archive([path]), picker, tmp_path / "picks.csv")
@@ -451,8 +453,8 @@ def test_a_pick_comes_back_from_the_journal_as_it_was(tmp_path: Path, picker: Pi
     picks = [
         pick
         for task in plan(found)
-        for run, first, end in task.ranges
-        for pick in picker.read(picker.curves(task.instrument, run, first, end), task.instrument, run)
+        for segment, first, end in task.ranges
+        for pick in picker.read_picks(picker.annotate_chunk(task.instrument, segment, first, end), task.instrument, segment)
     ]
     journal = tmp_path / "journal"
     journal.write_bytes(stopped[0])

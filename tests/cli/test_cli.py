@@ -21,7 +21,7 @@ from xiaonet.config.schema import Config
 from xiaonet.deploy.quantize import quantize
 from xiaonet.nn.checkpoint import read_model_file
 from xiaonet.nn.model import count_multiply_adds
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 SMALL = ["data.synthetic_records=40", "model.base_channels=2", "training.epochs=1", "training.num_workers=0", "training.batch_size=4"]
@@ -330,7 +330,7 @@ def test_what_cannot_be_scored_is_one_line(run, made_up, words, message):
 
 
 def test_ctrl_c_while_scoring_keeps_what_models_gave(run, made_up, monkeypatch, tmp_path):
-    from xiaonet.evaluation.models import StaLta
+    from xiaonet.evaluation.models import StaLtaModel
 
     save_model(XiaoNet(base_channels=2), tmp_path / "two.pth")
 
@@ -338,7 +338,7 @@ def test_ctrl_c_while_scoring_keeps_what_models_gave(run, made_up, monkeypatch, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(StaLta, "curves", interrupted)
+        patch.setattr(StaLtaModel, "annotate", interrupted)
         status, told = run("evaluate", "two.pth", "stalta", "--data", str(made_up), "--out", "report")
     assert (130, True) == (
         status,

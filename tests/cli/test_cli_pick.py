@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from stand_in import MIDNIGHT, StandIn, record, write, write_days
 from xiaonet.cli import main as cli
+from xiaonet.shipped import shipped_models
 
 ONSETS = {"Z": [-120.5, 0.0, 100.0], "N": [3.0, 104.25]}
 LINES = [("P", -120.5), ("P", 0.0), ("S", 3.0), ("P", 100.0), ("S", 104.25)]
@@ -312,3 +313,4 @@ def test_help_names_every_option_with_what_it_does() -> None:
         "Resume an interrupted run of the same command",
     ):
         assert text in told
+    assert set(shipped_models()) == set(re.findall(r"xiaonet[a-z0-9-]*", re.search(r"The shipped models are (.*)\.", told)[1]))

@@ -89,7 +89,7 @@ def test_the_augmentations_are_the_prescribed_ones_in_the_prescribed_order() -> 
 
 def test_only_two_steps_of_our_own_stand_between() -> None:
     ours = [step for step in Windows(record(noise()))._augmentations if not type(step).__module__.startswith("seisbench")]
-    assert ["Tidy", "silence_dead_components"] == [
+    assert ["CleanRecord", "silence_dead_components"] == [
         step.__name__ if isinstance(step, FunctionType) else type(step).__name__ for step in ours
     ]
 

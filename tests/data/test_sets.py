@@ -12,15 +12,12 @@ import seisbench
 import seisbench.data as sbd
 
 from xiaonet.data import sets
+from xiaonet.data.columns import phase_columns
 from xiaonet.data.pipeline import Windows
-from xiaonet.data.sets import fill_split, fingerprint, open_data, phase_columns, say_unpicked, split_data
+from xiaonet.data.sets import fill_split, fingerprint, mark_unpicked, open_data, split_data
 from xiaonet.errors import DataError
 
 Write = Callable[..., Path]
-NAMES = {
-    "P": ("P", "p", "Pg", "Pn", "PmP", "pP", "P1", "pwP", "pwPm"),
-    "S": ("S", "s", "Sg", "Sn", "SmS", "S1"),
-}
 
 
 def noise(count: int, components: int = 3, samples: int = 400) -> list[np.ndarray]:
@@ -426,7 +423,7 @@ def test_columns_that_are_no_numbers_are_named(column: str, values: list[object]
 
 def test_a_set_of_noise_says_that_nothing_is_there() -> None:
     metadata = events(2, records=1, source_type=["noise", "earthquake"])
-    say_unpicked(metadata)
+    mark_unpicked(metadata)
     assert [["noise", "noise"], ["unpicked", "unpicked"]] == metadata[["trace_p_status", "trace_s_status"]].to_numpy().tolist()
 
 
@@ -465,19 +462,6 @@ def test_no_event_of_a_set_without_a_split_is_both_learnt_and_tested(made_up: Pa
 
 
 # --- picks
-
-
-@pytest.mark.parametrize(("name", "phase"), [(name, phase) for phase, names in NAMES.items() for name in names])
-def test_every_name_of_a_phase_is_known(name: str, phase: str) -> None:
-    column = f"trace_{name}_arrival_sample"
-    assert {column: phase} == phase_columns(pd.DataFrame({column: [1]}))
-
-
-@pytest.mark.parametrize(
-    "column", ["trace_PKP_arrival_sample", "trace_Lg_arrival_sample", "trace_p_arrival_time", "p_arrival_sample", "trace_p_status", "split"]
-)
-def test_other_columns_hold_no_picks(column: str) -> None:
-    assert {} == phase_columns(pd.DataFrame({column: [1]}))
 
 
 @pytest.mark.parametrize(

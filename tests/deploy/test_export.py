@@ -19,7 +19,8 @@ from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import load_predictor, seal
+from xiaonet.runtime.checksum import add_checksum
+from xiaonet.runtime.loading import load_predictor
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_openvino_files_give_what_torch_gives_on_a_real_window(folder: Path, rea
     np.testing.assert_allclose(expected, found, rtol=0, atol=1e-5)
 
 
-def test_openvino_files_carry_the_contract(folder: Path) -> None:
+def test_openvino_files_carry_the_input_specification(folder: Path) -> None:
     header = json.loads(openvino.Core().read_model(folder / "int8.xml").get_rt_info(["framework", "xiaonet"]).value)
     assert (input_specification(), {"P": 0.25, "S": 0.5}, "int8") == (header["contract"], header["thresholds"], header["precision"])
 
@@ -104,21 +105,21 @@ def test_a_missing_bin_is_named(pair: Path) -> None:
 def test_a_truncated_bin_is_found_out(pair: Path, left: int) -> None:
     weights = pair.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:left])
-    assert f"{pair} or its .bin is damaged: its content does not fit its seal; copy it again" == refused(pair)
+    assert f"{pair} or its .bin is damaged: its content does not match its checksum; copy it again" == refused(pair)
 
 
-def test_a_stripped_contract_is_refused(pair: Path) -> None:
+def test_a_stripped_header_is_refused(pair: Path) -> None:
     pair.write_text(re.sub(r"<xiaonet value=.*?/>", "", pair.read_text()))
     assert (
-        f"{pair} is damaged or no model of XiaoNet's: it lacks our seal; copy it again, or take one as xiaonet export writes it"
+        f"{pair} is damaged or not a XiaoNet model: it has no checksum; copy it again, or take one as xiaonet export writes it"
         == refused(pair)
     )
 
 
-def test_another_contract_in_openvino_files_is_named(pair: Path) -> None:
+def test_another_input_specification_in_openvino_files_is_named(pair: Path) -> None:
     raw = re.sub(rb"seal&quot;: &quot;[0-9a-f]{64}", b"seal&quot;: &quot;" + b"0" * 64, pair.read_bytes())
-    pair.write_bytes(seal(raw.replace(b"&quot;ENZ&quot;", b"&quot;ZNE&quot;"), pair.with_suffix(".bin").read_bytes()))
-    assert f"{pair} was made for another contract: {{'component_order': 'ZNE'}}" in refused(pair)
+    pair.write_bytes(add_checksum(raw.replace(b"&quot;ENZ&quot;", b"&quot;ZNE&quot;"), pair.with_suffix(".bin").read_bytes()))
+    assert f"{pair} has another input specification: {{'component_order': 'ZNE'}}" in refused(pair)
 
 
 def test_other_runtimes_do_not_read_openvino_files(folder: Path) -> None:
@@ -126,7 +127,7 @@ def test_other_runtimes_do_not_read_openvino_files(folder: Path) -> None:
         Picker(folder / "int8.xml", runtime="onnxruntime")
 
 
-def test_executorch_gives_what_torch_gives_and_carries_the_contract(folder: Path, tmp_path: Path, real: np.ndarray) -> None:
+def test_executorch_gives_what_torch_gives_and_carries_the_input_specification(folder: Path, tmp_path: Path, real: np.ndarray) -> None:
     pytest.importorskip("executorch", reason="ExecuTorch is not installed: pip install executorch, 280 MB with what it needs")
     from executorch.runtime import Runtime
 

@@ -14,7 +14,7 @@ from xiaonet.deploy.onnx import export_onnx
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.nn.checkpoint import load_model, save_model
 from xiaonet.nn.model import XiaoNet
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 
 BASE = 3
 THRESHOLDS = {"P": 0.25, "S": 0.5}

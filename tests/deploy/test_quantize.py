@@ -25,7 +25,7 @@ from xiaonet.nn.quantized import FLOAT, LARGEST_BIAS, QuantizedConv, QuantizedXi
 from xiaonet.picker import Picker
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 KB = 1000
@@ -331,11 +331,11 @@ def test_a_truncated_file_is_named(folder: Path, tmp_path: Path, name: str) -> N
         load_predictor(cut)
 
 
-def test_an_onnx_file_without_its_contract_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_an_onnx_file_without_its_header_is_refused(folder: Path, tmp_path: Path) -> None:
     graph = onnx.load(folder / "model_int8.onnx")
     del graph.metadata_props[:]
     onnx.save(graph, tmp_path / "bare.onnx")
-    with pytest.raises(CheckpointError, match=r"bare\.onnx is damaged or no model of XiaoNet's: it lacks our seal"):
+    with pytest.raises(CheckpointError, match=r"bare\.onnx is damaged or not a XiaoNet model: it has no checksum"):
         load_predictor(tmp_path / "bare.onnx")
 
 

@@ -20,7 +20,7 @@ from xiaonet.training.run import start_run
 
 def test_an_oracle_is_always_right(evaluator):
     seen = []
-    metrics = evaluate(evaluator, [Oracle()], watch=seen.append).metrics
+    metrics = evaluate(evaluator, [Oracle()], on_progress=seen.append).metrics
     [model] = metrics.models
     for phase in "PS":
         own = model.subsets["all"][phase]
@@ -158,7 +158,7 @@ def test_losses_against_a_teacher(evaluator):
         def logits(self, windows):
             import torch
 
-            return torch.from_numpy(np.log(np.maximum(self.model.curves(windows.numpy()), 1e-30)))
+            return torch.from_numpy(np.log(np.maximum(self.model.annotate(windows.numpy()), 1e-30)))
 
     model = Oracle()
     losses = evaluator.losses(model, Same(model))
@@ -166,7 +166,7 @@ def test_losses_against_a_teacher(evaluator):
     assert losses.combined == pytest.approx(0.5 * losses.task, abs=1e-6)
 
     def soft(one):
-        probabilities = np.maximum(one.curves(windows), 1e-30) ** (1 / 3)
+        probabilities = np.maximum(one.annotate(windows), 1e-30) ** (1 / 3)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     windows = np.stack([Windows(evaluator.data)[row]["X"] for row in range(len(evaluator.data))])
@@ -218,7 +218,7 @@ def test_figures_on_real_records_agree_with_independent_ones(benchmark, teachers
     evaluator = Evaluator(str(benchmark), "test", windows_per_record=3)
     found = []
     for model in load_models([f"seisbench:PhaseNet/{name}" for name in ("original", "stead", "okla")]):
-        peaks = find_peaks(map(model.curves, evaluator.windows.batches()), 100)
+        peaks = find_peaks(map(model.annotate, evaluator.windows.batches()), 100)
         for phase in "PS":
             scores = PhaseScores.of(peaks[phase], evaluator.windows, phase, 0.3)
             found.append(scores.values(evaluator.subsets()["ncedc_dev, three components"], seed=0)["f1 0.5"].value)

@@ -7,7 +7,7 @@ import torch
 from stand_in import record
 from xiaonet import Picker, XiaoNet, save_model
 from xiaonet.errors import CheckpointError, ConfigError, TeacherError
-from xiaonet.evaluation.models import SeisBench, StaLta, TriggerSettings, load_models
+from xiaonet.evaluation.models import SeisBenchModel, StaLtaModel, TriggerSettings, load_models
 from xiaonet.nn.teacher import PhaseNetTeacher
 
 
@@ -37,7 +37,7 @@ def test_ours_are_as_in_the_picker(windows):
     assert expected == [tuple(reading) for reading in ours.pick(stream, {"P": 0.2, "S": 0.2})]
     annotation = Picker("xiaonet").annotate(stream)
     at = int(annotation.select(channel="*_P")[0].data.argmax())
-    assert abs(at - int(ours.curves(windows)[0, 0].argmax())) <= 2
+    assert abs(at - int(ours.annotate(windows)[0, 0].argmax())) <= 2
 
 
 def test_phasenet_gives_what_seisbench_gives(windows, phasenet):
@@ -46,22 +46,22 @@ def test_phasenet_gives_what_seisbench_gives(windows, phasenet):
     window = windows[0] - windows[0].mean(axis=-1, keepdims=True)
     with torch.no_grad():
         expected = phasenet(torch.from_numpy((window / window.std(axis=-1, keepdims=True)).astype(np.float32))[None])[0, [1, 2, 0]]
-    np.testing.assert_allclose(expected, theirs.curves(windows)[0], atol=1e-4)
+    np.testing.assert_allclose(expected, theirs.annotate(windows)[0], atol=1e-4)
 
 
 def test_the_bundled_teacher_is_judged_by_its_name(windows):
     [ours] = load_models(["seisbench:PhaseNet/bundled"])
     expected = PhaseNetTeacher.from_pretrained("bundled")(torch.from_numpy(windows.astype(np.float32))).numpy()
     assert ("bundled", {"P": 0.3, "S": 0.3}) == (ours.name, ours.thresholds)
-    np.testing.assert_allclose(expected, ours.curves(windows), atol=1e-4)
+    np.testing.assert_allclose(expected, ours.annotate(windows), atol=1e-4)
 
 
 def test_models_that_are_no_phasenet_go_through_annotate(windows, phasenet, monkeypatch):
     """PhaseNet's own annotate stands for that of any other model: the picks are those of the batches."""
-    direct = SeisBench("PhaseNet/any")
-    other = SeisBench("PhaseNet/any")
+    direct = SeisBenchModel("PhaseNet/any")
+    other = SeisBenchModel("PhaseNet/any")
     other._batched = None
-    expected, found = direct.curves(windows)[0], other.curves(windows)[0]
+    expected, found = direct.annotate(windows)[0], other.annotate(windows)[0]
     assert (3, 3001) == found.shape
     # There, windows overlap and reach beyond: the same place of the highest value within a few samples.
     for row in (0, 1):
@@ -74,7 +74,7 @@ def test_another_class_of_seisbench(windows, monkeypatch):
     model = sbm.EQTransformer().eval()
     monkeypatch.setattr(sbm.EQTransformer, "from_pretrained", classmethod(lambda cls, name: model))
     [theirs] = load_models(["seisbench:EQTransformer/any"])
-    found = theirs.curves(windows)
+    found = theirs.annotate(windows)
     assert (2, 3, 3001) == found.shape
     assert (0.1, 0.1) == (theirs.thresholds["P"], theirs.thresholds["S"])
     assert found[:, :2].max() > 0
@@ -84,24 +84,24 @@ def test_another_class_of_seisbench(windows, monkeypatch):
 @pytest.mark.parametrize("spec", ["xiaonet", "seisbench:PhaseNet/any", "stalta"])
 def test_units_change_nothing(windows, phasenet, spec):
     [model] = load_models([spec])
-    np.testing.assert_allclose(model.curves(windows), model.curves(windows * 1e-12), atol=2e-4)
+    np.testing.assert_allclose(model.annotate(windows), model.annotate(windows * 1e-12), atol=2e-4)
 
 
 def test_sta_lta_marks_onsets(windows):
-    curves = StaLta().curves(windows)
+    curves = StaLtaModel().annotate(windows)
     p, s = int(curves[0, 0].argmax()), int(curves[0, 1].argmax())
     assert (True, True) == (460 <= p <= 480, 460 <= s <= 580)  # P at 4.7 s; on the horizontals too, and S at 5.7 s
     assert 1 > curves[0, 0, p] > 0.8
     np.testing.assert_array_equal(curves[0, 1], curves[1, 1])  # the better of the horizontals
-    assert (0 == StaLta().curves(np.zeros((1, 3, 3001)))[:, :2]).all()
+    assert (0 == StaLtaModel().annotate(np.zeros((1, 3, 3001)))[:, :2]).all()
 
 
 def test_sta_lta_holds_the_highest_ratio_at_the_onset():
     rng = np.random.default_rng(0)
     window = rng.normal(size=(1, 3, 3001))
     window[0, 2, 1500:1700] *= 30
-    low, high = (int((StaLta(TriggerSettings(on=on)).curves(window)[0, 0] > 0).sum()) for on in (8.0, 3.0))
-    curve = StaLta().curves(window)[0, 0]
+    low, high = (int((StaLtaModel(TriggerSettings(on=on)).annotate(window)[0, 0] > 0).sum()) for on in (8.0, 3.0))
+    curve = StaLtaModel().annotate(window)[0, 0]
     assert 1 == low <= high
     assert abs(int(curve.argmax()) - 1500) < 20
     assert curve.max() > 1 - 1 / 8
@@ -109,12 +109,12 @@ def test_sta_lta_holds_the_highest_ratio_at_the_onset():
 
 def test_sta_lta_picks_streams():
     stream = obspy.read()
-    readings = StaLta().pick(stream, {"P": 0.8, "S": 0.8})
+    readings = StaLtaModel().pick(stream, {"P": 0.8, "S": 0.8})
     first = readings[0]
     assert abs(first.time_ns / 1e9 - (stream[0].stats.starttime.timestamp + 4.7)) < 0.1
     assert {"P", "S"} == {reading.phase for reading in readings}
     assert "HHZ" in stream[0].id or 100.0 == stream[0].stats.sampling_rate  # the stream itself stays as it was
-    assert [] == StaLta().pick(record(seconds=60), {"P": 0.99, "S": 0.99})
+    assert [] == StaLtaModel().pick(record(seconds=60), {"P": 0.99, "S": 0.99})
 
 
 def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path):
@@ -143,7 +143,7 @@ def test_what_cannot_be_loaded(specs, error, message):
     assert message in str(caught.value)
 
 
-def test_a_model_of_another_contract_is_refused(monkeypatch, tmp_path):
+def test_a_model_of_another_input_specification_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(sbm.PhaseNet, "from_pretrained", classmethod(lambda cls, name, *words, **options: sbm.PhaseNet(sampling_rate=50)))
     with pytest.raises(TeacherError, match="any works at 50 Hz; wanted 100 Hz"):
         load_models(["seisbench:PhaseNet/any"])
@@ -154,5 +154,5 @@ def test_a_model_of_another_contract_is_refused(monkeypatch, tmp_path):
 
     monkeypatch.setattr(checkpoint, "input_specification", lambda: {"sampling_rate": 50.0})
     save_model(XiaoNet(base_channels=2), tmp_path / "slow.pth")
-    with pytest.raises(CheckpointError, match=r"slow.pth was made for another contract: .*'sampling_rate': 50.0"):
+    with pytest.raises(CheckpointError, match=r"slow.pth has another input specification: .*'sampling_rate': 50.0"):
         load_models([str(tmp_path / "slow.pth")])

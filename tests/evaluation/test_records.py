@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from xiaonet.constants import WINDOW_SAMPLES
 from xiaonet.data.sets import open_data
 from xiaonet.errors import DataError
-from xiaonet.evaluation.records import EDGE, MARGIN, Record, around_picks, before_picks, cut, read_records
+from xiaonet.evaluation.records import EDGE, MARGIN, LabelledRecord, around_picks, before_picks, cut, read_records
 
 STATUSES = ("unpicked", "automatic")
 
 
 def make(samples, p=(), s=(), judged=True):
-    return Record(0, "trace", samples, {"P": list(p), "S": list(s)}, {"P": judged, "S": judged}, "event", {})
+    return LabelledRecord(0, "trace", samples, {"P": list(p), "S": list(s)}, {"P": judged, "S": judged}, "event", {})
 
 
 @given(st.integers(3001, 20000), st.integers(100, 19000), st.integers(1, 2600), st.integers(0, 2**32 - 1))

@@ -12,13 +12,13 @@ from xiaonet.data.sets import open_data
 from xiaonet.errors import DataError
 from xiaonet.evaluation import tasks
 from xiaonet.evaluation.models import load_models
-from xiaonet.evaluation.records import Record, read_records
+from xiaonet.evaluation.records import LabelledRecord, read_records
 
 STATUSES = ("unpicked", "automatic")
 
 
 def make(row, samples, p=(), s=(), judged=True):
-    return Record(row, f"trace{row}", samples, {"P": list(p), "S": list(s)}, {"P": judged, "S": judged}, "event", {})
+    return LabelledRecord(row, f"trace{row}", samples, {"P": list(p), "S": list(s)}, {"P": judged, "S": judged}, "event", {})
 
 
 @given(st.integers(2000, 12000), st.integers(50, 11000), st.integers(1, 3000), st.integers(0, 10**6))
@@ -79,9 +79,9 @@ def test_the_protocol_by_seisbench_and_scikit_learn(labelled, teachers):
     """The same targets through SeisBench's generator, PhaseNet itself and scikit-learn."""
     data, records = read_records(open_data(str(labelled)), "dev", STATUSES)
     targets = tasks.draw_targets(records, "dev", seed=0)
-    [contestant] = load_models(["seisbench:PhaseNet/original"])
-    ours = tasks.score(tasks.answer(contestant, data, targets), {})
-    model = contestant._model
+    [model] = load_models(["seisbench:PhaseNet/original"])
+    ours = tasks.score(tasks.answer(model, data, targets), {})
+    network = model._model
     rows = {}
     for name, table in targets.items():
         generator = sbg.SteeredGenerator(data, table)
@@ -97,8 +97,8 @@ def test_the_protocol_by_seisbench_and_scikit_learn(labelled, teachers):
             item = generator[number]
             low, high = item["window_borders"]
             with torch.no_grad():
-                noise, p, s = model(torch.from_numpy(np.float32(item["X"]))[None])[0, :, max(low, 0) : high].numpy()  # NPS
-            assert "NPS" == "".join(model.labels)
+                noise, p, s = network(torch.from_numpy(np.float32(item["X"]))[None])[0, :, max(low, 0) : high].numpy()  # NPS
+            assert "NPS" == "".join(network.labels)
             rows[name].append(
                 (1 - noise.min(), p.max() / s.max(), p.argmax() + table["start_sample"][number], s.argmax() + table["start_sample"][number])
             )

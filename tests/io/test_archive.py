@@ -21,9 +21,9 @@ def names(found: Archive) -> list[str]:
 
 
 def whole(instrument: Instrument) -> tuple[list[int], np.ndarray]:
-    """Start and end of an instrument's runs, and all their samples."""
-    bounds = [time for run in instrument.runs for time in (run.time_ns(run.first), run.time_ns(run.end))]
-    return bounds, np.concatenate([instrument.waveform(run, run.first, run.end)[0] for run in instrument.runs], axis=1)
+    """Start and end of an instrument's segments, and all their samples."""
+    bounds = [time for segment in instrument.segments for time in (segment.time_ns(segment.first), segment.time_ns(segment.end))]
+    return bounds, np.concatenate([instrument.waveform(segment, segment.first, segment.end)[0] for segment in instrument.segments], axis=1)
 
 
 def same(expected: Instrument, actual: Instrument) -> bool:
@@ -129,8 +129,8 @@ def test_only_what_was_asked_for_is_within(tmp_path: Path) -> None:
     ):
         bounds = [None if time is None else MIDNIGHT.ns + round(time * 1e9) for time in (first, last)]
         found = Archive([tmp_path / "file"], *bounds)
-        [run] = found.instruments[0].runs
-        part = found.within(run)
+        [segment] = found.instruments[0].segments
+        part = found.within(segment)
         if expected is None:
             assert part.first >= part.end
         else:
@@ -208,7 +208,7 @@ def test_a_gap_is_the_same_within_a_file_and_between_two(tmp_path: Path, pause: 
     for number, part in enumerate(parts):
         write(part, tmp_path / "parts" / f"{number}")
     [expected], [found] = Archive([tmp_path / "joined"]).instruments, Archive([tmp_path / "parts"]).instruments
-    assert (1 if pause < 30 else 2) == len(found.runs) == len(expected.runs)
+    assert (1 if pause < 30 else 2) == len(found.segments) == len(expected.segments)
     assert same(expected, found)
     assert same(sort_stream(parts[0] + parts[1])[0][0], found)
 
@@ -218,7 +218,9 @@ def test_a_clock_that_was_not_set_yet_makes_no_run_of_decades(tmp_path: Path) ->
     write(stream, tmp_path / "file")
     [instrument] = Archive([tmp_path / "file"]).instruments
     starts = [UTCDateTime(-3600), UTCDateTime(0), MIDNIGHT, UTCDateTime("2099-12-31")]
-    assert [(start.ns, (start + 20).ns) for start in starts] == [(run.time_ns(run.first), run.time_ns(run.end)) for run in instrument.runs]
+    assert [(start.ns, (start + 20).ns) for start in starts] == [
+        (segment.time_ns(segment.first), segment.time_ns(segment.end)) for segment in instrument.segments
+    ]
 
 
 def test_real_days_are_what_obspy_reads(sds: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_file_carries_the_arguments_of_its_model(tmp_path: Path, arguments: di
     assert model.arguments == loaded.arguments
 
 
-def test_a_file_carries_provenance_and_contract(tmp_path: Path) -> None:
+def test_a_file_carries_provenance_and_input_specification(tmp_path: Path) -> None:
     save_model(model_like(0), tmp_path / "model.pth", PROVENANCE)
     content = read_model_file(tmp_path / "model.pth")
     assert PROVENANCE == content["provenance"]
@@ -281,13 +281,13 @@ def test_tensors_and_plain_values_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("sampling_rate", 50.0), ("component_order", "ZNE"), ("phases", "NPS"), ("window_samples", 6000)]
 )
-def test_a_file_of_another_contract_names_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object) -> None:
+def test_another_input_specification_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object) -> None:
     path = tmp_path / "model.pth"
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "input_specification", lambda: {**input_specification(), key: value})
         save_model(model_like(0), path)
     message, differing = damage(path), {key: value}
-    assert f"was made for another contract: {differing}; this XiaoNet wants" in message
+    assert f"has another input specification: {differing}; this XiaoNet wants" in message
     assert f"{key!r}: {input_specification()[key]!r}" in message
 
 

@@ -9,8 +9,9 @@ from obspy import Stream
 
 from strategies import records, spans, stream
 from xiaonet.constants import WINDOW_SAMPLES
-from xiaonet.picking.annotation import BATCH, CHUNK, CONTEXT, GUARD, MARGIN, WINDOW_STEP, Annotation, Network, chunks, curves
-from xiaonet.picking.segments import BRIDGE, FLAT, Grid, Instrument, Run, sort_stream
+from xiaonet.picking.annotation import BATCH, CHUNK, GUARD, MARGIN, WINDOW_STEP, Annotation, Network, annotate_chunk, chunks
+from xiaonet.picking.segments import BRIDGE, FLAT, Grid, Instrument, Segment, sort_stream
+from xiaonet.picking.stacking import TAPER_SAMPLES
 from xiaonet.picking.windows import normalize
 
 SAMPLES = 9000
@@ -30,15 +31,15 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def instrument_of(components: Mapping[str, np.ndarray], start: int = START) -> tuple[Instrument, Run]:
+def instrument_of(components: Mapping[str, np.ndarray], start: int = START) -> tuple[Instrument, Segment]:
     (instrument,), _ = sort_stream(Stream(stream(components, start * 10**7)))
-    (run,) = instrument.runs
-    return instrument, run
+    (segment,) = instrument.segments
+    return instrument, segment
 
 
 def seen(components: Mapping[str, np.ndarray], start: int = START, model: Network = network) -> Annotation:
-    instrument, run = instrument_of(components, start)
-    return curves(instrument, run, start, start + len(next(iter(components.values()))), model)
+    instrument, segment = instrument_of(components, start)
+    return annotate_chunk(instrument, segment, start, start + len(next(iter(components.values()))), model)
 
 
 def inside(found: Annotation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,7 +55,7 @@ def by_hand(record: np.ndarray, start: int) -> np.ndarray:
         part = slice(at - start, at - start + WINDOW_SAMPLES)
         (probabilities,) = network(normalize(record[None, :, part]))
         for sample in range(WINDOW_SAMPLES):
-            own = min((min(sample, WINDOW_SAMPLES - 1 - sample) + 1) / CONTEXT, 1)
+            own = min((min(sample, WINDOW_SAMPLES - 1 - sample) + 1) / TAPER_SAMPLES, 1)
             total[:, at - start + sample] += own * probabilities[:, sample]
             weight[at - start + sample] += own
     return total / weight
@@ -72,10 +73,10 @@ def test_windows_at_fixed_samples_from_1970_are_averaged_with_fading_weights(sta
 @given(data=st.data())
 def test_a_part_of_the_curves_is_that_part_of_the_whole_whatever_is_missing(data: st.DataObject) -> None:
     components = {letter: data.draw(records(SAMPLES)) for letter in data.draw(st.sampled_from(["ENZ", "Z", "NZ", "EN"]))}
-    instrument, run = instrument_of(components)
-    everything = curves(instrument, run, START - 3 * MARGIN, START + SAMPLES + 3 * MARGIN, network)
+    instrument, segment = instrument_of(components)
+    everything = annotate_chunk(instrument, segment, START - 3 * MARGIN, START + SAMPLES + 3 * MARGIN, network)
     first, end = sorted(data.draw(st.tuples(*2 * [st.integers(START - MARGIN, START + SAMPLES + MARGIN)])))
-    part = curves(instrument, run, first, end, network)
+    part = annotate_chunk(instrument, segment, first, end, network)
     assert (first, end, first - MARGIN) == (part.first, part.end, part.start)
     same = slice(part.start - everything.start, part.start - everything.start + len(part.trusted))
     np.testing.assert_allclose(part.probabilities, everything.probabilities[:, same], rtol=0, atol=1e-6)
@@ -193,7 +194,7 @@ def test_counts_and_metres_per_second_give_the_same_curves(factor: float) -> Non
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(first=st.integers(-(10**12), 10**12), samples=st.integers(0, 10 * CHUNK))
 def test_chunks_cover_a_run_and_are_cut_at_fixed_samples(first: int, samples: int) -> None:
-    parts = list(chunks(Run(Grid.of(0, 100), first, first + samples)))  # type: ignore[arg-type]
+    parts = list(chunks(Segment(Grid.of(0, 100), first, first + samples)))  # type: ignore[arg-type]
     covered = [parts[0][0], *[end for _, end in parts]] if parts else [first]
     assert [first, *range(first - first % CHUNK + CHUNK, first + samples, CHUNK), first + samples][: 1 if not samples else None] == covered
     assert all(end == begin for (_, end), (begin, _) in pairwise(parts))

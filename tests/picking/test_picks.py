@@ -13,7 +13,7 @@ from obspy import UTCDateTime
 
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick, amplitude_and_snr, find_picks, read_picks, width
-from xiaonet.picking.segments import Extent, Grid, Instrument, Run
+from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
 
 PICK = Pick(1_396_310_400_998_393_000, "CX.PB01..HHZ", "P", 0.75, 0.125, 1234.5, 20.0)
 HEIGHTS = {"P": 0.3, "S": 0.3}
@@ -206,12 +206,12 @@ def chunk(probabilities: dict[str, np.ndarray], trusted: np.ndarray | None = Non
     return Annotation(first - 100, end - 100, -100, curves, onset(10.0), everywhere if trusted is None else trusted)
 
 
-RUN = Run(Grid(Fraction(100), 1_393_000), -100, 3900)
+SEGMENT = Segment(Grid(Fraction(100), 1_393_000), -100, 3900)
 
 
 def test_picks_are_read_with_time_height_and_width() -> None:
     seen = chunk({"P": bell(2000, 0.8, 12), "S": bell(2500, 0.6, 25), "N": bell(1500, 0.9, 10)})
-    p, s = read_picks(seen, instrument("ENZ"), RUN, HEIGHTS, 100)
+    p, s = read_picks(seen, instrument("ENZ"), SEGMENT, HEIGHTS, 100)
     assert (19 * 10**9 + 1_393_000, "XX.STA..HHZ", "P") == (p.time_ns, p.seed_id, p.phase)
     assert (24 * 10**9 + 1_393_000, "XX.STA..HHN", "S") == (s.time_ns, s.seed_id, s.phase)
     assert (pytest.approx(0.8), pytest.approx(0.6)) == (p.probability, s.probability)
@@ -222,7 +222,7 @@ def test_picks_are_read_with_time_height_and_width() -> None:
 
 def test_each_phase_has_its_own_threshold() -> None:
     seen = chunk({"P": bell(2000, 0.5, 12), "S": bell(2500, 0.5, 25)})
-    assert ["S"] == [pick.phase for pick in read_picks(seen, instrument("Z"), RUN, {"P": 0.6, "S": 0.4}, 100)]
+    assert ["S"] == [pick.phase for pick in read_picks(seen, instrument("Z"), SEGMENT, {"P": 0.6, "S": 0.4}, 100)]
 
 
 @pytest.mark.parametrize(
@@ -231,17 +231,17 @@ def test_each_phase_has_its_own_threshold() -> None:
 )
 def test_p_is_told_for_the_vertical_and_s_for_the_first_horizontal(letters: str, p: str, s: str) -> None:
     seen = chunk({"P": bell(2000, 0.8, 12), "S": bell(2500, 0.6, 25)})
-    assert [f"XX.STA..HH{p}", f"XX.STA..HH{s}"] == [pick.seed_id for pick in read_picks(seen, instrument(letters), RUN, HEIGHTS, 100)]
+    assert [f"XX.STA..HH{p}", f"XX.STA..HH{s}"] == [pick.seed_id for pick in read_picks(seen, instrument(letters), SEGMENT, HEIGHTS, 100)]
 
 
 @pytest.mark.parametrize(("sample", "number"), [(999, 0), (1000, 1), (2999, 1), (3000, 0)])
 def test_a_pick_belongs_to_one_chunk(sample: int, number: int) -> None:
-    assert number == len(read_picks(chunk({"P": bell(sample, 0.8, 12)}), instrument("Z"), RUN, HEIGHTS, 100))
+    assert number == len(read_picks(chunk({"P": bell(sample, 0.8, 12)}), instrument("Z"), SEGMENT, HEIGHTS, 100))
 
 
 def test_a_pick_yields_to_a_higher_one_of_the_next_chunk() -> None:
     both = np.maximum(bell(2960, 0.7, 12), bell(3040, 0.8, 12))
-    assert [] == read_picks(chunk({"P": both}), instrument("Z"), RUN, HEIGHTS, 100)
+    assert [] == read_picks(chunk({"P": both}), instrument("Z"), SEGMENT, HEIGHTS, 100)
 
 
 def test_nothing_is_picked_where_the_curve_is_not_trusted_and_nothing_yields_to_that() -> None:
@@ -249,17 +249,17 @@ def test_nothing_is_picked_where_the_curve_is_not_trusted_and_nothing_yields_to_
     trusted[1990:2050] = False
     curves = np.maximum(bell(2000, 0.9, 10), bell(2080, 0.5, 10))
     assert [19.80] == [
-        pick.time_ns // 10**7 / 100 for pick in read_picks(chunk({"P": curves}, trusted), instrument("Z"), RUN, HEIGHTS, 100)
+        pick.time_ns // 10**7 / 100 for pick in read_picks(chunk({"P": curves}, trusted), instrument("Z"), SEGMENT, HEIGHTS, 100)
     ]
 
 
 def test_the_flank_of_a_peak_that_is_not_trusted_is_no_pick() -> None:
     trusted = np.ones(4000, dtype=bool)
     trusted[1990:2020] = False
-    assert [] == read_picks(chunk({"P": bell(2000, 0.9, 30)}, trusted), instrument("Z"), RUN, HEIGHTS, 100)
+    assert [] == read_picks(chunk({"P": bell(2000, 0.9, 30)}, trusted), instrument("Z"), SEGMENT, HEIGHTS, 100)
 
 
 def test_picks_of_both_phases_come_in_order_of_time() -> None:
     p = np.maximum(bell(1500, 0.8, 12), bell(2500, 0.8, 12))
     s = np.maximum(bell(1200, 0.8, 12), bell(2000, 0.8, 12))
-    assert ["S", "P", "S", "P"] == [pick.phase for pick in read_picks(chunk({"P": p, "S": s}), instrument("ENZ"), RUN, HEIGHTS, 100)]
+    assert ["S", "P", "S", "P"] == [pick.phase for pick in read_picks(chunk({"P": p, "S": s}), instrument("ENZ"), SEGMENT, HEIGHTS, 100)]

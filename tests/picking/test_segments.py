@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from strategies import RATES, TYPES, cut, cuts, records, spans, stream, times_ns, trace
-from xiaonet.picking.segments import BRIDGE, FLAT, SMOOTH, Grid, Instrument, Piece, Run, nominal_rate, sort_stream, steady, unusable
+from xiaonet.picking.segments import BRIDGE, FLAT, SMOOTH, Grid, Instrument, Piece, Segment, nominal_rate, sort_stream, steady, unusable
 
 HUNDRED = Fraction(100)
 WHOLE_RATES = [20.0, 31.25, 40.0, 50.0, 62.5, 80.0, 100.0, 125.0, 128.0, 200.0, 250.0, 500.0]  # whole nanoseconds a sample
@@ -26,10 +26,10 @@ def only_instrument(traces: Sequence[Trace]) -> Instrument:
 
 
 def whole(traces: Sequence[Trace]) -> tuple[np.ndarray, np.ndarray]:
-    """The waveform of a stream of one instrument and one run, and what of it was made up."""
+    """The waveform of a stream of one instrument and one segment, and what of it was made up."""
     instrument = only_instrument(traces)
-    (run,) = instrument.runs
-    return instrument.waveform(run, run.first, run.end)
+    (segment,) = instrument.segments
+    return instrument.waveform(segment, segment.first, segment.end)
 
 
 def vertical(traces: Sequence[Trace]) -> np.ndarray:
@@ -176,7 +176,7 @@ def test_orientation_codes_become_components(letters: str, expected: dict[str, s
     components = {letter: noise(100, seed) for seed, letter in enumerate(letters)}
     instrument = only_instrument(stream(components))
     assert {component: f"XX.STA..HH{letter}" for component, letter in expected.items()} == instrument.channels
-    waveform, _ = instrument.waveform(instrument.runs[0], 0, 100)
+    waveform, _ = instrument.waveform(instrument.segments[0], 0, 100)
     for row, component in enumerate("ENZ"):
         wanted = components[expected[component]] if component in expected else np.full(100, np.nan)
         np.testing.assert_array_equal(wanted, waveform[row])
@@ -205,17 +205,17 @@ def test_skipped_traces_are_listed_and_the_rest_is_used() -> None:
     ] == skipped
 
 
-@pytest.mark.parametrize(("gap_s", "runs"), [(0.01, 1), (29.99, 1), (30.0, 1), (30.01, 2), (86400, 2)])
-def test_traces_at_most_30_s_apart_share_a_run(gap_s: float, runs: int) -> None:
+@pytest.mark.parametrize(("gap_s", "segments"), [(0.01, 1), (29.99, 1), (30.0, 1), (30.01, 2), (86400, 2)])
+def test_traces_at_most_30_s_apart_share_a_segment(gap_s: float, segments: int) -> None:
     after = 1000 + round(100 * gap_s)
     instrument = only_instrument([trace(noise(1000)), trace(noise(500), after * 10**7)])
-    spans = [(0, after + 500)] if runs == 1 else [(0, 1000), (after, after + 500)]
-    assert spans == [(run.first, run.end) for run in instrument.runs]
+    spans = [(0, after + 500)] if segments == 1 else [(0, 1000), (after, after + 500)]
+    assert spans == [(segment.first, segment.end) for segment in instrument.segments]
 
 
 def test_a_run_begins_with_the_first_component_and_ends_with_the_last() -> None:
     instrument = only_instrument([trace(noise(100), 7 * 10**7), trace(noise(200), 2 * 10**7, seed_id="XX.STA..HHN")])
-    assert [Run(Grid(HUNDRED, 0), 2, 202)] == instrument.runs
+    assert [Segment(Grid(HUNDRED, 0), 2, 202)] == instrument.segments
 
 
 def test_the_vertical_sets_the_grid_and_other_components_go_to_the_nearest_sample() -> None:
@@ -226,9 +226,9 @@ def test_the_vertical_sets_the_grid_and_other_components_go_to_the_nearest_sampl
         trace(late, 6_000_000, seed_id="XX.STA..HHE"),  # 4 ms after
     ]
     instrument = only_instrument(traces)
-    (run,) = instrument.runs
-    assert (2_000_000, 12_000_000) == (run.time_ns(0), run.time_ns(1))
-    waveform, _ = instrument.waveform(run, 0, 100)
+    (segment,) = instrument.segments
+    assert (2_000_000, 12_000_000) == (segment.time_ns(0), segment.time_ns(1))
+    waveform, _ = instrument.waveform(segment, 0, 100)
     np.testing.assert_array_equal([late, early, noise(100)], waveform)
 
 
@@ -236,9 +236,9 @@ def test_the_vertical_sets_the_grid_and_other_components_go_to_the_nearest_sampl
 def test_times_are_those_of_the_record_in_any_year(year: int) -> None:
     start = UTCDateTime(year, 12, 31, 23, 59, 59, 998393)
     instrument = only_instrument([trace(noise(100), start.ns)])
-    (run,) = instrument.runs
-    assert (start.ns, 100) == (run.time_ns(run.first), run.end - run.first)
-    np.testing.assert_array_equal(noise(100), instrument.waveform(run, run.first, run.end)[0][2])
+    (segment,) = instrument.segments
+    assert (start.ns, 100) == (segment.time_ns(segment.first), segment.end - segment.first)
+    np.testing.assert_array_equal(noise(100), instrument.waveform(segment, segment.first, segment.end)[0][2])
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -332,10 +332,10 @@ def test_short_gaps_are_crossed_by_a_straight_line(samples: int) -> None:
 @given(data=st.data(), record=records(1500), rate=st.sampled_from(RATES), start_ns=times_ns)
 def test_a_part_of_a_waveform_is_that_part_of_the_whole(data: st.DataObject, record: np.ndarray, rate: float, start_ns: int) -> None:
     instrument = only_instrument([trace(record, start_ns, rate)])
-    (run,) = instrument.runs
-    waveform, bridged = instrument.waveform(run, run.first - 100, run.end + 100)
+    (segment,) = instrument.segments
+    waveform, bridged = instrument.waveform(segment, segment.first - 100, segment.end + 100)
     low, high = sorted(data.draw(st.tuples(*2 * [st.integers(0, waveform.shape[1])])))
-    part, made_up = instrument.waveform(run, run.first - 100 + low, run.first - 100 + high)
+    part, made_up = instrument.waveform(segment, segment.first - 100 + low, segment.first - 100 + high)
     np.testing.assert_allclose(part, waveform[:, low:high], rtol=0, atol=1e-12)
     np.testing.assert_array_equal(bridged[:, low:high], made_up)
 
@@ -347,11 +347,11 @@ def test_what_is_beside_a_gap_is_seen_from_within_it(gap: int, value: float, sti
     record = 1000 + noise(4000)
     record[1000 : 1000 + still], record[1000 + still : 1000 + still + gap] = value, np.nan
     instrument = only_instrument([trace(record[::-1] if mirrored else record)])
-    (run,) = instrument.runs
-    waveform, _ = instrument.waveform(run, 0, 4000)
+    (segment,) = instrument.segments
+    waveform, _ = instrument.waveform(segment, 0, 4000)
     for bound in range(900, 2600, 57):
         first, end = (0, 4000 - bound) if mirrored else (bound, 4000)
-        np.testing.assert_array_equal(waveform[:, first:end], instrument.waveform(run, first, end)[0])
+        np.testing.assert_array_equal(waveform[:, first:end], instrument.waveform(segment, first, end)[0])
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -397,9 +397,9 @@ def test_a_drifting_clock_leaves_every_sample_in_its_place(rate: float) -> None:
     # The record says at every sample what time it is.
     samples = int(400 * rate)
     instrument = only_instrument([trace(np.arange(samples) / rate, rate=rate)])
-    (run,) = instrument.runs
-    waveform, _ = instrument.waveform(run, 200, 39_800)
-    times = np.array([run.time_ns(sample) for sample in range(200, 39_800)]) / 1e9
+    (segment,) = instrument.segments
+    waveform, _ = instrument.waveform(segment, 200, 39_800)
+    times = np.array([segment.time_ns(sample) for sample in range(200, 39_800)]) / 1e9
     assert np.abs(waveform[2] - times).max() <= 0.7 / min(rate, 100)
 
 
@@ -408,10 +408,10 @@ def test_a_record_of_any_rate_keeps_its_time(rate: float) -> None:
     start_ns = 1_400_000_000 * 10**9 + 1_234_567
     samples = int(60 * rate)
     instrument = only_instrument([trace(np.arange(samples) / rate, start_ns, rate)])
-    (run,) = instrument.runs
-    waveform, _ = instrument.waveform(run, run.first, run.end)
+    (segment,) = instrument.segments
+    waveform, _ = instrument.waveform(segment, segment.first, segment.end)
     there = np.flatnonzero(~np.isnan(waveform[2]))
-    times = np.array([run.time_ns(run.first + int(sample)) - start_ns for sample in there]) / 1e9
+    times = np.array([segment.time_ns(segment.first + int(sample)) - start_ns for sample in there]) / 1e9
     np.testing.assert_allclose(waveform[2, there], times, rtol=0, atol=1e-4)
     assert 0 <= times[0] < 0.01
     assert 0 <= (samples - 1) / rate - times[-1] < 0.01
@@ -423,6 +423,6 @@ def test_five_thousand_fragments_are_the_record_they_come_from() -> None:
     fragments = cut(trace(record), bounds)
     np.random.default_rng(2).shuffle(fragments)  # type: ignore[arg-type]
     instrument = only_instrument(fragments)
-    (run,) = instrument.runs
-    parts = [instrument.waveform(run, first, end)[0][2] for first, end in pairwise([0, 10, 20_000, 59_999, 60_000])]
+    (segment,) = instrument.segments
+    parts = [instrument.waveform(segment, first, end)[0][2] for first, end in pairwise([0, 10, 20_000, 59_999, 60_000])]
     np.testing.assert_array_equal(record, np.concatenate(parts))

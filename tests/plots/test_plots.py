@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick, find_picks
-from xiaonet.picking.segments import Extent, Grid, Instrument, Run
+from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
 from xiaonet.plots.record import COLOURS, Day, Strip, View, draw_day, draw_history, draw_picks, draw_views, find_thinning, to_png
 
 HISTORY = {
@@ -30,7 +30,7 @@ HISTORY = {
 SECOND = 10**9
 START = int(datetime.fromisoformat("2014-05-01T06:00:00+00:00").timestamp()) * SECOND  # an hour at which windows start
 FIRST = START // 10**7  # its sample since 1970
-RUN = Run(Grid(Fraction(100), 0), FIRST, FIRST + 360_000)
+SEGMENT = Segment(Grid(Fraction(100), 0), FIRST, FIRST + 360_000)
 INSTRUMENT = Instrument("CX.PB01..HH", Fraction(100), lambda *_: [], {code: [Extent(0, 1)] for code in "12Z"})
 THRESHOLDS = {"P": 0.15, "S": 0.1}
 Picks = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -59,7 +59,7 @@ def noise(samples: int) -> np.ndarray:
 
 def a_view(samples: int = 3001, found: list[Pick] | None = None, waveform: np.ndarray | None = None) -> View:
     seen = curves_of(noise(samples) if waveform is None else waveform)
-    return View.of(INSTRUMENT, Strip.cut(seen, RUN, FIRST, seen.end), found or [])
+    return View.of(INSTRUMENT, Strip.cut(seen, SEGMENT, FIRST, seen.end), found or [])
 
 
 @pytest.fixture
@@ -205,20 +205,20 @@ def test_a_record_of_another_length_keeps_its_seconds() -> None:
 
 def test_a_strip_holds_samples_and_probabilities_at_their_times() -> None:
     waveform, probabilities = np.arange(30.0).reshape(3, 10), np.linspace(0, 1, 30).reshape(3, 10)
-    strip = Strip.cut(curves_of(waveform, probabilities), RUN, FIRST + 2, FIRST + 5)
+    strip = Strip.cut(curves_of(waveform, probabilities), SEGMENT, FIRST + 2, FIRST + 5)
     assert [START + 20_000_000, START + 30_000_000, START + 40_000_000] == strip.times_ns.tolist()
     np.testing.assert_array_equal(strip.rows, np.concatenate([waveform, probabilities[:2]])[:, 2:5])
 
 
 def test_no_probability_is_shown_where_nothing_is_picked() -> None:
     seen = curves_of(np.ones((3, 4)), np.ones((3, 4)))._replace(trusted=np.array([False, True, True, False]))
-    strip = Strip.cut(seen, RUN, FIRST, FIRST + 4)
+    strip = Strip.cut(seen, SEGMENT, FIRST, FIRST + 4)
     np.testing.assert_array_equal(strip.rows, [[1, 1, 1, 1]] * 3 + [[np.nan, 1, 1, np.nan]] * 2)
 
 
 def test_a_thinned_strip_keeps_the_lowest_and_the_highest_of_each_part() -> None:
     row = [5.0, -1, 3, np.nan, 7, 6, np.nan, np.nan, np.nan, 4]
-    strip = Strip.cut(curves_of(np.array([row] * 3)), RUN, FIRST, FIRST + 10, thinning=3)
+    strip = Strip.cut(curves_of(np.array([row] * 3)), SEGMENT, FIRST, FIRST + 10, thinning=3)
     np.testing.assert_array_equal(strip.rows[0], [-1, 5, 6, 7, np.nan, np.nan, 4, 4])
     assert [0, 2, 3, 5, 6, 8, 9, 9] == ((strip.times_ns - START) // 10**7).tolist()
 
@@ -226,7 +226,7 @@ def test_a_thinned_strip_keeps_the_lowest_and_the_highest_of_each_part() -> None
 @given(samples=st.integers(1, 400), thinning=st.integers(1, 50))
 def test_thinning_moves_no_end_and_loses_no_extreme(samples: int, thinning: int) -> None:
     seen = curves_of(noise(samples))
-    strip = Strip.cut(seen, RUN, FIRST, seen.end, thinning)
+    strip = Strip.cut(seen, SEGMENT, FIRST, seen.end, thinning)
     assert (START, START + (samples - 1) * 10**7) == (strip.times_ns[0], strip.times_ns[-1])
     assert (np.diff(strip.times_ns) >= 0).all()
     np.testing.assert_array_equal(strip.rows[:3].min(axis=1), seen.waveform.min(axis=1))
@@ -244,7 +244,7 @@ def test_any_record_is_thinned_to_what_a_picture_can_show(samples: int) -> None:
 @pytest.mark.parametrize("thinning", [1, 7])
 def test_strips_are_joined_by_a_line_only_where_they_touch(thinning: int) -> None:
     seen = curves_of(noise(100))
-    strips = [Strip.cut(seen, RUN, FIRST + first, FIRST + end, thinning) for first, end in ((0, 20), (20, 41), (60, 100))]
+    strips = [Strip.cut(seen, SEGMENT, FIRST + first, FIRST + end, thinning) for first, end in ((0, 20), (20, 41), (60, 100))]
     joined = Strip.join(strips)
     [at] = np.flatnonzero(np.isnan(joined.rows[0]))
     assert len(strips[0].times_ns) + len(strips[1].times_ns) == at
@@ -301,7 +301,7 @@ def test_a_component_that_is_not_there_or_dead_is_told() -> None:
     waveform = noise(3001)
     waveform[0] = np.nan
     alone = Instrument("CX.PB01..HH", Fraction(100), lambda *_: [], {"Z": [Extent(0, 1)]})
-    view = View.of(alone, Strip.cut(curves_of(waveform), RUN, FIRST, FIRST + 3001), [])
+    view = View.of(alone, Strip.cut(curves_of(waveform), SEGMENT, FIRST, FIRST + 3001), [])
     [axes] = draw_views([view], THRESHOLDS).axes
     assert ["HHZ", "no N", "no E"] == [text.get_text() for text in axes.get_yticklabels()][3:]
     assert [3.65] == [text.get_position()[1] for text in axes.texts if text.get_text() == "no data"]
@@ -362,7 +362,7 @@ def test_a_single_sample_becomes_a_picture_a_second_wide() -> None:
 
 
 def test_instruments_are_drawn_one_below_the_other_on_one_axis() -> None:
-    late = Strip.cut(curves_of(noise(4001)), RUN, FIRST + 2000, FIRST + 4001)
+    late = Strip.cut(curves_of(noise(4001)), SEGMENT, FIRST + 2000, FIRST + 4001)
     figure = draw_views([a_view(3001), View.of(INSTRUMENT, late, [])], THRESHOLDS, note="and some more")
     upper, lower = figure.axes
     assert [(0.0, 40.0)] * 2 == [tuple(map(seconds_after_start, axes.get_xlim())) for axes in (upper, lower)]
@@ -379,7 +379,7 @@ def test_instruments_that_lie_far_apart_have_an_axis_each() -> None:
 def test_a_name_is_no_formula() -> None:
     bad = r"$\nothing$"  # matplotlib would refuse it
     odd = Instrument(f"CX.{bad}..HH", Fraction(100), lambda *_: [], {"Z": [Extent(0, 1)]})
-    view = View.of(odd, Strip.cut(curves_of(noise(10)), RUN, FIRST, FIRST + 10), [])
+    view = View.of(odd, Strip.cut(curves_of(noise(10)), SEGMENT, FIRST, FIRST + 10), [])
     assert_is_picture(draw_views([view._replace(labels={"Z": bad})], THRESHOLDS, note=bad), 12 * 130, 669)
     assert_is_picture(draw_day(a_day(np.ones((24, 60)))._replace(title=bad), THRESHOLDS), 15 * 130, 1092)
 

@@ -22,7 +22,11 @@ from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.nn.checkpoint import load_model, read_model_file
 from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import Cascade, Ensemble, Predictor, load_predictor, seal
+from xiaonet.runtime.cascade import Cascade
+from xiaonet.runtime.checksum import add_checksum
+from xiaonet.runtime.ensemble import Ensemble
+from xiaonet.runtime.loading import load_predictor
+from xiaonet.runtime.predictor import Predictor
 from xiaonet.shipped import WEIGHTS, model_path, shipped_models
 
 NANO = WEIGHTS / "xiaonet-nano.onnx"
@@ -52,13 +56,13 @@ def by_torch(name: str, windows: np.ndarray) -> np.ndarray:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """A sealed file like the narrow model's, but with another header."""
+    """A file with a right checksum like the narrow model's, but with another header."""
     model = onnx.load(NANO)
     (entry,) = model.metadata_props
     header = json.loads(entry.value)
     change(header)
     entry.value = json.dumps({**header, "seal": "0" * 64})
-    path.write_bytes(seal(model.SerializeToString()))
+    path.write_bytes(add_checksum(model.SerializeToString()))
     return path
 
 
@@ -228,7 +232,7 @@ def test_an_unknown_runtime_gets_near_ones_and_the_list() -> None:
 
 
 def test_no_threads_are_refused() -> None:
-    with pytest.raises(ConfigError, match="threads is 0; wanted at least 1"):
+    with pytest.raises(ConfigError, match="threads is 0; wanted an integer of at least 1"):
         load_predictor("xiaonet-nano", threads=0)
 
 
@@ -249,21 +253,21 @@ def test_a_missing_file_is_named(tmp_path: Path, runtime: str) -> None:
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
-    assert "cannot be read" in refused(tmp_path / "folder.onnx")
+    assert "could not be read" in refused(tmp_path / "folder.onnx")
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("content", [b"", b"network,station\nOK,A01\n"])
 def test_what_is_no_model_is_refused(tmp_path: Path, runtime: str, content: bytes) -> None:
     (tmp_path / "foreign.onnx").write_bytes(content)
-    assert "damaged or no model of XiaoNet's: it lacks our seal; copy it again" in refused(tmp_path / "foreign.onnx", runtime)
+    assert "damaged or not a XiaoNet model: it has no checksum; copy it again" in refused(tmp_path / "foreign.onnx", runtime)
 
 
 def test_a_network_of_others_is_refused(tmp_path: Path) -> None:
     model = onnx.load(NANO)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
-    assert "no model of XiaoNet's" in refused(tmp_path / "foreign.onnx")
+    assert "not a XiaoNet model" in refused(tmp_path / "foreign.onnx")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.97, 0.99999])
@@ -284,7 +288,7 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path_factory: pytest.TempPathFact
     assert "is damaged" in refused(path)
 
 
-def test_a_flipped_bit_in_the_seal_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_checksum_is_noticed(tmp_path: Path) -> None:
     raw = bytearray(NANO.read_bytes())
     for at in range(raw.index(b'"seal"'), raw.index(b'"seal"') + 74):
         broken = bytes(raw[:at]) + bytes([raw[at] ^ 1]) + bytes(raw[at + 1 :])
@@ -294,21 +298,21 @@ def test_a_flipped_bit_in_the_seal_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(("key", "value"), [("sampling_rate", 50.0), ("component_order", "ZNE"), ("phases", "NPS"), ("gain", 2)])
-def test_a_file_of_another_contract_names_what_differs(tmp_path: Path, runtime: str, key: str, value: object) -> None:
+def test_a_file_of_another_input_specification_names_what_differs(tmp_path: Path, runtime: str, key: str, value: object) -> None:
     path = rewritten(tmp_path / "other.onnx", lambda header: header["contract"].update({key: value}))
-    assert f"was made for another contract: { ({key: value}) }; this XiaoNet wants {{'sampling_rate': 100.0" in refused(path, runtime)
+    assert f"has another input specification: { ({key: value}) }; this XiaoNet wants {{'sampling_rate': 100.0" in refused(path, runtime)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_contract_that_lacks_an_entry_is_another(tmp_path: Path, runtime: str) -> None:
+def test_an_input_specification_that_lacks_an_entry_is_another(tmp_path: Path, runtime: str) -> None:
     path = rewritten(tmp_path / "other.onnx", lambda header: header["contract"].pop("normalisation"))
-    assert "was made for another contract: {'normalisation': None}" in refused(path, runtime)
+    assert "has another input specification: {'normalisation': None}" in refused(path, runtime)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_later_version_of_the_file_is_refused(tmp_path: Path, runtime: str) -> None:
     path = rewritten(tmp_path / "later.onnx", lambda header: header.update(version=2))
-    assert "is no file of this XiaoNet's: found ('xiaonet-onnx', 2), wanted ('xiaonet-onnx', 1)" in refused(path, runtime)
+    assert "has an unknown format: found ('xiaonet-onnx', 2), wanted ('xiaonet-onnx', 1)" in refused(path, runtime)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -317,9 +321,9 @@ def test_a_network_that_is_too_new_for_the_runtime_asks_for_a_newer_one(tmp_path
     model.graph.node[-1].op_type = "SofterMax"
     (entry,) = model.metadata_props
     entry.value = json.dumps({**json.loads(entry.value), "seal": "0" * 64})
-    (tmp_path / "new.onnx").write_bytes(seal(model.SerializeToString()))
+    (tmp_path / "new.onnx").write_bytes(add_checksum(model.SerializeToString()))
     message = refused(tmp_path / "new.onnx", runtime)
-    assert f"is beyond this {runtime}: " in message
+    assert f"requires a newer {runtime}: " in message
     assert "; pip install -U " in message
     assert "Exception from" not in message
 
@@ -334,9 +338,8 @@ def test_a_damaged_file_of_the_package_is_refused(tmp_path: Path, monkeypatch: p
     raw = bytearray(file.read_bytes())
     raw[len(raw) // 2] ^= 1  # a bit of a weight
     file.write_bytes(raw)
-    message = (
-        f"{file} is damaged: its content does not fit its seal" if kind == "onnx" else f"{file} is damaged: the checksum of .* does not"
-    )
+    damage = "its content does not match its checksum" if kind == "onnx" else "the checksum of .* does not"
+    message = f"{file} is damaged: {damage}"
     with pytest.raises(CheckpointError, match=message):
         Picker(name, runtime="torch" if kind == "pth" else "auto")
 
@@ -362,36 +365,36 @@ class Drawn:
 
 
 def numbered(*peaks: tuple[float, float]) -> np.ndarray:
-    """A window for each pair; the pair is what the scout below makes of it."""
+    """A window for each pair; the pair is what the prefilter below makes of it."""
     windows = np.zeros((len(peaks), 3, 3001), np.float32)
     windows[:, :2, 1234] = np.array(peaks).reshape(-1, 2)
     return windows
 
 
 def cascade(height: float = 0.25) -> Cascade:
-    scout = Drawn("scout", {"P": 0.9, "S": 0.9}, lambda windows: np.concatenate([windows[:, :2], 1 - windows[:, 2:]], axis=1))
-    return Cascade(scout, Drawn("model", {"P": 0.2, "S": 0.3}, lambda windows: windows + 5), height)
+    prefilter = Drawn("prefilter", {"P": 0.9, "S": 0.9}, lambda windows: np.concatenate([windows[:, :2], 1 - windows[:, 2:]], axis=1))
+    return Cascade(prefilter, Drawn("model", {"P": 0.2, "S": 0.3}, lambda windows: windows + 5), height)
 
 
-def test_the_model_sees_only_windows_in_which_the_scout_sees_p_or_s() -> None:
+def test_the_model_sees_only_windows_in_which_the_prefilter_sees_p_or_s() -> None:
     pair, windows = cascade(), numbered((0.0, 0.0), (0.25, 0.0), (0.2, 0.24), (0.0, 0.25), (0.9, 0.9), (0.1, 0.0))
     probabilities = pair(windows)
     (seen,) = pair.model.seen  # type: ignore[attr-defined]
     np.testing.assert_array_equal(windows[[1, 3, 4]], seen)
     np.testing.assert_array_equal(windows[[1, 3, 4]] + 5, probabilities[[1, 3, 4]])
-    np.testing.assert_array_equal(pair.scout(windows[[0, 2, 5]]), probabilities[[0, 2, 5]])
+    np.testing.assert_array_equal(pair.prefilter(windows[[0, 2, 5]]), probabilities[[0, 2, 5]])
 
 
-def test_where_the_scout_sees_nothing_the_model_is_not_called() -> None:
+def test_where_the_prefilter_sees_nothing_the_model_is_not_called() -> None:
     pair = cascade()
     assert (2, 3, 3001) == pair(numbered((0.1, 0.1), (0.2, 0.0))).shape
     assert (0, 3, 3001) == pair(numbered()).shape
     assert [] == pair.model.seen  # type: ignore[attr-defined]
 
 
-def test_the_probabilities_of_the_scout_are_left_as_they_are() -> None:
+def test_the_probabilities_of_the_prefilter_are_left_as_they_are() -> None:
     given_curves = numbered((0.9, 0.9))
-    pair = Cascade(Drawn("scout", {}, lambda windows: given_curves), Drawn("model", {}, lambda windows: windows + 5), 0.5)
+    pair = Cascade(Drawn("prefilter", {}, lambda windows: given_curves), Drawn("model", {}, lambda windows: windows + 5), 0.5)
     assert np.float32(5.9) == pair(numbered((0.9, 0.9)))[0, 0, 1234]
     assert np.float32(0.9) == given_curves[0, 0, 1234]
 
@@ -399,31 +402,31 @@ def test_the_probabilities_of_the_scout_are_left_as_they_are() -> None:
 def test_a_cascade_speaks_for_its_model_and_tells_of_both() -> None:
     pair = cascade(0.05)
     assert ("drawn", {"P": 0.2, "S": 0.3}) == (pair.runtime, pair.thresholds)
-    assert "model, where scout gives P or S 0.05" == pair.description
+    assert "model, where prefilter gives P or S 0.05" == pair.description
     assert 64 == len(pair.digest)
-    digests = {pair.digest, cascade(0.06).digest, Cascade(pair.model, pair.scout, 0.05).digest}
+    digests = {pair.digest, cascade(0.06).digest, Cascade(pair.model, pair.prefilter, 0.05).digest}
     assert 3 == len(digests)
     assert pair.digest == cascade(0.05).digest
 
 
 @pytest.mark.parametrize("height", [-0.1, 1.1, float("nan")])
-def test_a_height_that_is_no_probability_is_refused(height: float) -> None:
-    with pytest.raises(ConfigError, match=r"height of the cascade is .*; wanted a probability from 0 to 1"):
+def test_a_prefilter_threshold_that_is_no_probability_is_refused(height: float) -> None:
+    with pytest.raises(ConfigError, match=r"threshold of the cascade is .*; wanted a probability from 0 to 1"):
         cascade(height)
 
 
 def test_a_cascade_of_real_networks_mixes_their_curves(windows: np.ndarray) -> None:
-    scout, model = load_predictor("xiaonet-nano", "onnxruntime"), load_predictor("xiaonet", "onnxruntime")
-    called = (scout(windows)[:, :2] >= 0.3).any(axis=(1, 2))
+    prefilter, model = load_predictor("xiaonet-nano", "onnxruntime"), load_predictor("xiaonet", "onnxruntime")
+    called = (prefilter(windows)[:, :2] >= 0.3).any(axis=(1, 2))
     assert 0 < called.sum() < len(windows)
-    expected = np.where(called[:, None, None], model(windows), scout(windows))
-    np.testing.assert_array_equal(expected, Cascade(scout, model, 0.3)(windows))
+    expected = np.where(called[:, None, None], model(windows), prefilter(windows))
+    np.testing.assert_array_equal(expected, Cascade(prefilter, model, 0.3)(windows))
 
 
 def test_importing_loads_no_runtime_and_a_predictor_only_its_own(tmp_path: Path) -> None:
     code = """
 import sys
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 heavy = "torch", "onnxruntime", "openvino", "onnx", "obspy", "scipy"
 print([name for name in heavy if name in sys.modules])
 load_predictor("xiaonet-nano", "onnxruntime")
@@ -444,7 +447,7 @@ def refuse(*arguments, **options):
     raise OSError("no network")
 socket.getaddrinfo = socket.socket.connect = socket.create_connection = refuse
 import numpy as np
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 print(load_predictor("xiaonet-nano", "{runtime}")(np.zeros((1, 3, 3001), np.float32)).shape)
 print(sys.modules.get("openvino_telemetry", "absent"))
 """
@@ -455,7 +458,7 @@ print(sys.modules.get("openvino_telemetry", "absent"))
 
 def test_openvino_stays_whole_for_others(tmp_path: Path) -> None:
     code = """
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 load_predictor("xiaonet-nano", "openvino")
 import openvino, openvino_telemetry
 print(callable(openvino.convert_model), openvino_telemetry.__name__)
@@ -468,7 +471,7 @@ def test_telemetry_that_is_loaded_already_stays_for_others(tmp_path: Path) -> No
     code = """
 import sys, types
 mine = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetry")
-from xiaonet.runtime.predictors import load_predictor
+from xiaonet.runtime.loading import load_predictor
 load_predictor("xiaonet-nano", "openvino")
 print(sys.modules["openvino_telemetry"] is mine)
 """
@@ -501,7 +504,7 @@ def test_models_joined_by_plus_are_averaged():
     np.testing.assert_allclose((one + two) / 2, load_predictor("xiaonet + xiaonet-nano")(windows), atol=1e-6)
 
 
-def test_a_member_of_another_contract_is_refused(tmp_path, monkeypatch):
+def test_a_member_of_another_input_specification_is_refused(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     from xiaonet import XiaoNet, save_model
     from xiaonet.nn import checkpoint
@@ -510,5 +513,5 @@ def test_a_member_of_another_contract_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "input_specification", lambda: {"sampling_rate": 50.0})
         save_model(XiaoNet(base_channels=2), tmp_path / "slow.pth")
-    with pytest.raises(CheckpointError, match=r"slow.pth was made for another contract: .*'sampling_rate': 50.0"):
+    with pytest.raises(CheckpointError, match=r"slow.pth has another input specification: .*'sampling_rate': 50.0"):
         load_predictor(f"xiaonet+{tmp_path / 'slow.pth'}")

@@ -152,6 +152,24 @@ def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Config, wri
     assert_allclose(2 * seen, np.load(first)["waveforms"], rtol=1e-5)
 
 
+def test_records_of_another_teacher_file_of_the_same_name_and_size_are_computed_again(
+    small: Config, teacher_file: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "untrained.pt"
+    for suffix in (".pt", ".json"):
+        mine.with_suffix(suffix).write_bytes(teacher_file.with_suffix(suffix).read_bytes())
+    recipe = small.override([f"distillation.teacher={mine}"])
+    first = find_records(recipe, tmp_path, tmp_path / "out")
+    size = mine.stat().st_size
+    weights = torch.load(mine)
+    weights["out.bias"] = weights["out.bias"] + torch.tensor([0.0, 3.0, 0.0])
+    torch.save(weights, mine)
+    assert size == mine.stat().st_size
+    second = find_records(recipe, tmp_path, tmp_path / "out")
+    assert np.abs(first[0].target.astype(float) - second[0].target).max() > 0.1
+    assert_array_equal(second[0].target, find_records(recipe, tmp_path, tmp_path / "out")[0].target)
+
+
 def test_a_run_that_diverges_is_stopped_and_leaves_no_model(small: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step \d gave loss .*; both must be finite\. Choose a learning_rate below 1e\+30"):
         cook(small.override(["training.learning_rate=1e30", "objective.steps=9"]), "mine", tmp_path, tmp_path / "out")

@@ -22,7 +22,7 @@ from xiaonet.io.picks import write_picks
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, Annotation, chunks
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import Instrument, Run
+from xiaonet.picking.segments import Instrument, Segment
 
 DAY = 24 * CHUNK  # samples
 JOURNAL = ".journal"  # is added to the name of the output while that is not finished
@@ -33,13 +33,13 @@ class Task:
     """A day of an instrument: the least that is done or not done."""
 
     instrument: Instrument
-    ranges: tuple[tuple[Run, int, int], ...]  # runs and sample ranges of about an hour
+    ranges: tuple[tuple[Segment, int, int], ...]  # segments and sample ranges of about an hour
 
     @property
     def key(self) -> str:
         """A name that is the same in every run over the same data."""
-        run, first, _ = self.ranges[0]
-        return f"{self.instrument.name} {self.instrument.rate} Hz {run.time_ns(first)}"
+        segment, first, _ = self.ranges[0]
+        return f"{self.instrument.name} {self.instrument.rate} Hz {segment.time_ns(first)}"
 
     @property
     def seconds(self) -> float:
@@ -83,7 +83,7 @@ def plan(archive: Archive) -> list[Task]:
     """Days of instruments, in order."""
     tasks = []
     for instrument in archive.instruments:
-        ranges = [(run, first, end) for run in instrument.runs for first, end in chunks(archive.within(run))]
+        ranges = [(segment, first, end) for segment in instrument.segments for first, end in chunks(archive.within(segment))]
         tasks += [Task(instrument, tuple(day)) for _, day in groupby(ranges, key=lambda item: item[1] // DAY)]
     return tasks
 
@@ -122,13 +122,13 @@ def pick_archive(
     def work(task: Task) -> Result:
         picks: list[Pick] = []
         samples = starts = 0
-        for run, first, end in task.ranges:
+        for segment, first, end in task.ranges:
             if stop.is_set():
                 break
-            seen = picker.curves(task.instrument, run, first, end)
-            found = picker.read(seen, task.instrument, run)
+            seen = picker.annotate_chunk(task.instrument, segment, first, end)
+            found = picker.read_picks(seen, task.instrument, segment)
             known = ~np.isnan(seen.probabilities[0, first - seen.start - 1 : end - seen.start])
-            known[0] &= first > archive.within(run).first  # what comes before was not asked for
+            known[0] &= first > archive.within(segment).first  # what comes before was not asked for
             samples, starts = samples + int(known[1:].sum()), starts + int((known[1:] & ~known[:-1]).sum())
             picks += found
             if sketch is not None:

@@ -16,7 +16,7 @@ from xiaonet.errors import CheckpointError
 from xiaonet.files import write_atomically
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import Run
+from xiaonet.picking.segments import Segment
 from xiaonet.plots.record import Day, Strip, View, count_picks, date_of, draw_day, draw_views, find_thinning, name_instrument, to_png
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class _Day:
     """What is kept of a task until it is drawn."""
 
     def __init__(self, task: Task) -> None:
-        run, first, _ = task.ranges[0]
-        last_run, _, end = task.ranges[-1]
+        segment, first, _ = task.ranges[0]
+        last_segment, _, end = task.ranges[-1]
         self.task = task
         self.start_ns = first // DAY * DAY * SAMPLE_NS
-        self.length_ns = last_run.time_ns(end) - run.time_ns(first)
+        self.length_ns = last_segment.time_ns(end) - segment.time_ns(first)
         self.picks: list[Pick] = []
         self.strips: list[Strip] = []
         self.half_range = np.full((len(COMPONENTS), DAY // PART), np.nan, dtype=np.float32)
@@ -103,14 +103,14 @@ class _Day:
         return re.sub(r"[^\w.-]", "-", name)
 
     def add(self, seen: Annotation, picks: Sequence[Pick]) -> None:
-        run = next(run for run, first, end in self.task.ranges if (first, end) == (seen.first, seen.end))
+        segment = next(segment for segment, first, end in self.task.ranges if (first, end) == (seen.first, seen.end))
         self.picks += picks
         if self.length_ns <= SHORT:
-            self.strips.append(Strip.cut(seen, run, seen.first, seen.end, find_thinning(self.length_ns // SAMPLE_NS)))
+            self.strips.append(Strip.cut(seen, segment, seen.first, seen.end, find_thinning(self.length_ns // SAMPLE_NS)))
             return
         part, half_range = _half_range(seen)
         self.half_range[:, part : part + half_range.shape[1]] = half_range
-        self.events = _clearest(self.events, picks, seen, run)
+        self.events = _clearest(self.events, picks, seen, segment)
 
     def draw(self, thresholds: Mapping[str, float]) -> "Figure":
         instrument = self.task.instrument
@@ -150,13 +150,13 @@ def _in_rows(half_range: NDArray[np.float32], length_ns: int) -> NDArray[np.floa
     return rows
 
 
-def _clearest(known: Sequence[_Event], picks: Sequence[Pick], seen: Annotation, run: Run) -> list[_Event]:
+def _clearest(known: Sequence[_Event], picks: Sequence[Pick], seen: Annotation, segment: Segment) -> list[_Event]:
     """The best of the events known so far and those of a chunk, none of which overlap."""
     fresh = [(_score(pick, picks), pick.time_ns, None) for pick in picks]
     chosen: list[_Event] = []
     for score, time_ns, strip in sorted([*known, *fresh], key=lambda event: -event[0]):
         if len(chosen) < EVENTS and all(abs(time_ns - other.time_ns) > WINDOW_SAMPLES * SAMPLE_NS for other in chosen):
-            chosen.append(_Event(score, time_ns, strip or _cut(time_ns, seen, run)))
+            chosen.append(_Event(score, time_ns, strip or _cut(time_ns, seen, segment)))
     return chosen
 
 
@@ -166,9 +166,9 @@ def _score(pick: Pick, picks: Sequence[Pick]) -> float:
     return pick.probability + max((other.probability for other in follow), default=0.0)
 
 
-def _cut(time_ns: int, seen: Annotation, run: Run) -> Strip:
+def _cut(time_ns: int, seen: Annotation, segment: Segment) -> Strip:
     """30 s around a pick, as far as there are samples at hand."""
-    wanted = (time_ns - run.grid.phase_ns) // SAMPLE_NS - LEAD
+    wanted = (time_ns - segment.grid.phase_ns) // SAMPLE_NS - LEAD
     end = seen.start + seen.waveform.shape[1]
     first = max(seen.start, min(wanted, end - WINDOW_SAMPLES))
-    return Strip.cut(seen, run, first, min(first + WINDOW_SAMPLES, end))
+    return Strip.cut(seen, segment, first, min(first + WINDOW_SAMPLES, end))

@@ -10,17 +10,20 @@ from xiaonet.cli.options import DATA
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(help="xiaonet, xiaonet-nano, or a .pth file of xiaonet train.")],
-    data: Annotated[str, typer.Option(help=f"Records whose split train calibrates: {DATA}")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="xiaonet, xiaonet-nano or a .pth file.")],
+    data: Annotated[str, typer.Option(help=f"Records for calibration, of the split train: {DATA}")],
     out: Annotated[Path, typer.Option(help="Folder of the four model files and quantization.md.")] = Path("quantized"),
     judge: Annotated[
-        str | None, typer.Option(help="Labelled records whose split test compares the models. Default: split dev of --data.")
+        str | None, typer.Option(help="Labelled records for the comparison, of the split test.", show_default="split dev of --data")
     ] = None,
     qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of quantization-aware training; 0 for none.")] = 0,
-    windows: Annotated[int, typer.Option(min=1, help="Number of windows that calibrate, and of each epoch of --qat.")] = 512,
+    windows: Annotated[int, typer.Option(min=1, help="Windows for calibration, and for each epoch of --qat.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the windows.")] = 0,
 ) -> None:
-    """Quantize a model to INT8, for torch and as ONNX, and report the change in accuracy, speed and size."""
+    """Quantize a model to INT8 and report how its accuracy, speed and size change.
+
+    The model is written for torch and as ONNX, in float32 and INT8.
+    """
     from xiaonet.deploy.comparison import compare, to_markdown
     from xiaonet.deploy.quantize import Calibration
     from xiaonet.deploy.quantize import quantize as to_int8
@@ -45,10 +48,10 @@ def quantize(
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="xiaonet, xiaonet-nano, either with -int8, or a .pth file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped model or .pth file.")],
     kind: Annotated[str, typer.Option("--format", help="Format: onnx, openvino or executorch.")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="The new file. Default: beside the model, or in the current folder for a shipped model.")
+        Path | None, typer.Option(help="The new file. That of a shipped model goes to the current folder.", show_default="beside the model")
     ] = None,
 ) -> None:
     """Convert a model for runtimes that need no torch."""

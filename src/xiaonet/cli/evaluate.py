@@ -14,30 +14,30 @@ from xiaonet.errors import ConfigError
 def evaluate(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="xiaonet, a model file, stalta, or a model of SeisBench such as seisbench:PhaseNet/stead."),
+        typer.Argument(
+            metavar="MODEL", help="Shipped model, model file, stalta, or a model of SeisBench such as seisbench:PhaseNet/stead."
+        ),
     ],
     data: Annotated[str, typer.Option(help=f"Labelled records: {DATA}")],
     split: Annotated[str, typer.Option(help="Split of the records: train, dev or test.")] = "test",
     out: Annotated[Path, typer.Option(help="Folder of report.html and metrics.json.")] = Path("report"),
     threshold: Annotated[
-        str | None, typer.Option(help="Lowest probability of a pick, or the metrics.json of --tune. Default: each model's own thresholds.")
+        str | None, typer.Option(help="Lowest probability of a pick, or the metrics.json of --tune.", show_default="each model's own")
     ] = None,
     tune: Annotated[bool, typer.Option("--tune", help="Choose thresholds on this split, which must not be test.")] = False,
-    noise: Annotated[
-        list[str] | None, typer.Option(help="miniSEED without earthquakes, in which every pick counts as false. Repeatable.")
-    ] = None,
+    noise: Annotated[list[str] | None, typer.Option(help="miniSEED without earthquakes, in which every pick is false; repeatable.")] = None,
     teacher: Annotated[str, typer.Option(help="Teacher for the distillation loss, as in train, or 'none'.")] = "none",
     targets: Annotated[
-        Path | None, typer.Option(help="Folder of the pick benchmark's task1.csv and task23.csv. Default: random targets.")
+        Path | None, typer.Option(help="Folder of the pick benchmark's task1.csv and task23.csv.", show_default="random targets")
     ] = None,
-    windows: Annotated[int, typer.Option(min=1, help="Windows of each record, at random places around its picks.")] = 5,
+    windows: Annotated[int, typer.Option(min=1, help="Windows per record, at random places around its picks.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of windows, targets and confidence intervals.")] = 0,
     config: Annotated[
-        Path | None, typer.Option(help="JSON file of settings: distance of peaks, temperature, alpha, statuses of picks.")
+        Path | None, typer.Option(help="JSON file of settings: distance between peaks, temperature, alpha, pick statuses.")
     ] = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
 ) -> None:
-    """Score models on the same windows, with confidence intervals, and write a report."""
+    """Compare models on the same windows and write a report with confidence intervals."""
     from xiaonet.config.schema import Config
     from xiaonet.evaluation.evaluator import KEPT, Evaluator, read_thresholds
     from xiaonet.evaluation.evaluator import evaluate as score
@@ -65,7 +65,7 @@ def evaluate(
                 thresholds=thresholds,
                 teacher=load_teacher(distillation),
                 archive=archive,
-                watch=progress.update,
+                on_progress=progress.update,
             )
     except KeyboardInterrupt:
         console.warn("Scoring", "stopped", f"finished predictions are kept in {out / KEPT}; repeat the command to continue")

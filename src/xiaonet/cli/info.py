@@ -12,9 +12,14 @@ PHASENET_MULTIPLY_ADDS = 19_462_976  # a window
 
 
 def info(
-    model: Annotated[str | None, typer.Argument(help="A shipped model or a .pth file. Default: an untrained XiaoNet.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Shipped model or .pth file.", show_default="an untrained XiaoNet")
+    ] = None,
 ) -> None:
-    """Show a model's size, cost, receptive field, input specification and provenance, beside PhaseNet's size."""
+    """Show the size, input and origin of a model.
+
+    The table compares it with PhaseNet. The rest is its architecture, input specification, thresholds and provenance.
+    """
     from xiaonet.constants import input_specification
     from xiaonet.nn.checkpoint import load_model, read_model_file
     from xiaonet.nn.model import XiaoNet, count_multiply_adds

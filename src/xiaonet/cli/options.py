@@ -6,13 +6,30 @@ from typing import Annotated
 
 import typer
 
-DATA = "SeisBench class, folder or name; join several with +."
-RUNTIME = "Runtime of the model. auto: torch for .pth, OpenVINO for .xml, else onnxruntime."
+from xiaonet import console
+from xiaonet.errors import ConfigError
 
-RunFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the run. Default: runs/DATE-TIME.")]
+DATA = "SeisBench class, folder or name; join several with +."
+RUNTIME = "What runs the model. auto: torch for .pth, OpenVINO for .xml, onnxruntime otherwise."
+
+RunFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/DATE-TIME")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as training.epochs=5. Repeatable.")
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as training.epochs=5; repeatable.")
 ]
+
+
+def renamed(old: str, old_value: str | None, new: str, new_value: str | None) -> str | None:
+    """The value of a renamed option, which the user may have given by its old name.
+
+    Raises:
+        ConfigError: both names were used.
+    """
+    if old_value is None:
+        return new_value
+    if new_value is not None:
+        raise ConfigError(f"{new} and {old}: these options exclude each other; use {new} alone")
+    console.warn("Option", f"{old} is now {new}", "the next release will not accept the old name")
+    return old_value
 
 
 def usable_cores() -> int:

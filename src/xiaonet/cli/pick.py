@@ -3,51 +3,81 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xiaonet import console
-from xiaonet.cli.options import RUNTIME, usable_cores
+from xiaonet.cli.options import RUNTIME, renamed, usable_cores
 from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError, WaveformError
 
+if TYPE_CHECKING:
+    from xiaonet.apps.archive import Task
+    from xiaonet.io.archive import Archive
+
 
 def pick(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="miniSEED files, globs, folders or SDS archives.")],
-    model: Annotated[
-        str, typer.Option(help="xiaonet, xiaonet-nano, either with -int8, or a model file. Join several with + to average them.")
-    ] = "xiaonet",
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="miniSEED files, globs, folders or SDS archives.")],
+    model: Annotated[str, typer.Option(help="Shipped model or model file; join several with + to average them.")] = "xiaonet",
     threshold: Annotated[
-        float | None, typer.Option(help="Lowest probability of a P or S pick. Default: the model's own threshold for each.")
+        float | None, typer.Option(help="Lowest probability of a P or S pick.", show_default="the model's own, one for each phase")
     ] = None,
     out: Annotated[Path, typer.Option(help="File of the picks: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
     first: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Pick up to this UTC time.")] = None,
     stations: Annotated[
-        list[str] | None, typer.Option(help="Stations to pick: CX.PB01, 'PB*' or CX.PB01..HH. Join several with commas, or repeat.")
+        list[str] | None, typer.Option(help="Stations to pick: CX.PB01, 'PB*' or CX.PB01..HH; repeatable, or join several with commas.")
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time. Default: number of cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")
+    ] = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Annotated[
-        str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where there are few earthquakes.")
+        str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
     ] = None,
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command.")] = False,
 ) -> None:
-    """Pick P and S in continuous records."""
-    from xiaonet.apps.archive import pick_archive, plan
-    from xiaonet.io.archive import Archive
+    """Pick P and S in continuous records.
+
+    The shipped models are xiaonet, xiaonet-nano, xiaonet-int8 and xiaonet-nano-int8.
+    """
+    from xiaonet.apps.archive import pick_archive
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
-    if scout is not None:
-        if prefilter is not None:
-            raise ConfigError("--prefilter and --scout: these options exclude each other; use --prefilter alone")
-        console.warn("Option", "--scout is now --prefilter", "the next release will not accept the old name")
-        prefilter = scout
+    prefilter = renamed("--scout", scout, "--prefilter", prefilter)
     check_format(out)
+    archive, tasks = _find(paths, first, last, stations)
+    workers = workers or usable_cores()
+    picker = Picker(model, threshold, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
+    on_chunk = None
+    if plot:
+        from xiaonet.apps.day_plots import DayPlots
+
+        on_chunk = DayPlots(out.with_name(f"{out.stem}_plots"), picker.thresholds)
+    thresholds = ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items())
+    console.ok("Model", picker.predictor.description, thresholds)
+    started = time.monotonic()
+    try:
+        with console.DataProgress(sum(task.seconds for task in tasks)) as progress:
+            summary = pick_archive(archive, picker, out, workers=workers, resume=resume, watch=progress.update, sketch=on_chunk)
+    except KeyboardInterrupt:
+        console.warn("Picking", "stopped", "finished days are kept; repeat the command with --resume to continue")
+        raise
+    console.skipped(list(archive.problems))
+    length = f"{summary.hours:.1f} hours" if summary.hours >= 1 else f"{summary.hours * 60:.1f} minutes"
+    console.ok("Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps")
+    console.ok("Picks", f"{summary.picks['P']} P, {summary.picks['S']} S", f"{out}, in {time.monotonic() - started:.1f} s")
+
+
+def _find(paths: list[str], first: str | None, last: str | None, stations: list[str] | None) -> "tuple[Archive, list[Task]]":
+    """The records that were asked for, and the work of picking them."""
+    from xiaonet.apps.archive import plan
+    from xiaonet.io.archive import Archive
+
     names = [name.strip() for name in ",".join(stations).split(",")] if stations else ()
     with console.busy("Reading headers"):
         archive = Archive(paths, _time_ns("--from", first), _time_ns("--to", last), names)
@@ -58,26 +88,7 @@ def pick(
             f"nothing to pick in {', '.join(paths)}; wanted miniSEED with components E, N, Z or 1, 2, Z at 20 Hz or more, "
             "from the chosen times and stations"
         )
-    workers = workers or usable_cores()
-    picker = Picker(model, threshold, runtime=runtime, scout=prefilter, threads=max(1, workers // len(tasks)))
-    sketch = None
-    if plot:
-        from xiaonet.apps.day_plots import DayPlots
-
-        sketch = DayPlots(out.with_name(f"{out.stem}_plots"), picker.thresholds)
-    thresholds = ", ".join(f"{phase} from {threshold:g}" for phase, threshold in picker.thresholds.items())
-    console.ok("Model", picker.predictor.description, thresholds)
-    started = time.monotonic()
-    try:
-        with console.DataProgress(sum(task.seconds for task in tasks)) as progress:
-            summary = pick_archive(archive, picker, out, workers=workers, resume=resume, watch=progress.update, sketch=sketch)
-    except KeyboardInterrupt:
-        console.warn("Picking", "stopped", "finished days are kept; repeat the command with --resume to continue")
-        raise
-    console.skipped(list(archive.problems))
-    length = f"{summary.hours:.1f} hours" if summary.hours >= 1 else f"{summary.hours * 60:.1f} minutes"
-    console.ok("Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps")
-    console.ok("Picks", f"{summary.picks['P']} P, {summary.picks['S']} S", f"{out}, in {time.monotonic() - started:.1f} s")
+    return archive, tasks
 
 
 def _time_ns(option: str, text: str | None) -> int | None:

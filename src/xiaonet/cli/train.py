@@ -42,15 +42,15 @@ def train(
     config: Annotated[Path | None, typer.Option(help="JSON file of settings, such as the repository's config.json.")] = None,
     data: Annotated[str | None, typer.Option(help=f"Labelled records: {DATA} Or 'synthetic'.")] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="SeisBench PhaseNet weights, 'bundled' or a local file; join several with +. Or 'none'.")
+        str | None, typer.Option(help="PhaseNet weights of SeisBench, 'bundled' or a local file; join several with +. Or 'none'.")
     ] = None,
     out: RunFolder = None,
     resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder.")] = None,
     assignments: Assignments = None,
-    students: Annotated[int, typer.Option(min=1, help="Number of models to train, each with its own seed. They can be averaged.")] = 1,
+    students: Annotated[int, typer.Option(min=1, help="Number of models to train, each with its own seed. You can average them.")] = 1,
     note: Annotated[str, typer.Option(help="Why the settings differ from the defaults. Kept in notes.md.")] = "",
 ) -> None:
-    """Train a XiaoNet on labelled records and on the predictions of a frozen PhaseNet."""
+    """Train a model on labelled records and on the predictions of a frozen PhaseNet."""
     from xiaonet.config.schema import Config
 
     if resume is not None:
@@ -78,13 +78,16 @@ def train(
 
 
 def finetune(
-    model: Annotated[str, typer.Argument(help="Model to start from: xiaonet, xiaonet-nano, or a .pth file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model to start from: xiaonet, xiaonet-nano or a .pth file.")],
     data: Annotated[str, typer.Option(help=f"Labelled records: {DATA}")],
     out: RunFolder = None,
     assignments: Assignments = None,
     note: Annotated[str, typer.Option(help="Purpose of the run. Kept in notes.md.")] = "",
 ) -> None:
-    """Adapt a model to your own records. The unchanged model is the teacher, so that the new one keeps what it learnt."""
+    """Adapt a model to your own records.
+
+    The unchanged model is the teacher, so that the new one keeps what it learnt.
+    """
     from xiaonet.config.schema import Config
     from xiaonet.nn.checkpoint import load_float
     from xiaonet.nn.model import PLAIN
@@ -99,11 +102,16 @@ def finetune(
 
 
 def recipe(
-    file: Annotated[Path, typer.Argument(help="Settings file, such as recipes/xiaonet-nano.json. Its name becomes the model's name.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Recipe, such as recipes/xiaonet-nano.json. Its name becomes the model's name.")
+    ],
     data: Annotated[Path, typer.Option(help="Folder in which the recipe's data sets are looked up first.")] = Path(),
-    out: Annotated[Path, typer.Option(help="Folder of the model. An interrupted run there is resumed.")] = Path("runs/recipes"),
+    out: Annotated[Path, typer.Option(help="Folder of the model. The same command resumes an interrupted run.")] = Path("runs/recipes"),
 ) -> None:
-    """Train a model the way the shipped ones were trained, and write its .pth and .onnx files in float32 and INT8."""
+    """Train a model in the way the shipped ones were trained.
+
+    The model is written as .pth and .onnx, in float32 and INT8.
+    """
     from xiaonet.config.schema import Config
     from xiaonet.deploy.onnx import check_packages, export_onnx
     from xiaonet.deploy.quantize import round_down

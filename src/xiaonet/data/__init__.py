@@ -1,1 +1,1 @@
-"""Data sets, training windows and their loaders, on top of SeisBench."""
+"""Data sets, training windows and loaders, based on SeisBench."""

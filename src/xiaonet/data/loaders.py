@@ -1,4 +1,4 @@
-"""Batches of training windows, dealt to processes and workers without a trace of either in the result."""
+"""Batches of training windows. The number of processes and workers does not change them."""
 
 import signal
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ from torch.utils.data import DataLoader, Sampler
 from xiaonet.data.pipeline import Windows
 from xiaonet.errors import ConfigError
 
-PREFETCH = 4  # batches each worker keeps ready
+PREFETCH = 4  # batches that each worker keeps ready
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
-    """Lists of `(round, row)`: one process's share of each global batch.
+    """Batches as lists of `(round, row)`, this process's part of each global batch.
 
-    A round takes one window of each record, and an epoch is `windows_per_record` rounds.
+    A round takes one window of each record. An epoch has `windows_per_record` rounds.
 
-    With `shuffle`, the order depends on the seed and the epoch alone, and the last batch is
-    dropped when it is not full (another one each epoch), so that every step averages over equally
-    many windows. Call `start` before each epoch; a resumed run skips the batches it has seen.
+    With `shuffle`, the order depends on the seed and the epoch only. A last batch that is not full is
+    dropped, so that every step averages over the same number of windows. Which windows that drops
+    differs between epochs. Call `start` before each epoch; a resumed run skips the batches already done.
 
     Args:
-        records: how many there are.
-        batch_size: of the global batch, over all processes.
-        shuffle: for training; without it the windows come in order, as in epoch 0.
-        windows_per_record: of an epoch; more than 1 makes the epochs of a small data set worth their name.
+        records: number of records.
+        batch_size: windows in a global batch, over all processes.
+        shuffle: for training. Without it, the windows come in order, as in epoch 0.
+        windows_per_record: in an epoch; use more than 1 for a small data set.
         seed: of the order.
-        rank: of this process.
-        world_size: how many processes share the work.
+        rank: number of this process.
+        world_size: number of processes.
 
     Raises:
         ConfigError: there are more processes than windows in a batch.
@@ -53,13 +53,14 @@ class Batches(Sampler[list[tuple[int, int]]]):
         self.batch_size -= self.batch_size % world_size if shuffle else 0
         if self.batch_size < 1:
             raise ConfigError(
-                f"a batch of {min(batch_size, self.windows)} windows cannot be dealt to {world_size} processes; use fewer of them"
+                f"a batch of {min(batch_size, self.windows)} windows cannot be split over {world_size} processes; "
+                f"wanted at least one window for each: use fewer processes or a larger batch"
             )
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.epoch = self.first = 0
 
     def start(self, epoch: int, first: int = 0) -> None:
-        """Make the next iteration that of `epoch`, from batch `first` on."""
+        """Let the next iteration be over `epoch`, from batch `first` on."""
         self.epoch, self.first = epoch, first
 
     def __len__(self) -> int:
@@ -74,13 +75,12 @@ class Batches(Sampler[list[tuple[int, int]]]):
             first_round = self.epoch * self.windows_per_record
         for batch in range(self.first, len(self)):
             numbers = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            share = numbers[self.rank :: self.world_size]
-            if share:
-                yield [(first_round + number // self.records, number % self.records) for number in share]
+            if part := numbers[self.rank :: self.world_size]:
+                yield [(first_round + number // self.records, number % self.records) for number in part]
 
 
 def make_loader(windows: Windows, batches: Batches, *, num_workers: int, pin_memory: bool) -> DataLoader[dict[str, torch.Tensor]]:
-    """The prescribed loader: prefetch 4, persistent workers, seeded workers; 0 workers load in this process."""
+    """Make the prescribed loader: prefetch 4, persistent and seeded workers. With 0 workers, this process loads the windows."""
     return DataLoader(
         windows,
         batch_sampler=batches,
@@ -89,11 +89,11 @@ def make_loader(windows: Windows, batches: Batches, *, num_workers: int, pin_mem
         prefetch_factor=PREFETCH if num_workers else None,
         persistent_workers=num_workers > 0,
         worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # else each epoch's start would draw from the generator that dropout uses
+        generator=torch.Generator(),  # otherwise, each epoch would draw a seed from the generator that dropout uses
     )
 
 
 def _start_worker(number: int) -> None:
     worker_seeding(number)
-    for kind in (signal.SIGINT, signal.SIGTERM):  # these are for the training process to answer
+    for kind in (signal.SIGINT, signal.SIGTERM):  # the training process handles these
         signal.signal(kind, signal.SIG_IGN)

@@ -1,8 +1,8 @@
-"""Made-up records of local earthquakes in SeisBench's format, for the demo and for tests.
+"""Synthetic records of local earthquakes in SeisBench's format, for the demo and for tests.
 
-They hold what a picker must cope with: sharp and emergent onsets, S on the horizontals after P on
-the vertical, scattered coda, coloured noise, dead horizontals, gaps, every unit from m/s to counts,
-and stretches of nothing but noise. They stand in for real records in no figure of accuracy.
+They have impulsive and emergent onsets, P on the vertical and S on the horizontals, scattered coda,
+coloured noise, dead horizontals, gaps, any unit from m/s to counts, and records of noise only.
+No figure of accuracy is measured on them.
 """
 
 import io
@@ -23,14 +23,13 @@ P_SPEED = 6.0  # km/s, of the upper crust
 S_SPEED = P_SPEED / 1.73  # km/s; 1.73 is the ratio in a Poisson solid
 NOISE_SHARE, VERTICAL_SHARE, GAP_SHARE = 0.1, 0.1, 0.1  # of the records
 
-Record = tuple[NDArray[np.float32], dict[str, object]]
+SyntheticRecord = tuple[NDArray[np.float32], dict[str, object]]  # waveform and metadata
 
 
 def write(folder: Path, count: int, seed: int) -> None:
     """Write `metadata.csv` and `waveforms.hdf5` of `count` records to `folder`."""
-    # SeisBench counts traces on the error stream; for a second's work that is noise.
-    quiet = redirect_stderr(io.StringIO())
-    with quiet, WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
+    # Suppress SeisBench's progress bar, which it prints to the error stream.
+    with redirect_stderr(io.StringIO()), WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
         writer.data_format = {
             "dimension_order": "CW",
             "component_order": COMPONENTS,
@@ -43,8 +42,12 @@ def write(folder: Path, count: int, seed: int) -> None:
             writer.add_trace(metadata, waveform)
 
 
-def make_records(count: int, seed: int) -> Iterator[Record]:
-    """Yield `count` records, `(3, 6001)` float32 in E, N, Z order with their metadata, from one seed."""
+def make_records(count: int, seed: int) -> Iterator[SyntheticRecord]:
+    """Make `count` records from a seed.
+
+    Yields:
+        Waveform `(3, 6001)`, float32 in E, N, Z order at 100 Hz, and metadata.
+    """
     rng = np.random.default_rng(seed)
     for number in range(count):
         event, station = divmod(number, STATIONS_PER_EVENT)
@@ -80,7 +83,7 @@ def make_records(count: int, seed: int) -> Iterator[Record]:
 
 
 def _noise(rng: np.random.Generator) -> NDArray[np.float64]:
-    """White noise and a microseism of unit power together, a level of its own for each component."""
+    """White noise and a microseism, of unit power together. Each component has its own level."""
     white = rng.standard_normal((len(COMPONENTS), RECORD_SAMPLES))
     microseism = scipy.signal.sosfilt(_band(0.1, 1.0), rng.standard_normal(white.shape))
     share = rng.uniform(0, 1)
@@ -89,7 +92,7 @@ def _noise(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _earthquake(rng: np.random.Generator, distance: float, p_sample: int, s_sample: int) -> NDArray[np.float64]:
-    """P and S with their codas, S at unit peak, projected from ray to E, N, Z."""
+    """P and S with their codas, S at unit peak, projected from the ray axes to E, N, Z."""
     corner = float(np.clip(rng.uniform(6, 18) * np.exp(-distance / 120), 2, 20))  # Hz, lower with distance
     decay = rng.uniform(1.0, 3.0) + distance / 40  # s, of the coda
     p_wave = rng.uniform(0.15, 0.5) * _phase(rng, p_sample, 1.5 * corner, decay)
@@ -102,12 +105,12 @@ def _earthquake(rng: np.random.Generator, distance: float, p_sample: int, s_samp
     p_axis = np.cos(incidence) * vertical + np.sin(incidence) * radial
     sv_axis = np.cos(incidence) * radial - np.sin(incidence) * vertical
     s_axis = np.cos(tilt) * transverse + np.sin(tilt) * sv_axis
-    # The direct wave keeps its polarisation; scattered energy comes from everywhere.
+    # The direct wave keeps its polarisation; scattered energy arrives on all components.
     return np.asarray(sum(axis[:, None] * wave[0] + mix * wave[1:] for axis, wave, mix in ((p_axis, p_wave, 0.3), (s_axis, s_wave, 0.4))))
 
 
 def _phase(rng: np.random.Generator, onset: int, corner: float, decay: float) -> NDArray[np.float64]:
-    """One direct wave and three scattered ones, `(4, samples)`, silent before the onset, peak 1."""
+    """One direct and three scattered waves, `(4, samples)`, zero before the onset, with a peak of 1."""
     time = (np.arange(RECORD_SAMPLES) - onset) / SAMPLING_RATE
     after = np.maximum(time, 0)
     rise = rng.uniform(0.02, 0.15)  # s; short is impulsive, long is emergent

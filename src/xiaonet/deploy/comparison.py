@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from xiaonet.constants import PICKED_PHASES
-from xiaonet.evaluation.evaluator import Evaluator, Watch, evaluate
+from xiaonet.evaluation.evaluator import Evaluator, OnWindows, evaluate
 from xiaonet.evaluation.models import load_models
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import read_model_file
 from xiaonet.nn.quantized import FLOAT, LARGEST_WEIGHT
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import Predictor, Windows, load_predictor
+from xiaonet.runtime.loading import load_predictor
+from xiaonet.runtime.predictor import Predictor, Windows
 
 FIGURES = {"f1 0.5": "F1 within 0.5 s", "recall 0.1": "recall within 0.1 s", "f1 0.1": "F1 within 0.1 s"}
 BATCHES = (1, 16)
@@ -27,13 +28,13 @@ TURNS = 9
 RUNTIMES = {"torch": "saved_model_{}.pth", "onnxruntime": "model_{}.onnx", "openvino": "model_{}.onnx"}
 
 
-def compare(folder: Path, evaluator: Evaluator, watch: Watch = lambda windows: None) -> dict[str, Any]:
+def compare(folder: Path, evaluator: Evaluator, on_progress: OnWindows = lambda windows: None) -> dict[str, Any]:
     """Write `quantization.json` and `quantization.md` beside the files that `quantize` wrote.
 
     Args:
         folder: of those files.
         evaluator: with the records on which both are judged, at the thresholds that the model advises.
-        watch: is told of windows as they are done.
+        on_progress: called with the number of windows that have just been done.
 
     Returns:
         What the JSON file holds.
@@ -41,7 +42,8 @@ def compare(folder: Path, evaluator: Evaluator, watch: Watch = lambda windows: N
     Raises:
         CheckpointError: a file cannot be read or written.
     """
-    found = evaluate(evaluator, load_models([str(folder / f"model_{precision}.onnx") for precision in ("int8", "fp32")]), watch=watch)
+    models = load_models([str(folder / f"model_{precision}.onnx") for precision in ("int8", "fp32")])
+    found = evaluate(evaluator, models, on_progress=on_progress)
     int8, fp32 = found.metrics.models
     content = read_model_file(folder / "saved_model_int8.pth")
     bytes_of = {path.name: path.stat().st_size for path in sorted(folder.glob("*model_*")) if path.suffix in (".pth", ".onnx")}

@@ -13,9 +13,12 @@ import torch
 from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
 from xiaonet.deploy.onnx import check, export_onnx, header_of
 from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import INT8, load_model, read_model_file
-from xiaonet.runtime.predictors import HEADER, INSTALL, UNSEALED, OpenVinoPredictor, import_openvino, seal
+from xiaonet.runtime.checksum import EMPTY_CHECKSUM, add_checksum
+from xiaonet.runtime.header import HEADER
+from xiaonet.runtime.openvino_runtime import OpenVinoPredictor, import_openvino
 
 NOT_HERE: Mapping[str, str] = {
     "litert": "litert-torch, which converts to it, wants torch below 2.13 in all its releases up to 0.9.3, and XiaoNet torch 2.13",
@@ -59,7 +62,7 @@ def _to_onnx_file(model_file: Path, out: Path) -> list[Path]:
 
 def _to_openvino(model_file: Path, out: Path) -> list[Path]:
     if not find_spec("openvino"):
-        raise ConfigError(f"format openvino needs OpenVINO: pip install {INSTALL['openvino']}")
+        raise ConfigError(f"format openvino needs OpenVINO: {install_command('openvino')}")
     openvino = import_openvino()
     targets = [out.with_suffix(".xml"), out.with_suffix(".bin")]
     try:
@@ -70,9 +73,9 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
             xml = bare.with_suffix(".xml")
             model = core.read_model(bare)
             header = json.loads(model.get_rt_info(place).value)
-            model.set_rt_info(json.dumps({**header, "seal": UNSEALED}), place)
+            model.set_rt_info(json.dumps({**header, "seal": EMPTY_CHECKSUM}), place)
             openvino.save_model(model, xml, compress_to_fp16=False)
-            xml.write_bytes(seal(xml.read_bytes(), xml.with_suffix(".bin").read_bytes()))
+            xml.write_bytes(add_checksum(xml.read_bytes(), xml.with_suffix(".bin").read_bytes()))
             check(model_file, OpenVinoPredictor(xml).infer, targets[0])
             for target in reversed(targets):
                 os.replace(xml.with_suffix(target.suffix), target)

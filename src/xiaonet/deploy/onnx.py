@@ -23,7 +23,10 @@ from xiaonet.nn.checkpoint import load_model, read_model_file
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import QuantizedXiaoNet
 from xiaonet.picking.windows import normalize
-from xiaonet.runtime.predictors import FORMAT, HEADER, UNSEALED, VERSION, OnnxRuntimePredictor, Windows, seal
+from xiaonet.runtime.checksum import EMPTY_CHECKSUM, add_checksum
+from xiaonet.runtime.header import FORMAT, HEADER, VERSION
+from xiaonet.runtime.onnx_runtime import OnnxRuntimePredictor
+from xiaonet.runtime.predictor import Windows
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -56,7 +59,7 @@ def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
     else:
         graph = _to_onnx(model)
     graph.metadata_props.add(key=HEADER, value=json.dumps(header_of(model_file)))
-    raw = seal(graph.SerializeToString())
+    raw = add_checksum(graph.SerializeToString())
 
     def write(file: IO[bytes]) -> None:
         file.write(raw)
@@ -79,7 +82,7 @@ def header_of(model_file: Path) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        "seal": UNSEALED,
+        "seal": EMPTY_CHECKSUM,
         "contract": content["contract"],
         "thresholds": content["thresholds"],
         "arguments": content["arguments"],

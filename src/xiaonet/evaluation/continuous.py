@@ -11,9 +11,10 @@ from xiaonet.errors import DataError
 from xiaonet.evaluation.metrics import FalsePicks
 from xiaonet.evaluation.models import EvaluatedModel
 from xiaonet.io.archive import Archive
+from xiaonet.picking.spans import true_spans
 
 
-def count_false_picks(contestant: EvaluatedModel, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
+def count_false_picks(model: EvaluatedModel, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
     """Picks for each hour of a station, as users of the model would take them.
 
     Records are brought to 100 Hz and given to every model alike, a day of an instrument at a time.
@@ -25,7 +26,7 @@ def count_false_picks(contestant: EvaluatedModel, archive: Archive, thresholds: 
     for task in plan(archive):
         for stream, samples in _streams(task):
             hours += samples / SAMPLING_RATE / 3600
-            for reading in contestant.pick(stream, thresholds):
+            for reading in model.pick(stream, thresholds):
                 picks[reading.phase] += 1
     if not hours:
         raise DataError(f"no continuous records to look for false picks in: {'; '.join(archive.problems) or 'nothing was found'}")
@@ -33,19 +34,18 @@ def count_false_picks(contestant: EvaluatedModel, archive: Archive, thresholds: 
 
 
 def _streams(task: Task) -> Iterator[tuple[Stream, int]]:
-    """The components of each run within a day, gaps cut out, and how many samples have any of them."""
-    runs = list(dict.fromkeys(run for run, _, _ in task.ranges))
-    for run in runs:
-        own = [(first, end) for other, first, end in task.ranges if other == run]
+    """The components of each segment within a day, gaps cut out, and how many samples have any of them."""
+    segments = list(dict.fromkeys(segment for segment, _, _ in task.ranges))
+    for segment in segments:
+        own = [(first, end) for other, first, end in task.ranges if other == segment]
         first, end = min(low for low, _ in own), max(high for _, high in own)
-        waveform, _ = task.instrument.waveform(run, first, end)
+        waveform, _ = task.instrument.waveform(segment, first, end)
         network, station, location, code = task.instrument.name.split(".")
         stats = {"network": network, "station": station, "location": location, "sampling_rate": SAMPLING_RATE}
         stream = Stream()
         for component, samples in zip(COMPONENTS, waveform, strict=True):
-            there = ~np.isnan(samples)
-            for low, high in np.flatnonzero(np.diff(there.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
-                start = UTCDateTime(ns=int(run.time_ns(first + int(low))))
+            for low, high in true_spans(~np.isnan(samples)):
+                start = UTCDateTime(ns=int(segment.time_ns(first + int(low))))
                 stream.append(Trace(samples[low:high], {**stats, "channel": code + component, "starttime": start}))
         if stream:
             yield stream, int((~np.isnan(waveform)).any(axis=0).sum())

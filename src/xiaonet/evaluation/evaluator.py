@@ -3,11 +3,11 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,7 +26,7 @@ from xiaonet.evaluation.losses import measure_losses
 from xiaonet.evaluation.metrics import Class, Difference, FalsePicks, Losses, Metrics, ModelMetrics
 from xiaonet.evaluation.models import EvaluatedModel
 from xiaonet.evaluation.peaks import Peaks, find_peaks
-from xiaonet.evaluation.records import LabelledWindows, Record, around_picks, before_picks, read_records
+from xiaonet.evaluation.records import LabelledRecord, LabelledWindows, around_picks, before_picks, read_records
 from xiaonet.evaluation.scores import TOLERANCE, Judged, PhaseScores, best_threshold, stability
 from xiaonet.files import make_folder, write_atomically
 from xiaonet.io.archive import Archive
@@ -38,13 +38,7 @@ WINDOWS_PER_RECORD = 5
 ALL = "all"
 
 Thresholds = Mapping[str, float]
-
-
-class Watch(Protocol):
-    """Is told how many more windows are done."""
-
-    def __call__(self, windows: int) -> None:
-        """`windows` more are done."""
+OnWindows = Callable[[int], None]  # called with the number of windows that have just been done
 
 
 @dataclass(frozen=True)
@@ -64,13 +58,13 @@ class Evaluation:
     Attributes:
         metrics: all figures.
         windows: around the picks.
-        contestants: the models.
+        models: the models.
         scores: by model and phase, for pictures and further questions.
     """
 
     metrics: Metrics
     windows: LabelledWindows
-    contestants: Sequence[EvaluatedModel]
+    models: Sequence[EvaluatedModel]
     scores: Sequence[Mapping[str, PhaseScores]]
 
 
@@ -115,7 +109,7 @@ class Evaluator:
         self.name = "+".join(Path(part).name for part in split_names(data))
         self.fingerprint = fingerprint(whole)
         self.data: WaveformData
-        self.records: list[Record]
+        self.records: list[LabelledRecord]
         self.data, self.records = read_records(whole, split, self.config.data.incomplete_statuses)
         self.windows = around_picks(self.data, self.records, windows_per_record, seed)
         self.noise = before_picks(self.data, self.records, seed)
@@ -126,37 +120,37 @@ class Evaluator:
         """Windows that each model is shown: around picks, of noise, of the benchmark's tasks and for the losses."""
         return len(self.windows) + len(self.noise) + sum(map(len, self.targets.values())) + len(self.data)
 
-    def measure(self, contestant: EvaluatedModel, watch: Watch = lambda windows: None) -> Measured:
+    def measure(self, model: EvaluatedModel, on_progress: OnWindows = lambda windows: None) -> Measured:
         """Show a model all windows, unless what it gave is kept.
 
         Raises:
             CheckpointError: what it gave cannot be kept.
         """
-        path = None if self.keep is None else self.keep / f"{self._key(contestant)}.npz"
+        path = None if self.keep is None else self.keep / f"{self._key(model)}.npz"
         if path is not None and (kept := _read(path, self.targets)):
-            watch(self.total - len(self.data))
+            on_progress(self.total - len(self.data))
             return kept
         started = time.monotonic()
         distance = self.config.peak_detection.distance
 
         def curves(windows: LabelledWindows) -> Iterator[NDArray[np.floating]]:
             for batch in windows.batches():
-                yield contestant.curves(batch)
-                watch(len(batch))
+                yield model.annotate(batch)
+                on_progress(len(batch))
 
         peaks, noise = find_peaks(curves(self.windows), distance), find_peaks(curves(self.noise), distance)
         seconds = time.monotonic() - started
-        answers = tasks.answer(contestant, self.data, self.targets)
-        watch(sum(map(len, self.targets.values())))
+        answers = tasks.answer(model, self.data, self.targets)
+        on_progress(sum(map(len, self.targets.values())))
         measured = Measured(peaks, noise, answers, seconds)
         if path is not None:
             _write(path, measured)
         return measured
 
-    def losses(self, contestant: EvaluatedModel, teacher: Teacher | None) -> Losses:
+    def losses(self, model: EvaluatedModel, teacher: Teacher | None) -> Losses:
         """The prescribed losses of a model."""
         return measure_losses(
-            contestant,
+            model,
             self.data,
             teacher,
             temperature=self.config.distillation.temperature,
@@ -187,8 +181,8 @@ class Evaluator:
         counts = {phase: len(measured.noise[phase].above(thresholds[phase]).window) for phase in PICKED_PHASES}
         return FalsePicks(hours=hours, per_hour={phase: number / hours if hours else None for phase, number in counts.items()})
 
-    def _key(self, contestant: EvaluatedModel) -> str:
-        said = [__version__, contestant.digest, self.fingerprint, self.split, self.seed, self.config.model_dump_json()]
+    def _key(self, model: EvaluatedModel) -> str:
+        said = [__version__, model.digest, self.fingerprint, self.split, self.seed, self.config.model_dump_json()]
         places = hashlib.sha256()
         for values in (self.windows.rows, self.windows.starts, self.noise.rows, self.noise.starts):
             places.update(values.tobytes())
@@ -199,44 +193,44 @@ class Evaluator:
 
 def evaluate(
     evaluator: Evaluator,
-    contestants: Sequence[EvaluatedModel],
+    models: Sequence[EvaluatedModel],
     *,
     thresholds: Mapping[str, Mapping[str, float | None]] | None = None,
     teacher: Teacher | None = None,
     archive: Archive | None = None,
-    watch: Watch = lambda windows: None,
+    on_progress: OnWindows = lambda windows: None,
 ) -> Evaluation:
     """Score models on the windows of a evaluator, each at its own thresholds.
 
     Args:
         evaluator: a split of a data set.
-        contestants: the models; the first is compared with each of the others.
+        models: the models; the first is compared with each of the others.
         thresholds: by model, of `P`, `S`, and of tasks `detection` and `identification`; a model that is
             not named keeps those that it advises. The evaluator's choice comes first.
         teacher: for the distillation loss.
         archive: continuous records without earthquakes.
-        watch: is told of windows as they are done.
+        on_progress: called with the number of windows that have just been done.
 
     Raises:
         XiaoNetError: as `Evaluator.measure` and `count_false_picks` raise.
     """
     given = thresholds or {}
-    scores, models = [], []
-    for contestant in contestants:
-        measured = evaluator.measure(contestant, watch)
-        own: dict[str, float | None] = dict(given.get(contestant.name, {}))
+    scores, found = [], []
+    for model in models:
+        measured = evaluator.measure(model, on_progress)
+        own: dict[str, float | None] = dict(given.get(model.name, {}))
         if evaluator.tune:
             own = {**evaluator.threshold(measured), **tasks.best_thresholds(measured.answers)}
-        heights = {phase: float(own.get(phase) or contestant.thresholds[phase]) for phase in PICKED_PHASES}
-        scores.append(evaluator.scores(measured, heights, probabilistic=contestant.probabilistic))
-        losses = evaluator.losses(contestant, teacher) if contestant.probabilistic else None
-        watch(len(evaluator.data))
-        models.append(
+        heights = {phase: float(own.get(phase) or model.thresholds[phase]) for phase in PICKED_PHASES}
+        scores.append(evaluator.scores(measured, heights, probabilistic=model.probabilistic))
+        losses = evaluator.losses(model, teacher) if model.probabilistic else None
+        on_progress(len(evaluator.data))
+        found.append(
             ModelMetrics(
-                name=contestant.name,
-                description=contestant.description,
-                digest=contestant.digest,
-                threshold_from="tuned" if evaluator.tune else "given" if contestant.name in given else "model",
+                name=model.name,
+                description=model.description,
+                digest=model.digest,
+                threshold_from="tuned" if evaluator.tune else "given" if model.name in given else "model",
                 thresholds=heights,
                 subsets={
                     name: {phase: scores[-1][phase].metrics(mask, evaluator.seed) for phase in PICKED_PHASES}
@@ -244,7 +238,7 @@ def evaluate(
                 },
                 breakdown={phase: _classes(scores[-1][phase]) for phase in PICKED_PHASES},
                 noise=evaluator.false_picks(measured, heights),
-                continuous=count_false_picks(contestant, archive, heights) if archive else None,
+                continuous=count_false_picks(model, archive, heights) if archive else None,
                 stability=stability(measured.peaks, evaluator.windows, heights),
                 tasks=tasks.score(measured.answers, own),
                 losses=losses,
@@ -263,13 +257,13 @@ def evaluate(
         records=len(evaluator.records),
         events=len({record.event for record in evaluator.records}),
         not_judged={phase: int((~evaluator.windows.judged[phase]).sum()) for phase in PICKED_PHASES},
-        models=models,
-        differences=list(_differences(evaluator, contestants, scores)),
+        models=found,
+        differences=list(_differences(evaluator, models, scores)),
     )
-    return Evaluation(metrics, evaluator.windows, contestants, scores)
+    return Evaluation(metrics, evaluator.windows, models, scores)
 
 
-def read_thresholds(text: str, contestants: Sequence[EvaluatedModel]) -> dict[str, dict[str, float | None]]:
+def read_thresholds(text: str, models: Sequence[EvaluatedModel]) -> dict[str, dict[str, float | None]]:
     """Thresholds by model: one number for all, or those chosen in the `metrics.json` of a tuned evaluation.
 
     Raises:
@@ -278,27 +272,27 @@ def read_thresholds(text: str, contestants: Sequence[EvaluatedModel]) -> dict[st
     try:
         height = float(text)
     except ValueError:
-        return _tuned(Path(text), contestants)
+        return _tuned(Path(text), models)
     if not 0 < height <= 1:
         raise ConfigError(f"--threshold is {text}; wanted a probability above 0 and up to 1, or a metrics.json")
-    return {contestant.name: dict.fromkeys(PICKED_PHASES, height) for contestant in contestants}
+    return {model.name: dict.fromkeys(PICKED_PHASES, height) for model in models}
 
 
-def _tuned(path: Path, contestants: Sequence[EvaluatedModel]) -> dict[str, dict[str, float | None]]:
+def _tuned(path: Path, models: Sequence[EvaluatedModel]) -> dict[str, dict[str, float | None]]:
     try:
         metrics = Metrics.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ConfigError(f"--threshold {path} is no number, and cannot be read as a metrics.json: {str(error).splitlines()[0]}") from error
     if not metrics.tuned:
         raise ConfigError(f"{path} holds no chosen thresholds; make it with --tune --split dev")
-    models = {model.digest: model for model in metrics.models}
-    if missing := [contestant.name for contestant in contestants if contestant.digest not in models]:
+    tuned = {model.digest: model for model in metrics.models}
+    if missing := [model.name for model in models if model.digest not in tuned]:
         raise ConfigError(f"{path} knows no threshold of {', '.join(missing)}; it has {', '.join(model.name for model in metrics.models)}")
     found: dict[str, dict[str, float | None]] = {}
-    for contestant in contestants:
-        model = models[contestant.digest]
-        chosen = {"detection": model.tasks.detection.threshold, "identification": model.tasks.identification.threshold}
-        found[contestant.name] = {**model.thresholds, **chosen}
+    for model in models:
+        tasks = tuned[model.digest].tasks
+        chosen = {"detection": tasks.detection.threshold, "identification": tasks.identification.threshold}
+        found[model.name] = {**tuned[model.digest].thresholds, **chosen}
     return found
 
 
@@ -311,13 +305,13 @@ def _classes(scores: PhaseScores) -> list[Class]:
 
 
 def _differences(
-    evaluator: Evaluator, contestants: Sequence[EvaluatedModel], scores: Sequence[Mapping[str, PhaseScores]]
+    evaluator: Evaluator, models: Sequence[EvaluatedModel], scores: Sequence[Mapping[str, PhaseScores]]
 ) -> Iterator[Difference]:
-    for other, theirs in zip(contestants[1:], scores[1:], strict=True):
+    for other, theirs in zip(models[1:], scores[1:], strict=True):
         for subset, mask in evaluator.subsets().items():
             for phase in PICKED_PHASES:
                 values = scores[0][phase].difference(theirs[phase], mask, evaluator.seed)
-                yield Difference(model=contestants[0].name, less=other.name, subset=subset, phase=phase, values=values)
+                yield Difference(model=models[0].name, less=other.name, subset=subset, phase=phase, values=values)
 
 
 def _write(path: Path, measured: Measured) -> None:

@@ -29,7 +29,7 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
     (0, (6, 2, 1, 2)),
 )  # where colours cannot be told apart
 VARIABLES = {INK: "ink", GREY: "grey", PALE: "pale", "#000000": "ink"} | {colour: f"m{number}" for number, colour in enumerate(PALETTE)}
-EXAMPLES = 3  # records of each kind in the gallery
+EXAMPLES = 3  # records of each kind
 TRAITS = {
     "snr_db": "signal-to-noise ratio (dB)",
     "s_minus_p_s": "S minus P (s)",
@@ -56,15 +56,15 @@ def overview(metrics: Metrics) -> Iterator[tuple[str, str, str]]:
             yield trait, f"F1 within 0.5 s against {name}.", _pair(metrics, _by_trait(trait), trait)
 
 
-def gallery(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
+def example_records(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
     """Kind, caption and SVG of the best, the typical and the worst records of the first model."""
-    contestant, windows = evaluation.contestants[0], evaluation.windows
+    model, windows = evaluation.models[0], evaluation.windows
     thresholds = evaluation.metrics.models[0].thresholds
     names = windows.data.metadata["trace_name"].to_numpy()
     for kind, chosen in _examples(evaluation).items():
         for number in chosen:
             [waveform] = next(cut(windows.data, windows.rows[[number]], windows.starts[[number]]))
-            [curves] = contestant.curves(waveform[None])
+            [curves] = model.annotate(waveform[None])
             picks = {phase: find_picks(curves[PHASES.index(phase)], thresholds[phase], 100) for phase in PICKED_PHASES}
             labels = {phase: windows.labels[phase][number] / SAMPLING_RATE for phase in PICKED_PHASES}
             subset = windows.traits["subset"].iloc[number]

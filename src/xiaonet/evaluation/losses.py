@@ -18,7 +18,7 @@ SMALLEST = 1e-30  # for probabilities that float32 has rounded to zero
 
 
 def measure_losses(
-    contestant: EvaluatedModel,
+    model: EvaluatedModel,
     data: WaveformData,
     teacher: Teacher | None,
     *,
@@ -34,7 +34,7 @@ def measure_losses(
     seed and statuses are those of the run.
 
     Args:
-        contestant: gives probabilities.
+        model: gives probabilities.
         data: of the split.
         teacher: to be compared with; None for the task loss alone.
         temperature: T of the distillation loss.
@@ -47,7 +47,7 @@ def measure_losses(
     loader = make_loader(windows, Batches(len(data), batch_size, shuffle=False), num_workers=0, pin_memory=False)
     task, distilled = 0.0, 0.0
     for batch in loader:
-        logits = _logits(contestant.curves(batch["X"].numpy()))
+        logits = _logits(model.annotate(batch["X"].numpy()))
         task += float(task_loss(logits, batch["y"], batch["incomplete"])) * len(logits)
         if teacher is not None:
             distilled += float(distillation_loss(logits, teacher.logits(batch["X"]), temperature)) * len(logits)

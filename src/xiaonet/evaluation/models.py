@@ -60,14 +60,14 @@ class EvaluatedModel(Protocol):
     thresholds: Mapping[str, float]
     probabilistic: bool
 
-    def curves(self, windows: Windows) -> Windows:
+    def annotate(self, windows: Windows) -> Windows:
         """Annotation `(batch, 3, 3001)` of windows `(batch, 3, 3001)` in E, N, Z order, in any unit."""
 
     def pick(self, stream: Stream, thresholds: Mapping[str, float]) -> list[Reading]:
         """Picks of a continuous stream, as its users would take them."""
 
 
-class Ours:
+class XiaoNetModel:
     """A model of XiaoNet's, on the runtime that suits its file."""
 
     probabilistic = True
@@ -78,7 +78,7 @@ class Ours:
         self.name, self.description = "+".join(Path(part).stem for part in split_names(model)), self._predictor.description
         self.digest, self.thresholds = self._predictor.digest, self._predictor.thresholds
 
-    def curves(self, windows: Windows) -> Windows:
+    def annotate(self, windows: Windows) -> Windows:
         """Probabilities, as in the picker."""
         return self._predictor(normalize(windows))
 
@@ -89,7 +89,7 @@ class Ours:
         return [Reading(pick.time_ns, pick.phase, pick.probability) for pick in picker.pick(stream)]
 
 
-class SeisBench:
+class SeisBenchModel:
     """A model of SeisBench's, by class and weights: `PhaseNet/stead`.
 
     A PhaseNet reads whole batches as our teacher does. Any other goes through its own `annotate`, with
@@ -127,7 +127,7 @@ class SeisBench:
         self.thresholds: Mapping[str, float] = {phase: self._threshold(phase) for phase in PICKED_PHASES}
         self.digest = _digest(kind, *(weight.cpu().numpy().tobytes() for weight in self._model.state_dict().values()))
 
-    def curves(self, windows: Windows) -> Windows:
+    def annotate(self, windows: Windows) -> Windows:
         """Probabilities, normalised as the model wants it."""
         if self._batched is not None:
             with torch.inference_mode():
@@ -175,7 +175,7 @@ class TriggerSettings:
     thresholds: tuple[float, float] = (0.89, 0.84)  # of P and S
 
 
-class StaLta:
+class StaLtaModel:
     """The classical baseline: onsets of ObsPy's recursive STA/LTA, P on the vertical and S on the horizontals.
 
     At each sample at which the ratio rises above `on`, its curve holds 1 − 1 / (highest ratio until it
@@ -192,7 +192,7 @@ class StaLta:
         self.digest = _digest(repr(own))
         self.thresholds: Mapping[str, float] = dict(zip(PICKED_PHASES, self._settings.thresholds, strict=True))
 
-    def curves(self, windows: Windows) -> Windows:
+    def annotate(self, windows: Windows) -> Windows:
         """Heights at onsets, zero elsewhere."""
         filtered = self._filter(windows)
         curves = np.zeros_like(windows, dtype=np.float64)
@@ -246,22 +246,22 @@ def load_models(specs: Sequence[str], *, runtime: Runtime = "auto", threads: int
     loaded: list[EvaluatedModel] = []
     for spec in specs:
         if spec.startswith(PREFIX):
-            loaded.append(SeisBench(spec.removeprefix(PREFIX)))
+            loaded.append(SeisBenchModel(spec.removeprefix(PREFIX)))
         elif spec == STALTA:
-            loaded.append(StaLta())
+            loaded.append(StaLtaModel())
         else:
             loaded.append(_ours(spec, runtime, threads))
-    for number, contestant in enumerate(loaded):
-        if contestant.digest in [other.digest for other in loaded[:number]]:
+    for number, model in enumerate(loaded):
+        if model.digest in [other.digest for other in loaded[:number]]:
             raise ConfigError(f"{specs[number]} is named twice, or another file of the same content; name each model once")
-    for contestant, name in zip(loaded, _told_apart([contestant.name for contestant in loaded], specs), strict=True):
-        contestant.name = name
+    for model, name in zip(loaded, _told_apart([model.name for model in loaded], specs), strict=True):
+        model.name = name
     return loaded
 
 
-def _ours(spec: str, runtime: Runtime, threads: int) -> Ours:
+def _ours(spec: str, runtime: Runtime, threads: int) -> XiaoNetModel:
     try:
-        return Ours(spec, runtime, threads)
+        return XiaoNetModel(spec, runtime, threads)
     except CheckpointError as error:
         if Path(spec).exists() or spec in shipped_models() or Path(spec).suffix:
             raise

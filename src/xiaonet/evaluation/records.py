@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PICKED_PHASES, SAMPLING_RATE, WINDOW_SAMPLES
-from xiaonet.data.sets import SPLITS, WaveformData, phase_columns, picks_within
+from xiaonet.data.columns import EVENT_COLUMNS, incomplete_phases, picks_within
+from xiaonet.data.sets import SPLITS, WaveformData
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import amplitude_and_snr
 from xiaonet.picking.windows import fill_nonfinite
@@ -26,7 +27,6 @@ CLASSES: Mapping[str, tuple[float, ...]] = {
     "distance_km": (10, 30, 60, 120),
     "magnitude": (1, 2, 3, 4),
 }
-EVENT_COLUMNS = ("source_id", "source_event_id", "source_origin_time")
 COLUMNS = {
     "distance_km": ("path_ep_distance_km", "path_hyp_distance_km"),
     "magnitude": ("source_magnitude",),
@@ -83,7 +83,7 @@ def cut(data: WaveformData, rows: Sequence[int] | Array, starts: Sequence[int] |
 
 
 @dataclass(frozen=True)
-class Record:
+class LabelledRecord:
     """What is known of one record.
 
     Attributes:
@@ -132,7 +132,7 @@ class Record:
         return int(rng.integers(low, high + 1))
 
 
-def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[str]) -> tuple[WaveformData, list[Record]]:
+def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[str]) -> tuple[WaveformData, list[LabelledRecord]]:
     """The records of a split, and what is known of each.
 
     Args:
@@ -147,8 +147,7 @@ def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[s
     if part is None or len(part) == 0:
         counts = data.metadata["split"].value_counts().to_dict()
         raise DataError(f"split {split!r} is empty: the column split holds {counts}; choose one of these with --split")
-    columns = phase_columns(part.metadata)
-    records = [_record(row, part.get_sample(row), columns, incomplete_statuses) for row in range(len(part))]
+    records = [_record(row, part.get_sample(row), incomplete_statuses) for row in range(len(part))]
     if not any(record.picks[phase] and record.judged[phase] for record in records for phase in PICKED_PHASES):
         raise DataError(
             f"no pick to be judged in the {len(part)} records of split {split!r}: wanted P or S in "
@@ -157,7 +156,7 @@ def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[s
     return part, records
 
 
-def around_picks(data: WaveformData, records: Sequence[Record], number: int, seed: int) -> LabelledWindows:
+def around_picks(data: WaveformData, records: Sequence[LabelledRecord], number: int, seed: int) -> LabelledWindows:
     """Windows at random places around the picks of records, `number` of each.
 
     Their ends lie at least a second from the picks that they are cut around: all of a record if they fit
@@ -166,25 +165,25 @@ def around_picks(data: WaveformData, records: Sequence[Record], number: int, see
     return _join(data, [(record, start) for record in records for start in record.starts(_rng(seed, record), number)])
 
 
-def before_picks(data: WaveformData, records: Sequence[Record], seed: int) -> LabelledWindows:
+def before_picks(data: WaveformData, records: Sequence[LabelledRecord], seed: int) -> LabelledWindows:
     """A window before the first pick of each record that has room for it, and one of each without any pick."""
     return _join(data, [(record, start) for record in records for start in record.quiet_starts(_rng(seed, record))])
 
 
-def _rng(seed: int, record: Record) -> np.random.Generator:
+def _rng(seed: int, record: LabelledRecord) -> np.random.Generator:
     return np.random.default_rng([seed, record.row])
 
 
-def _record(row: int, stored: tuple[Array, dict[str, Any]], columns: Mapping[str, str], incomplete_statuses: Sequence[str]) -> Record:
+def _record(row: int, stored: tuple[Array, dict[str, Any]], incomplete_statuses: Sequence[str]) -> LabelledRecord:
     waveform, metadata = stored
     within = picks_within(metadata, waveform.shape[-1] if waveform.any() else 0)
     picks = {phase: [sample for sample, _ in within[phase]] for phase in PICKED_PHASES}
-    named = {"trace_p_arrival_sample": "P", "trace_s_arrival_sample": "S", **columns}
-    statuses = {column: metadata.get(column.replace("_arrival_sample", "_status")) for column in named}
-    unpicked = {phase for column, phase in named.items() if statuses[column] in incomplete_statuses}
+    incomplete = incomplete_phases(metadata, incomplete_statuses)
     event = next((metadata[key] for key in EVENT_COLUMNS if not pd.isna(metadata.get(key))), metadata["trace_name"])
-    judged = {phase: phase not in unpicked for phase in PICKED_PHASES}
-    return Record(row, str(metadata["trace_name"]), waveform.shape[-1], picks, judged, str(event), _traits(waveform, metadata, picks))
+    judged = {phase: phase not in incomplete for phase in PICKED_PHASES}
+    return LabelledRecord(
+        row, str(metadata["trace_name"]), waveform.shape[-1], picks, judged, str(event), _traits(waveform, metadata, picks)
+    )
 
 
 def _traits(waveform: Array, metadata: Mapping[str, Any], picks: Mapping[str, list[float]]) -> dict[str, Any]:
@@ -204,7 +203,7 @@ def _traits(waveform: Array, metadata: Mapping[str, Any], picks: Mapping[str, li
     return found
 
 
-def _join(data: WaveformData, places: Sequence[tuple[Record, int]]) -> LabelledWindows:
+def _join(data: WaveformData, places: Sequence[tuple[LabelledRecord, int]]) -> LabelledWindows:
     labels = {}
     for phase in PICKED_PHASES:
         inside = [[sample - start for sample in record.picks[phase] if 0 <= sample - start < WINDOW_SAMPLES] for record, start in places]

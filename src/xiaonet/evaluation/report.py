@@ -43,7 +43,7 @@ def to_html(evaluation: Evaluation) -> str:
         traits=figures.TRAITS,
         colours=figures.palette(evaluation.metrics.models),
         figures=list(figures.overview(evaluation.metrics)),
-        gallery=list(figures.gallery(evaluation)),
+        examples=list(figures.example_records(evaluation)),
         has_gaps=any(
             value.value is not None and value.low is None
             for model in evaluation.metrics.models

@@ -16,7 +16,7 @@ from xiaonet.data.sets import WaveformData
 from xiaonet.errors import DataError
 from xiaonet.evaluation.metrics import Detection, Onset, Tasks
 from xiaonet.evaluation.models import EvaluatedModel
-from xiaonet.evaluation.records import Record, cut
+from xiaonet.evaluation.records import LabelledRecord, cut
 
 EVENT_SAMPLES = 3000  # 30 s: a target of task 1
 ONSET_SAMPLES = 1000  # 10 s: a target of tasks 2 and 3
@@ -29,7 +29,7 @@ COLUMNS = {
 Targets = Mapping[str, pd.DataFrame]
 
 
-def draw_targets(records: Sequence[Record], split: str, seed: int) -> Targets:
+def draw_targets(records: Sequence[LabelledRecord], split: str, seed: int) -> Targets:
     """Targets by the benchmark's rules, of the records whose phases are all judged.
 
     Args:
@@ -82,7 +82,7 @@ def read_targets(folder: Path, split: str) -> Targets:
     return found
 
 
-def answer(contestant: EvaluatedModel, data: WaveformData, targets: Targets) -> dict[str, pd.DataFrame]:
+def answer(model: EvaluatedModel, data: WaveformData, targets: Targets) -> dict[str, pd.DataFrame]:
     """The targets with the benchmark's columns of answers.
 
     `score_detection` is the highest of 1 − noise, `score_p_or_s` the ratio of the highest P to the highest
@@ -103,7 +103,7 @@ def answer(contestant: EvaluatedModel, data: WaveformData, targets: Targets) -> 
         starts = np.clip(low - (WINDOW_SAMPLES - (high - low)) // 2, 0, np.maximum(lengths - WINDOW_SAMPLES, 0))
         answers: list[tuple[float, float, int, int]] = []
         for windows in cut(data, own, starts):
-            for curves in contestant.curves(windows):
+            for curves in model.annotate(windows):
                 number = len(answers)
                 at, end = low[number] - starts[number], high[number] - starts[number]
                 answers.append(_answer(curves[:, max(at, 0) : end], int(low[number])))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import SAMPLE_NS, SECOND_NS
 from xiaonet.io.miniseed import Packed, decode, scan
-from xiaonet.picking.segments import JOIN, Extent, Instrument, Piece, Run, TimeIndex, nominal_rate, steady, unusable
+from xiaonet.picking.segments import JOIN, Extent, Instrument, Piece, Segment, nominal_rate, steady, unusable
+from xiaonet.picking.time_index import TimeIndex
 
 # NET.STA.LOC.CHA.TYPE.YEAR.DAY, as files of an SDS archive are named.
 SDS_NAME = re.compile(r"(?P<net>[^.]*)\.(?P<sta>[^.]*)\.(?P<loc>[^.]*)\.(?P<cha>[^.]*)\.[A-Z]\.(?P<year>\d{4})\.(?P<day>\d{3})")
@@ -66,11 +67,11 @@ class Archive:
         self._indexes = {channel: TimeIndex(found) for channel, found in entries.items()}
         self.instruments = self._sort()
 
-    def within(self, run: Run) -> Run:
-        """The part of a run that was asked for."""
-        first = run.first if self.start_ns is None else max(run.first, -((run.grid.phase_ns - self.start_ns) // SAMPLE_NS))
-        end = run.end if self.end_ns is None else min(run.end, -((run.grid.phase_ns - self.end_ns) // SAMPLE_NS))
-        return run._replace(first=first, end=end)
+    def within(self, segment: Segment) -> Segment:
+        """The part of a segment that was asked for."""
+        first = segment.first if self.start_ns is None else max(segment.first, -((segment.grid.phase_ns - self.start_ns) // SAMPLE_NS))
+        end = segment.end if self.end_ns is None else min(segment.end, -((segment.grid.phase_ns - self.end_ns) // SAMPLE_NS))
+        return segment._replace(first=first, end=end)
 
     def _find_files(self, paths: Iterable[str | Path]) -> list[Path]:
         found: dict[Path, None] = {}
@@ -143,9 +144,9 @@ class Archive:
         channels = self._scan(path)
         if channels:
             self.files.append(path)
-        for channel, shelf in channels.items():
+        for channel, index in channels.items():
             own: list[_Entry] = []
-            for packed in shelf.pieces:
+            for packed in index.pieces:
                 if own and packed.start_ns <= own[-1].end_ns + JOIN:
                     own[-1] = own[-1]._replace(end_ns=max(own[-1].end_ns, packed.end_ns))
                 else:
@@ -163,8 +164,8 @@ class Archive:
     def _pieces(self, rate: Fraction, seed_id: str, first_ns: int, end_ns: int) -> Iterator[Piece]:
         channel = seed_id, rate
         for path in dict.fromkeys(entry.path for entry in self._indexes[channel].find(first_ns, end_ns)):
-            shelf = self._scan(path).get(channel)
-            for packed in shelf.find(first_ns, end_ns) if shelf else ():  # a file that is gone by now holds nothing
+            index = self._scan(path).get(channel)
+            for packed in index.find(first_ns, end_ns) if index else ():  # a file that is gone by now holds nothing
                 yield from steady(Piece(seed_id, packed.start_ns, packed.samples, packed.rate, partial(self._load, packed)))
 
     def _load(self, packed: Packed) -> NDArray[Any]:

@@ -130,7 +130,7 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(content["contract"], dict) or not isinstance(content["weights"], dict):
         raise CheckpointError(f"{path} is damaged: its contract or its weights are not what XiaoNet writes; copy it again")
     if differing := input_specification_differences(content["contract"]):
-        raise CheckpointError(f"{path} was made for another contract: {differing}; this XiaoNet wants {input_specification()}")
+        raise CheckpointError(f"{path} has another input specification: {differing}; this XiaoNet wants {input_specification()}")
     if content.setdefault("precision", FP32) not in (FP32, INT8):
         raise CheckpointError(f"{path} holds weights in {content['precision']!r}; wanted {FP32} or {INT8}; pip install -U xiaonet")
     if digest(content["weights"]) != content["digest"]:

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
-from xiaonet.picking.segments import Instrument, Run, Samples
+from xiaonet.picking.segments import Instrument, Samples, Segment
+from xiaonet.picking.spans import true_spans
+from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import normalize
 
 WINDOW_STEP = 2000  # samples between two windows; a multiple of the network's stride
-CONTEXT = 500  # samples: half of what the network sees; nearer to a window's end, its word counts less
 CHUNK = 180 * WINDOW_STEP  # samples worked on at once: an hour
 BATCH = 8  # windows given to the network at once: more leave the cache
 GUARD = 50  # samples beside a gap or an end of data where nothing is picked
@@ -27,10 +28,10 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Annotation(NamedTuple):
-    """What the network says of samples `first` to `end` of a run, and what it saw.
+    """What the network says of samples `first` to `end` of a segment, and what it saw.
 
     Attributes:
-        first: first sample of the chunk, counted on the run's grid.
+        first: first sample of the chunk, counted on the segment's grid.
         end: the one after the last.
         start: first sample of the arrays below, which reach beyond the chunk on both sides.
         probabilities: `(3, samples)` of P, S and noise; NaN where there is no data.
@@ -56,54 +57,40 @@ class _Stretch(NamedTuple):
     rows: tuple[int, ...]
 
 
-def chunks(run: Run) -> Iterator[tuple[int, int]]:
-    """Sample ranges of about an hour that make up a run, cut at fixed samples from 1970-01-01."""
-    bounds = [run.first, *range((run.first // CHUNK + 1) * CHUNK, run.end, CHUNK), run.end]
-    return pairwise(bounds) if run.first < run.end else iter(())
+def chunks(segment: Segment) -> Iterator[tuple[int, int]]:
+    """Sample ranges of about an hour that make up a segment, cut at fixed samples from 1970-01-01."""
+    bounds = [segment.first, *range((segment.first // CHUNK + 1) * CHUNK, segment.end, CHUNK), segment.end]
+    return pairwise(bounds) if segment.first < segment.end else iter(())
 
 
-def curves(instrument: Instrument, run: Run, first: int, end: int, network: Network) -> Annotation:
-    """Probabilities of samples `first` to `end` of a run and of a margin around them."""
+def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: int, network: Network) -> Annotation:
+    """Probabilities of samples `first` to `end` of a segment and of a margin around them."""
     start, stop = first - MARGIN, end + MARGIN
     reach = WINDOW_SAMPLES + GUARD
-    waveform, bridged = instrument.waveform(run, start - reach, stop + reach)
+    waveform, bridged = instrument.waveform(segment, start - reach, stop + reach)
     there = ~np.isnan(waveform)
     windows = [(stretch, at) for stretch in _stretches(there, reach, reach + stop - start) for at in _starts(stretch, start - reach)]
-    total = np.zeros((len(PHASES), waveform.shape[1]))
-    weight = np.zeros(waveform.shape[1])
+    stack = Stack(len(PHASES), waveform.shape[1])
     for group in range(0, len(windows), BATCH):
         batch = windows[group : group + BATCH]
         probabilities = network(normalize(np.stack([_window(waveform, stretch, at) for stretch, at in batch])))
         for (stretch, at), curve in zip(batch, probabilities, strict=True):
-            low, high = max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end)
-            own = FADE[low - at : high - at]
-            total[:, low:high] += own * curve[:, low - at : high - at]
-            weight[low:high] += own
+            stack.add(curve, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
     inside = slice(reach, -reach)
     return Annotation(
         first=first,
         end=end,
         start=start,
-        probabilities=np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)[:, inside],
+        probabilities=stack.mean()[:, inside],
         waveform=waveform[:, inside],
         trusted=_trusted(there, bridged)[inside],
     )
 
 
-def _fade() -> NDArray[np.float64]:
-    """The weight of each sample of a window: 1 in the middle, falling in a straight line near the ends."""
-    sample = np.arange(WINDOW_SAMPLES)
-    to_end = np.minimum(sample, WINDOW_SAMPLES - 1 - sample)
-    return np.minimum((to_end + 1) / CONTEXT, 1.0)
-
-
-FADE = _fade()
-
-
 def _stretches(there: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:
     """Cut samples `first` to `end` where what can be looked at changes."""
     cuts = _changes(there)
-    spans = [_spans(row) for row in there]
+    spans = [true_spans(row) for row in there]
     bounds = [first, *cuts[(cuts > first) & (cuts < end)].tolist(), end]
     stretches: list[_Stretch] = []
     for low, high in pairwise(bounds):
@@ -115,11 +102,6 @@ def _stretches(there: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]
         else:
             stretches.append(_Stretch(low, high, *cover))
     return stretches
-
-
-def _spans(there: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """`(runs, 2)`: first sample of each run of data and the one after its last."""
-    return np.flatnonzero(np.diff(there.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
 
 
 def _cover(spans: list[NDArray[np.int64]], rows: list[int], sample: int) -> tuple[int, int, tuple[int, ...]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLING_RATE
 from xiaonet.picking.annotation import Annotation
-from xiaonet.picking.segments import Instrument, Run
+from xiaonet.picking.segments import Instrument, Segment
 
 if TYPE_CHECKING:
     from obspy import UTCDateTime
@@ -69,13 +69,13 @@ WIDEST = 500  # samples to either side in which the foot of a peak is looked for
 SIGMAS = 2 * np.sqrt(2 * np.log(2))  # standard deviations in the full width at half height of a normal curve
 
 
-def read_picks(seen: Annotation, instrument: Instrument, run: Run, heights: Mapping[str, float], distance: int) -> list[Pick]:
+def read_picks(seen: Annotation, instrument: Instrument, segment: Segment, heights: Mapping[str, float], distance: int) -> list[Pick]:
     """The picks of a chunk, in order of time.
 
     Args:
         seen: curves of the chunk and of a margin around it.
         instrument: whose they are.
-        run: the time range that the chunk belongs to.
+        segment: the time range that the chunk belongs to.
         heights: least probability of a pick, by phase.
         distance: least number of samples between two picks of a phase.
     """
@@ -89,7 +89,9 @@ def read_picks(seen: Annotation, instrument: Instrument, run: Run, heights: Mapp
             at = int(sample) + seen.start
             if seen.first <= at < seen.end:
                 uncertainty = float(width(curve, sample) / SIGMAS / SAMPLING_RATE)
-                picks.append(Pick(run.time_ns(at), seed_id, phase, float(height), uncertainty, *amplitude_and_snr(seen.waveform, sample)))
+                picks.append(
+                    Pick(segment.time_ns(at), seed_id, phase, float(height), uncertainty, *amplitude_and_snr(seen.waveform, sample))
+                )
     return sorted(picks)
 
 

@@ -4,17 +4,18 @@ Samples lie on a grid that is counted from 1970-01-01, shifted by the fraction o
 the record itself was taken. How a record is cut into traces, files or packets cannot be seen here.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
+from xiaonet.picking.spans import true_spans
+from xiaonet.picking.time_index import TimeIndex
 
 if TYPE_CHECKING:
     from obspy import Stream
@@ -58,17 +59,6 @@ class Extent(NamedTuple):
     end_ns: int
 
 
-class _Span(Protocol):
-    @property
-    def start_ns(self) -> int: ...
-
-    @property
-    def end_ns(self) -> int: ...
-
-
-Timed = TypeVar("Timed", bound=_Span)
-
-
 @dataclass(frozen=True)
 class Grid:
     """The times of samples: sample 0 is `phase_ns` after 1970-01-01."""
@@ -92,7 +82,7 @@ class Grid:
         return self.phase_ns + round(index * SECOND_NS / self.rate)
 
 
-class Run(NamedTuple):
+class Segment(NamedTuple):
     """A time range that shares one grid; `first` and `end` count samples at 100 Hz."""
 
     grid: Grid
@@ -127,7 +117,7 @@ class Instrument:
         return {component: self.name + code for component, code in chosen.items() if code}
 
     @cached_property
-    def runs(self) -> list[Run]:
+    def segments(self) -> list[Segment]:
         """Time ranges without a long gap, in order. The vertical sets the grid, or else N, or else E."""
         spans = sorted(
             (extent.start_ns, extent.end_ns, order, extent.start_ns)
@@ -142,16 +132,16 @@ class Instrument:
                 groups.append([])
             latest = max(latest, span[1]) if groups[-1] else span[1]
             groups[-1].append(span)
-        return [self._run(group) for group in groups]
+        return [self._segment(group) for group in groups]
 
-    def _run(self, spans: list[tuple[int, int, int, int]]) -> Run:
+    def _segment(self, spans: list[tuple[int, int, int, int]]) -> Segment:
         _, reference = min((order, start) for _, _, order, start in spans)
         grid = Grid.of(reference, self.rate)
         first, end = min(start for start, *_ in spans), max(end for _, end, *_ in spans)
-        return Run(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
+        return Segment(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
 
-    def waveform(self, run: Run, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
-        """The three components from sample `first` to `end` of a run, at 100 Hz.
+    def waveform(self, segment: Segment, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
+        """The three components from sample `first` to `end` of a segment, at 100 Hz.
 
         Returns:
             `(3, end - first)` samples in E, N, Z order, NaN where there are none, and of the same
@@ -161,18 +151,18 @@ class Instrument:
         waveform, bridged = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
         for row, component in enumerate(COMPONENTS):
             if component in self.channels:
-                waveform[row], bridged[row] = self._component(self.channels[component], run, first, end)
+                waveform[row], bridged[row] = self._component(self.channels[component], segment, first, end)
         return waveform, bridged
 
-    def _component(self, seed_id: str, run: Run, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
+    def _component(self, seed_id: str, segment: Segment, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
         ratio = self.rate / Fraction(int(SAMPLING_RATE))  # samples of the record in a sample at 100 Hz
         if ratio == 1:
-            return self._recorded(seed_id, run.grid, first, end)
+            return self._recorded(seed_id, segment.grid, first, end)
         from xiaonet.picking.resampling import REACH, resample
 
         margin = REACH * max(Fraction(1), ratio) + 1  # samples of the record
         low = int((first - margin / ratio) // ratio.denominator) * ratio.denominator  # where both grids meet
-        samples, bridged = self._recorded(seed_id, run.grid, int(low * ratio), int(end * ratio + margin) + 1)
+        samples, bridged = self._recorded(seed_id, segment.grid, int(low * ratio), int(end * ratio + margin) + 1)
         return resample(samples, bridged, ratio, first - low, end - low)
 
     def _recorded(self, seed_id: str, grid: Grid, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
@@ -218,12 +208,12 @@ def sort_stream(stream: "Stream") -> tuple[list[Instrument], list[str]]:
             continue
         piece = Piece(trace.id, stats.starttime.ns, len(trace.data), stats.sampling_rate, partial(np.asanyarray, trace.data))
         channels.setdefault((trace.id, nominal_rate(stats.sampling_rate)), []).extend(steady(piece))
-    shelves = {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
+    indexes = {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
     instruments: dict[tuple[str, Fraction], Instrument] = {}
     for seed_id, rate in sorted(channels):
 
         def find(seed_id: str, first_ns: int, end_ns: int, rate: Fraction = rate) -> list[Piece]:
-            return shelves[seed_id, rate].find(first_ns, end_ns)
+            return indexes[seed_id, rate].find(first_ns, end_ns)
 
         instrument = instruments.setdefault((seed_id[:-1], rate), Instrument(seed_id[:-1], rate, find))
         instrument.extents[seed_id[-1]] = [Extent(piece.start_ns, piece.end_ns) for piece in channels[seed_id, rate]]
@@ -268,20 +258,6 @@ def steady(piece: Piece) -> list[Piece]:
     return [part(first) for first in range(0, piece.samples, length)]
 
 
-class TimeIndex(Generic[Timed]):
-    """Pieces of one channel, found by the time range that they touch."""
-
-    def __init__(self, pieces: Iterable[Timed]) -> None:
-        self.pieces = sorted(pieces, key=lambda piece: piece.start_ns)
-        self.starts = [piece.start_ns for piece in self.pieces]
-        self.longest = max(piece.end_ns - piece.start_ns for piece in self.pieces)
-
-    def find(self, first_ns: int, end_ns: int) -> list[Timed]:
-        """Those that touch a time range, in order."""
-        near = self.pieces[bisect_left(self.starts, first_ns - self.longest) : bisect_left(self.starts, end_ns)]
-        return [piece for piece in near if piece.end_ns > first_ns]
-
-
 def _finite(data: NDArray[Any]) -> Samples:
     """Real samples, NaN where they are masked or not finite."""
     values = np.ma.filled(data.astype(np.float64), np.nan) if np.ma.isMaskedArray(data) else data.astype(np.float64)
@@ -297,9 +273,8 @@ def _flat(samples: Samples, length: int) -> NDArray[np.bool_]:
     steps = min(length, 7)  # of these lie in such a stretch at least, which is seldom so by chance
     if len(few) <= steps or np.convolve(few[1:] == few[:-1], np.ones(steps), "valid").max() < steps:
         return flat
-    still = np.concatenate([[False], samples[1:] == samples[:-1], [False]])
-    runs = np.flatnonzero(still[1:] != still[:-1]).reshape(-1, 2)
-    for low, high in runs[runs[:, 1] - runs[:, 0] >= length]:
+    spans = true_spans(samples[1:] == samples[:-1])
+    for low, high in spans[spans[:, 1] - spans[:, 0] >= length]:
         flat[low : high + 1] = True
     return flat
 
@@ -310,8 +285,7 @@ def _written(samples: Samples, beside: int) -> NDArray[np.bool_]:
     def steps(at: NDArray[np.int64]) -> Samples:
         return np.abs(samples[at + 1] - samples[at])
 
-    zero = np.concatenate([[False], samples == 0, [False]])
-    low, high = np.flatnonzero(zero[1:] != zero[:-1]).reshape(-1, 2).T
+    low, high = true_spans(samples == 0).T
     near = np.arange(1, beside + 1)
     inside = (low > beside) & (high < len(samples) - beside)
     low, high = low[inside], high[inside]
@@ -330,11 +304,9 @@ def _written(samples: Samples, beside: int) -> NDArray[np.bool_]:
 
 def _bridge(samples: Samples, longest: int, smooth: int) -> NDArray[np.bool_]:
     """Cross gaps of up to `longest` samples by straight lines, in place; tell where, if over `smooth`."""
-    missing = np.isnan(samples)
     bridged = np.zeros(len(samples), dtype=bool)
-    edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=1, append=1))
-    # The ends count as missing, so pairs of edges are runs of data, and gaps lie between two pairs.
-    for low, high in zip(edges[1:-1:2], edges[2::2], strict=True):
+    data = true_spans(~np.isnan(samples))
+    for low, high in zip(data[:-1, 1], data[1:, 0], strict=True):  # gaps lie between data
         if high - low <= longest:
             bridged[low:high] = high - low > smooth
             samples[low:high] = np.interp(np.arange(low, high), (low - 1, high), (samples[low - 1], samples[high]))

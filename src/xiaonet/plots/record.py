@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xiaonet.constants import COMPONENTS, NOISE, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import Instrument, Run
+from xiaonet.picking.segments import Instrument, Segment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,17 +64,17 @@ class Strip(NamedTuple):
     rows: NDArray[np.float64]
 
     @classmethod
-    def cut(cls, seen: Annotation, run: Run, first: int, end: int, thinning: int = 1) -> Self:
-        """Samples `first` to `end` of a run; of each `thinning` samples only the lowest and the highest."""
+    def cut(cls, seen: Annotation, segment: Segment, first: int, end: int, thinning: int = 1) -> Self:
+        """Samples `first` to `end` of a segment; of each `thinning` samples only the lowest and the highest."""
         inside = slice(first - seen.start, end - seen.start)
         probabilities = np.where(seen.trusted[inside], seen.probabilities[:NOISE, inside], np.nan)
         rows = np.concatenate([seen.waveform[:, inside], probabilities])
         if thinning == 1:
-            return cls(run.time_ns(first) + np.arange(end - first) * SAMPLE_NS, rows)
+            return cls(segment.time_ns(first) + np.arange(end - first) * SAMPLE_NS, rows)
         starts = np.arange(0, end - first, thinning)
         pairs = np.stack([np.fmin.reduceat(rows, starts, axis=1), np.fmax.reduceat(rows, starts, axis=1)], axis=-1)
         samples = np.stack([starts, np.minimum(starts + thinning, end - first) - 1], axis=-1)
-        return cls(run.time_ns(first) + samples.reshape(-1) * SAMPLE_NS, pairs.reshape(len(rows), -1))
+        return cls(segment.time_ns(first) + samples.reshape(-1) * SAMPLE_NS, pairs.reshape(len(rows), -1))
 
     @classmethod
     def join(cls, strips: Sequence["Strip"]) -> Self:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from xiaonet.constants import COMPONENTS, DISTANCE, PICKED_PHASES, WINDOW_SAMPLES
-from xiaonet.data.sets import first_picks, open_data, require_window
+from xiaonet.data.columns import first_picks
+from xiaonet.data.sets import open_data, require_window
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize

@@ -21,7 +21,7 @@ from xiaonet.config.schema import Config
 from xiaonet.constants import NOISE, PICKED_PHASES
 from xiaonet.data.augmentation import draw_batch
 from xiaonet.data.pool import Pool, TrainingRecord
-from xiaonet.data.sets import fingerprint, open_data
+from xiaonet.data.sets import open_data
 from xiaonet.errors import CheckpointError, DataError, TeacherError, TrainingError
 from xiaonet.files import make_folder
 from xiaonet.io.archive import Archive
@@ -34,7 +34,7 @@ from xiaonet.training.losses import distillation_loss
 from xiaonet.training.planar import planar_logits
 from xiaonet.training.setup import git_commit, load_members, make_student, versions
 from xiaonet.training.stopping import SAME_WISH
-from xiaonet.training.targets import gather, load_records, look, save_records
+from xiaonet.training.targets import compute_targets, describe_inputs, gather, load_records, save_records
 
 STATE = "xiaonet-recipe"
 CLIP = 1.0  # largest norm of the gradient
@@ -72,13 +72,12 @@ def find_records(recipe: Config, root: Path, folder: Path) -> list[TrainingRecor
     """
     labelled, unlabelled = _within(root, recipe.data.name), _within(root, recipe.data.unlabelled)
     continuous = [str(root / path) for path in recipe.data.continuous]
+    data = open_data("+".join(filter(None, (labelled, unlabelled))))
     teachers = load_teachers(recipe)
     made_by = {
-        "names": [recipe.data.name, recipe.data.unlabelled, list(recipe.data.continuous)],
+        "data": [recipe.data.name, recipe.data.unlabelled, list(recipe.data.continuous)],
         "teachers": [teachers.weights, teachers.delays],
-        "data": fingerprint(open_data("+".join(filter(None, (labelled, unlabelled))))),
-        "files": [(path.name, path.stat().st_size) for path in Archive(continuous).files],
-        "weights": [(path.name, path.stat().st_size) for path in map(Path, teachers.members) if path.is_file()],
+        "inputs": describe_inputs(data, Archive(continuous).files, teachers.members),
     }
     make_folder(folder)
     path = folder / "records.npz"
@@ -86,7 +85,7 @@ def find_records(recipe: Config, root: Path, folder: Path) -> list[TrainingRecor
         console.ok("Records", f"{len(records)} read", str(path))
         return records
     with console.busy("Computing teacher predictions"):
-        records = list(look(gather(labelled, unlabelled, continuous), teachers.members, teachers.weights, teachers.delays))
+        records = list(compute_targets(gather(labelled, unlabelled, continuous), teachers.members, teachers.weights, teachers.delays))
     if not records:
         raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
     save_records(records, path, made_by)

@@ -20,9 +20,10 @@ from torch.utils.data import default_collate
 from xiaonet import console
 from xiaonet.config.schema import Config
 from xiaonet.constants import DEFAULT_THRESHOLDS
+from xiaonet.data.columns import STATUS_COLUMN, phase_columns
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
-from xiaonet.data.sets import STATUS_COLUMN, WaveformData, fingerprint, open_data, phase_columns, split_data
+from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
 from xiaonet.errors import CheckpointError, DataError, TrainingError
 from xiaonet.files import write_atomically
 from xiaonet.names import split_names
