@@ -240,6 +240,26 @@ def test_info_of_a_shipped_model_needs_no_seisbench(tmp_path):
     assert re.search(r"parameters +164,451 +268,443", told)
 
 
+def test_info_without_torch_tells_what_the_file_says(tmp_path):
+    status, told = lean(["info", "xiaonet-int8"], ["torch", "seisbench", "pandas", "matplotlib", "lightning_fabric"], tmp_path)
+    assert status == 0, told
+    assert re.search(r"^parameters +164,451 +268,443$", told, re.MULTILINE)
+    assert re.search(
+        r"^Precision: int8\nThresholds information:\n  P: 0\.\d+\n  S: 0\.\d+\nProvenance information:\n  note: ", told, re.MULTILINE
+    )
+    assert "  base_channels: 16\n" in told
+    status, told = lean(["info"], ["torch"], tmp_path)
+    assert (1, "✗ Install: torch is missing - pip install 'xiaonet[train]'\n") == (status, told)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".onnx"])
+def test_info_of_a_file_of_any_kind(run, suffix):
+    status, told = run("info", str(model_path("xiaonet-nano", suffix)))
+    assert status == 0, told
+    assert re.search(r"multiply-adds a window +11\.5 million", told)
+    assert "Precision: fp32" in told
+
+
 def test_the_size_of_phasenet_is_that_of_seisbench():
     network = PhaseNet()
     assert info.PHASENET_PARAMETERS == sum(parameter.numel() for parameter in network.parameters())
