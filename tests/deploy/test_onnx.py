@@ -188,7 +188,7 @@ def test_an_export_of_a_shipped_model_gives_the_bits_of_the_shipped_file(name: s
     windows = normalize(np.stack([np.roll(record, 173 * shift, axis=1) for shift in range(12)]))
     windows = np.pad(windows, ((0, 0), (0, 0), (0, 1)), mode="edge")
     expected, found = (load_predictor(path, "onnxruntime")(windows) for path in (name, tmp_path / "model.onnx"))
-    assert expected[:, :2].max() > 0.9
+    assert expected[:, :2].max() > 0.5
     np.testing.assert_array_equal(expected, found)
 
 

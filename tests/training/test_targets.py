@@ -1,6 +1,10 @@
+import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -8,9 +12,10 @@ from obspy import UTCDateTime
 
 from stand_in import record, write_days
 from xiaonet.data.pool import TrainingRecord
+from xiaonet.data.sets import open_data
 from xiaonet.errors import DataError
 from xiaonet.nn.teacher import PhaseNetTeacher
-from xiaonet.training.targets import fuse, gather, load_records, look, save_records, teacher_curves
+from xiaonet.training.targets import compute_targets, describe_inputs, fuse, gather, load_records, save_records, teacher_probabilities
 
 
 def _spike_seer(windows: torch.Tensor) -> torch.Tensor:
@@ -24,7 +29,7 @@ def test_every_sample_is_seen_once_whatever_the_length(samples: int) -> None:
     waveform = np.zeros((3, samples), np.float32)
     waveform[2, [0, 1500, samples - 1]] = 100
     waveform[2, 2000] = -100
-    curves = teacher_curves(waveform, _spike_seer)
+    curves = teacher_probabilities(waveform, _spike_seer)
     assert_array_equal([0, 1500, samples - 1], np.flatnonzero(curves[0]))
     assert_array_equal([2000], np.flatnonzero(curves[1]))
     assert np.float16 == curves.dtype
@@ -34,7 +39,7 @@ def test_every_sample_is_seen_once_whatever_the_length(samples: int) -> None:
 def test_an_offset_changes_nothing() -> None:
     waveform = np.random.default_rng(0).normal(size=(3, 4000)).astype(np.float32)
     waveform[2, 700] = 50
-    assert_array_equal(teacher_curves(waveform, _spike_seer), teacher_curves(waveform + 1000, _spike_seer))
+    assert_array_equal(teacher_probabilities(waveform, _spike_seer), teacher_probabilities(waveform + 1000, _spike_seer))
 
 
 def test_teachers_are_weighed_and_shifted_early_by_what_they_read_late() -> None:
@@ -120,8 +125,45 @@ def test_records_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
         assert_array_equal(expected.target, actual.target)
     assert load_records(path, "y") is None
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DataError, match=r"is damaged: .*; delete it, and it is made again"):
+    with pytest.raises(DataError, match=r"is damaged: .*; delete it, and it will be computed again"):
         load_records(path, "x")
+
+
+def test_inputs_are_described_by_their_content(write_set, teacher_file: Path, tmp_path: Path) -> None:
+    """A sample of any record, a setting beside the samples, a continuous sample, or a weight: each change shows; another place does not."""
+    rng = np.random.default_rng(0)
+    folder = write_set([rng.normal(size=(3, 3100)).astype(np.float32) for _ in range(9)], trace_p_arrival_sample=[5.0] * 9)
+    day = tmp_path / "day.mseed"
+    day.write_bytes(b"one")
+
+    def described(teacher: Path = teacher_file, folder: Path = folder, day: Path = day) -> dict[str, object]:
+        return describe_inputs(open_data(str(folder)), [day], {"it": PhaseNetTeacher.from_pretrained(str(teacher))})
+
+    before = described()
+    copies = [Path(shutil.copytree(folder, tmp_path / f"copy {number}" / folder.name)) for number in range(3)]
+    assert before == described(folder=copies[0])
+    with h5py.File(copies[1] / "waveforms.hdf5", "r+") as file:
+        samples = file["data"]["bucket0"]
+        samples[3, 2, 1700] = samples[3, 2, 1700] + 1
+    metadata = pd.read_csv(copies[2] / "metadata.csv")
+    metadata.assign(trace_sampling_rate_hz=50.0).to_csv(copies[2] / "metadata.csv", index=False)
+    (tmp_path / "later").mkdir()
+    other = tmp_path / "later" / day.name
+    other.write_bytes(b"two")
+    weights = _with_another_weight(teacher_file, tmp_path / "later")
+    changed = [described(folder=copies[1]), described(folder=copies[2]), described(day=other), described(teacher=weights)]
+    assert 5 == len({json.dumps(description, sort_keys=True) for description in (before, *changed)})
+
+
+def _with_another_weight(teacher_file: Path, folder: Path) -> Path:
+    """A teacher file of the same name and size."""
+    shutil.copy(teacher_file.with_suffix(".json"), folder)
+    weights = torch.load(teacher_file)
+    weights["inc.weight"] = -weights["inc.weight"]
+    other = folder / teacher_file.name
+    torch.save(weights, other)
+    assert other.stat().st_size == teacher_file.stat().st_size
+    return other
 
 
 @pytest.mark.parametrize(("name", "late"), [("stead", -1), ("original", 2), ("okla", -1)])
@@ -130,7 +172,7 @@ def test_what_a_teacher_reads_late_on_analysts_picks(labelled: Path, teachers: P
     rows = [raw for raw in gather(str(labelled)) if raw[3]][::5]
     [share] = [{name: 1.0}]
     residuals = []
-    for found in look(rows, {name: PhaseNetTeacher.from_pretrained(name)}, share, {}):
+    for found in compute_targets(rows, {name: PhaseNetTeacher.from_pretrained(name)}, share, {}):
         at = int(found.onsets[0])
         near = found.target[0, at - 50 : at + 51]
         if near.max() > 0.1:

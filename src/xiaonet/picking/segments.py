@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
+from xiaonet.picking.spans import true_spans
 from xiaonet.picking.time_index import TimeIndex
 
 if TYPE_CHECKING:
@@ -272,8 +273,7 @@ def _flat(samples: Samples, length: int) -> NDArray[np.bool_]:
     steps = min(length, 7)  # of these lie in such a stretch at least, which is seldom so by chance
     if len(few) <= steps or np.convolve(few[1:] == few[:-1], np.ones(steps), "valid").max() < steps:
         return flat
-    still = np.concatenate([[False], samples[1:] == samples[:-1], [False]])
-    spans = np.flatnonzero(still[1:] != still[:-1]).reshape(-1, 2)
+    spans = true_spans(samples[1:] == samples[:-1])
     for low, high in spans[spans[:, 1] - spans[:, 0] >= length]:
         flat[low : high + 1] = True
     return flat
@@ -285,8 +285,7 @@ def _written(samples: Samples, beside: int) -> NDArray[np.bool_]:
     def steps(at: NDArray[np.int64]) -> Samples:
         return np.abs(samples[at + 1] - samples[at])
 
-    zero = np.concatenate([[False], samples == 0, [False]])
-    low, high = np.flatnonzero(zero[1:] != zero[:-1]).reshape(-1, 2).T
+    low, high = true_spans(samples == 0).T
     near = np.arange(1, beside + 1)
     inside = (low > beside) & (high < len(samples) - beside)
     low, high = low[inside], high[inside]
@@ -305,11 +304,9 @@ def _written(samples: Samples, beside: int) -> NDArray[np.bool_]:
 
 def _bridge(samples: Samples, longest: int, smooth: int) -> NDArray[np.bool_]:
     """Cross gaps of up to `longest` samples by straight lines, in place; tell where, if over `smooth`."""
-    missing = np.isnan(samples)
     bridged = np.zeros(len(samples), dtype=bool)
-    edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=1, append=1))
-    # The ends count as missing, so pairs of edges are spans of data, and gaps lie between two pairs.
-    for low, high in zip(edges[1:-1:2], edges[2::2], strict=True):
+    data = true_spans(~np.isnan(samples))
+    for low, high in zip(data[:-1, 1], data[1:, 0], strict=True):  # gaps lie between data
         if high - low <= longest:
             bridged[low:high] = high - low > smooth
             samples[low:high] = np.interp(np.arange(low, high), (low - 1, high), (samples[low - 1], samples[high]))
