@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from xiaonet.data.augmentation import NO_AUGMENTATION, AugmentationProbabilities, LabelSettings, draw_batch
+from xiaonet.config.schema import AugmentationProbabilities, LabelSettings
+from xiaonet.data.augmentation import NO_AUGMENTATION, draw_batch
 from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.errors import DataError
 from xiaonet.picking.windows import normalize
