@@ -68,7 +68,7 @@ def test_no_reason_is_asked_for_a_place(run, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "training.epoch=5"], "✗ Config: stopped - --set: training.epoch is no setting; did you mean training.epochs?"),
+        (["--set", "training.epoch=5"], "✗ Config: stopped - --set: unknown setting training.epoch; did you mean training.epochs?"),
         (["--set", "training.epochs"], "✗ Config: stopped - --set 'training.epochs' has no '='; wanted e.g. --set training.epochs=5"),
         (["--config", "missing.json"], "✗ Config: stopped - missing.json cannot be read as JSON"),
         (["--data", "OKLA_1Mil_120s_Ver_3"], "✗ Data: stopped - data set 'OKLA_1Mil_120s_Ver_3' not found"),
@@ -315,7 +315,7 @@ def test_a_recipe_of_a_teacher_makes_what_teacher_takes(run, tmp_path, write_set
 def test_a_recipe_that_is_no_recipe(run, tmp_path):
     (tmp_path / "bad.json").write_text('{"learning_rte": 1}')
     status, told = run("recipe", "bad.json")
-    assert (1, True) == (status, "bad.json: learning_rte is no setting; did you mean learning_rate?" in told), told
+    assert (1, True) == (status, "bad.json: unknown setting learning_rte; did you mean training.learning_rate?" in told), told
 
 
 def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
@@ -398,9 +398,9 @@ def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):
     assert status == 0, told
     assert re.search(r"^✓ Start: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
     found = Config.read(tmp_path / "run" / "config.json")
-    assert ("start", "xiaonet-nano", 5, 1.0) == (
+    assert ("initial", "xiaonet-nano", 5, 1.0) == (
         found.distillation.teacher,
-        found.training.start,
+        found.training.initial_model,
         found.model.base_channels,
         found.distillation.temperature,
     )
