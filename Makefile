@@ -1,9 +1,10 @@
-# Two commands do all the set-up: `make demo` and `make test`.
+# Each target sets up the environment that it needs: `make demo`, `make test`, `make docs`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/xiaonet demo
@@ -14,16 +15,20 @@ test: $(VENV)/.dev
 check: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -M html docs docs/_build -W --keep-going
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) build dist docs/_build src/*.egg-info
 
 $(VENV)/.demo: EXTRAS = train,plots
 $(VENV)/.dev: EXTRAS = dev
+$(VENV)/.docs: EXTRAS = docs
 
-# PyOcto comes without what it asks for: on Python 3.11 that is an older NumPy, which it does not need.
-# A stamp a set of extras; either is made anew when what it installs has changed.
-$(VENV)/.demo $(VENV)/.dev: pyproject.toml constraints.txt
+# One stamp for each set of extras. A change of the two files below installs again.
+# PyOcto goes in without its dependencies: it asks for an older NumPy on Python 3.11, which it does not need.
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.docs: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
-	$(if $(findstring dev,$(EXTRAS)),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt pyocto)
+	$(PIP) -e ".[$(EXTRAS)]"
+	$(if $(findstring dev,$(EXTRAS)),$(PIP) --no-deps pyocto)
 	touch $@

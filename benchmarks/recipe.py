@@ -33,7 +33,7 @@ from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
 from xiaonet.training.dev_set import THRESHOLDS, TOLERANCE, DevSet, picked_records
 from xiaonet.training.recipe import Recipe, Run, load_teachers
-from xiaonet.training.targets import fuse, gather, load_records, look, save_records
+from xiaonet.training.targets import compute_targets, fuse, gather, load_records, save_records
 
 HELD = 70  # records of analysts that no run learns from
 MINUTES = 10  # of each station of Ridgecrest
@@ -81,7 +81,7 @@ def looked_at(recipe: Recipe, out: Path) -> dict[str, list[TrainingRecord]]:
         if records is None:
             data = SHARED / "data"
             raw = gather(str(data / "labelled"), str(data / "unlabelled"), [str(data / place) for place in recipe.continuous])
-            records = list(look(raw, {name: PhaseNetTeacher.from_pretrained(name)}, {name: 1.0}, {}))
+            records = list(compute_targets(raw, {name: PhaseNetTeacher.from_pretrained(name)}, {name: 1.0}, {}))
             save_records(records, path, made_by)
         found[name] = records
     return found
