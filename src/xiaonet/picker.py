@@ -14,6 +14,7 @@ from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
+from xiaonet.picking.spans import true_spans
 from xiaonet.runtime.cascade import Cascade
 from xiaonet.runtime.loading import load_predictor
 
@@ -167,8 +168,6 @@ def _as_stream(name: str, segment: Segment, probabilities: NDArray[np.float64]) 
     from obspy import Stream, Trace, UTCDateTime
 
     network, station, location, code = name.split(".")
-    known = ~np.isnan(probabilities[0])
-    stretches = np.flatnonzero(np.diff(known.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
     return Stream(
         Trace(
             curve[low:high].astype(np.float32),
@@ -181,6 +180,6 @@ def _as_stream(name: str, segment: Segment, probabilities: NDArray[np.float64]) 
                 "sampling_rate": SAMPLING_RATE,
             },
         )
-        for low, high in stretches
+        for low, high in true_spans(~np.isnan(probabilities[0]))
         for phase, curve in zip(PHASES, probabilities, strict=True)
     )

@@ -68,7 +68,7 @@ def test_no_reason_is_asked_for_a_place(run, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "training.epoch=5"], "✗ Config: stopped - --set: training.epoch is no setting; did you mean training.epochs?"),
+        (["--set", "training.epoch=5"], "✗ Config: stopped - --set: unknown setting training.epoch; did you mean training.epochs?"),
         (["--set", "training.epochs"], "✗ Config: stopped - --set 'training.epochs' has no '='; wanted e.g. --set training.epochs=5"),
         (["--config", "missing.json"], "✗ Config: stopped - missing.json cannot be read as JSON"),
         (["--data", "OKLA_1Mil_120s_Ver_3"], "✗ Data: stopped - data set 'OKLA_1Mil_120s_Ver_3' not found"),
@@ -240,6 +240,26 @@ def test_info_of_a_shipped_model_needs_no_seisbench(tmp_path):
     assert re.search(r"parameters +164,451 +268,443", told)
 
 
+def test_info_without_torch_tells_what_the_file_says(tmp_path):
+    status, told = lean(["info", "xiaonet-int8"], ["torch", "seisbench", "pandas", "matplotlib", "lightning_fabric"], tmp_path)
+    assert status == 0, told
+    assert re.search(r"^parameters +164,451 +268,443$", told, re.MULTILINE)
+    assert re.search(
+        r"^Precision: int8\nThresholds information:\n  P: 0\.\d+\n  S: 0\.\d+\nProvenance information:\n  note: ", told, re.MULTILINE
+    )
+    assert "  base_channels: 16\n" in told
+    status, told = lean(["info"], ["torch"], tmp_path)
+    assert (1, "✗ Install: torch is missing - pip install 'xiaonet[train]'\n") == (status, told)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".onnx"])
+def test_info_of_a_file_of_any_kind(run, suffix):
+    status, told = run("info", str(model_path("xiaonet-nano", suffix)))
+    assert status == 0, told
+    assert re.search(r"multiply-adds a window +11\.5 million", told)
+    assert "Precision: fp32" in told
+
+
 def test_the_size_of_phasenet_is_that_of_seisbench():
     network = PhaseNet()
     assert info.PHASENET_PARAMETERS == sum(parameter.numel() for parameter in network.parameters())
@@ -295,7 +315,7 @@ def test_a_recipe_of_a_teacher_makes_what_teacher_takes(run, tmp_path, write_set
 def test_a_recipe_that_is_no_recipe(run, tmp_path):
     (tmp_path / "bad.json").write_text('{"learning_rte": 1}')
     status, told = run("recipe", "bad.json")
-    assert (1, True) == (status, "bad.json: learning_rte is no setting; did you mean learning_rate?" in told), told
+    assert (1, True) == (status, "bad.json: unknown setting learning_rte; did you mean training.learning_rate?" in told), told
 
 
 def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
@@ -353,10 +373,18 @@ def test_several_students_are_trained_and_a_repeat_goes_on(run, tmp_path, made_u
     status, told = run(*words)
     assert status == 0, told
     models = "runs/student-1/saved_model_fp32.pth+runs/student-2/saved_model_fp32.pth"
-    assert f"✓ Students: 2 trained - average them with: xiaonet pick FOLDER --model {models}" in told
+    assert f"✓ Students: 2 ready - average them with: xiaonet pick FOLDER --model {models}" in told
     assert [0, 1] == [Config.read(tmp_path / "runs" / f"student-{number}" / "config.json").training.seed for number in (1, 2)]
     status, told = run(*words)
     assert (0, False) == (status, "Epoch" in told)
+    assert "✓ Student: kept - runs/student-1 is finished\n✓ Student: kept - runs/student-2 is finished\n" in told
+    for name, found in (("training.batch_size", "4, wanted 2"), ("training.seed", "0, wanted 2")):
+        status, told = run(*words, "--set", f"{name}=2")
+        assert (1, False) == (status, "Epoch" in told)
+        assert f"✗ Config: stopped - runs/student-1 holds a run with other settings: {name} {found}; choose another --out" in told
+    shutil.rmtree(tmp_path / "runs" / "student-2")
+    status, told = run(*words)  # only the missing one is trained
+    assert (0, 1, 1) == (status, told.count("Epoch 1/1"), told.count("✓ Student: kept")), told
 
 
 def test_a_start_that_does_not_exist_is_told_with_near_ones(run):
@@ -370,9 +398,9 @@ def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):
     assert status == 0, told
     assert re.search(r"^✓ Start: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
     found = Config.read(tmp_path / "run" / "config.json")
-    assert ("start", "xiaonet-nano", 5, 1.0) == (
+    assert ("initial", "xiaonet-nano", 5, 1.0) == (
         found.distillation.teacher,
-        found.training.start,
+        found.training.initial_model,
         found.model.base_channels,
         found.distillation.temperature,
     )

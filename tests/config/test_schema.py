@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from xiaonet.config.schema import Config
 from xiaonet.errors import ConfigError, XiaoNetError
@@ -32,7 +33,7 @@ def test_the_prescribed_keys_are_there() -> None:
         "distillation": {"teacher", "temperature", "alpha"},
         "model": {"base_channels", "dropout", "dilations"},
     }
-    assert list(prescribed) == list(values)
+    assert [*prescribed, "objective", "labels", "augmentation", "note"] == list(values)
     assert {} == {section: keys - values[section].keys() for section, keys in prescribed.items() if keys - values[section].keys()}
 
 
@@ -57,13 +58,15 @@ def test_the_prescribed_values_are_the_defaults() -> None:
     ],
 )
 def test_a_typo_in_a_key_is_named_with_the_key_that_was_meant(values: dict[str, Any], path: str, meant: str) -> None:
-    assert f"run.json: {path} is no setting; did you mean {meant}?" == refusal(values)
+    assert f"run.json: unknown setting {path}; did you mean {meant}?" == refusal(values)
 
 
 def test_a_key_like_no_other_lists_those_that_exist() -> None:
     message = refusal({"xyzzy": 3})
-    assert message.startswith("run.json: xyzzy is no setting; known are device.use_cuda, device.device_id, training.batch_size, ")
-    assert message.endswith("model.dilations")
+    assert message.startswith(
+        "run.json: unknown setting xyzzy; known settings are device.use_cuda, device.device_id, training.batch_size, "
+    )
+    assert message.endswith("augmentation.artefact, note")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_a_section_that_is_no_section_is_named() -> None:
 def test_every_bad_key_is_named_at_once() -> None:
     message = refusal({"training": {"epochs": 0, "batchsize": 4}, "model": {"window_len": 6000}})
     assert "training.epochs is 0: " in message
-    assert "training.batchsize is no setting; did you mean training.batch_size?" in message
+    assert "unknown setting training.batchsize; did you mean training.batch_size?" in message
     assert "model.window_len is 6000, but is fixed by design at 3001" in message
 
 
@@ -162,7 +165,7 @@ def test_assignments_override_single_settings() -> None:
     [
         ("training.epochs", "--set 'training.epochs' has no '='; wanted e.g. --set training.epochs=5"),
         ("training.epochs.first=3", "--set training.epochs.first: epochs holds a value, not settings"),
-        ("training.epoch=3", "--set: training.epoch is no setting; did you mean training.epochs?"),
+        ("training.epoch=3", "--set: unknown setting training.epoch; did you mean training.epochs?"),
         ("training.epochs=few", "--set: training.epochs is 'few': Input should be a valid integer"),
     ],
 )
@@ -235,7 +238,7 @@ def test_a_bad_key_in_a_file_names_the_file(tmp_path: Path) -> None:
     path.write_text('{"training": {"epoch": 5}}')
     with pytest.raises(ConfigError) as caught:
         Config.read(path)
-    assert f"{path}: training.epoch is no setting; did you mean training.epochs?" == str(caught.value)
+    assert f"{path}: unknown setting training.epoch; did you mean training.epochs?" == str(caught.value)
     assert isinstance(caught.value, XiaoNetError)
 
 
@@ -269,20 +272,103 @@ def test_json_brings_back_any_configuration(values: dict[str, Any]) -> None:
 
 def test_settings_by_name_are_changed_one_by_one_or_as_a_whole() -> None:
     before = {"stead": -1, "original": 2, "okla": -1}
-    one = Config().override(["distillation.late.original=3", "distillation.shares.stead=1"])
-    assert {"distillation.late": (before, {**before, "original": 3}), "distillation.shares": ({}, {"stead": 1})} == one.changes()
-    assert {"bundled": 1} == Config().override(['distillation.late={"bundled": 1}']).distillation.late
+    one = Config().override(["distillation.delays.original=3", "distillation.teacher_weights.stead=1"])
+    assert {
+        "distillation.delays": (before, {**before, "original": 3}),
+        "distillation.teacher_weights": ({}, {"stead": 1}),
+    } == one.changes()
+    assert {"bundled": 1} == Config().override(['distillation.delays={"bundled": 1}']).distillation.delays
 
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("distillation.shares.stead=0", "distillation.shares.stead is 0: Input should be greater than 0"),
-        ("distillation.late.stead=0.5", "distillation.late.stead is 0.5: Input should be a valid integer"),
-        ("distillation.share.stead=1", "distillation.share is no setting; did you mean distillation.shares?"),
+        ("distillation.teacher_weights.stead=0", "distillation.teacher_weights.stead is 0: Input should be greater than 0"),
+        ("distillation.delays.stead=0.5", "distillation.delays.stead is 0.5: Input should be a valid integer"),
+        ("distillation.teacher_weight.stead=1", "unknown setting distillation.teacher_weight; did you mean distillation.teacher_weights?"),
+        ("epochs=5", "--set: unknown setting epochs; did you mean training.epochs?"),
+        ("model.epochs=5", "--set: unknown setting model.epochs; did you mean training.epochs?"),
     ],
 )
 def test_bad_settings_by_name(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config().override([assignment])
     assert message in str(caught.value)
+
+
+def test_a_section_is_merged_and_a_dictionary_of_numbers_is_replaced() -> None:
+    before = Config().override(["training.learning_rate=0.01", "training.seed=7"])
+    after = before.override(['training={"epochs": 5, "scheduler": {"patience": 3}}', 'data={"source_weights": {"automatic": 1}}'])
+    assert {
+        "training.epochs": (50, 5),
+        "data.source_weights": ({"manual": 1.0}, {"automatic": 1.0}),
+    } == after.changes(before)
+
+
+def test_a_section_after_a_value_in_its_place() -> None:
+    assert 5 == Config().override(["training=3", 'training={"epochs": 5}']).training.epochs
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.epochs=" + "9" * 5000, "--set training.epochs: the value has 5000 characters, which are too many digits for a number"),
+        ("training.epochs=" + "9" * 4000, "training.epochs is 99999"),
+        ("training.learning_rate=" + "9" * 4000, "training.learning_rate is 99999"),
+        ("training.epochs=" + "[" * 100_000, "the value is nested too deeply"),
+        ("data.continuous=" + "[" * 900 + "]" * 900, "data.continuous"),
+        ("training=" + '{"a":' * 900 + "1" + "}" * 900, "training.a"),
+        ("a." * 5000 + "b=1", "--set"),
+    ],
+    ids=["5000 digits", "4000 digits", "4000 digits of a float", "open brackets", "nested list", "nested object", "long name"],
+)
+def test_values_that_are_too_much_are_refused_in_short(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config().override([assignment])
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 4000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"training": {"epochs": ' + "9" * 5000 + "}}", "[" * 100_000, '{"training": ' * 50_000, '{"data": ' + "[" * 950 + "]" * 950 + "}"],
+    ids=["5000 digits", "open brackets", "open objects", "nested list"],
+)
+def test_files_that_are_too_much_are_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Config.read(path)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "objective.steps=5",
+        "objective.minutes=1",
+        "data.unlabelled=records",
+        'data.continuous=["sds"]',
+        "distillation.online_weight=0.5",
+        "training.compile=true",
+        "model.network=phasenet",
+    ],
+)
+def test_settings_of_drawn_windows_are_refused_for_epochs(assignment: str) -> None:
+    with pytest.raises(ConfigError, match=f"{assignment.partition('=')[0]} is .*, which needs objective.kind drawn_windows, but that is"):
+        Config().override([assignment])
+    drawn = ["objective.kind=drawn_windows", *(["objective.steps=5"] if "objective" not in assignment else [])]
+    Config().override([*drawn, assignment])
+
+
+def test_every_setting_has_a_description() -> None:
+    def names(model: type[BaseModel]) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                found += [f"{name}.{inner}" for inner in names(field.annotation)]
+            elif not field.description:
+                found.append(name)
+        return found
+
+    assert [] == names(Config)

@@ -386,10 +386,10 @@ def unlike() -> dict[str, PhaseNetTeacher]:
     return {"one": PhaseNetTeacher(first, "one"), "two": PhaseNetTeacher(other, "two")}
 
 
-def test_fused_teachers_give_the_mean_of_what_each_gives_on_time(unlike: dict[str, PhaseNetTeacher], windows: torch.Tensor) -> None:
+def test_fused_teachers_give_the_mean_after_the_delays_are_removed(unlike: dict[str, PhaseNetTeacher], windows: torch.Tensor) -> None:
     one, two = unlike["one"](windows).numpy(), unlike["two"](windows).numpy()
-    early = np.concatenate([one[..., 2:], one[..., -1:], one[..., -1:]], axis=-1)  # reads 2 samples late
-    later = np.concatenate([two[..., :1], two[..., :-1]], axis=-1)  # reads a sample early
+    early = np.concatenate([one[..., 2:], one[..., -1:], one[..., -1:]], axis=-1)  # delay of 2 samples
+    later = np.concatenate([two[..., :1], two[..., :-1]], axis=-1)  # delay of -1 sample
     fused = FusedTeacher(unlike, {"two": 6, "one": 2}, {"one": 2, "two": -1, "three": 9})
     np.testing.assert_allclose(0.25 * early + 0.75 * later, fused(windows), rtol=0, atol=1e-6)
     np.testing.assert_allclose((one + two) / 2, FusedTeacher(unlike, {}, {})(windows), rtol=0, atol=1e-6)
@@ -423,16 +423,16 @@ def test_fused_teachers_tell_of_every_member(unlike: dict[str, PhaseNetTeacher])
     assert {
         "weights": "one+two",
         "one": "weights one, parameters 268,443, component order ENZ, phases PSN, normalisation peak, window 3001 samples, "
-        "share 0.333, late 2 samples",
+        "weight 0.333, delay 2 samples",
         "two": "weights two, parameters 268,443, component order ZNE, phases NPS, normalisation std, window 3001 samples, "
-        "share 0.667, late 0 samples",
+        "weight 0.667, delay 0 samples",
     } == FusedTeacher(unlike, {"one": 1, "two": 2}, {"one": 2}).describe()
 
 
-@pytest.mark.parametrize("shares", [{"one": 1}, {"one": 1, "two": 1, "three": 1}])
-def test_shares_are_for_every_member_and_nobody_else(shares: dict[str, float], unlike: dict[str, PhaseNetTeacher]) -> None:
-    with pytest.raises(ConfigError, match=r"do not fit the teachers one\+two; wanted one for each of them, or none at all"):
-        FusedTeacher(unlike, shares, {})
+@pytest.mark.parametrize("weights", [{"one": 1}, {"one": 1, "two": 1, "three": 1}])
+def test_weights_are_for_every_member_and_nobody_else(weights: dict[str, float], unlike: dict[str, PhaseNetTeacher]) -> None:
+    with pytest.raises(ConfigError, match=r"do not fit the teachers one\+two; wanted one for each of them, or none"):
+        FusedTeacher(unlike, weights, {})
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from obspy import Stream
 
 from strategies import records, spans, stream
 from xiaonet.constants import WINDOW_SAMPLES
-from xiaonet.picking.annotation import BATCH, CHUNK, CONTEXT, GUARD, MARGIN, WINDOW_STEP, Annotation, Network, annotate_chunk, chunks
-from xiaonet.picking.segments import BRIDGE, FLAT, Grid, Instrument, Segment, sort_stream
+from xiaonet.picking.annotation import BATCH, CHUNK, GUARD, MARGIN, WINDOW_STEP, Annotation, Network, annotate_chunk, chunks
+from xiaonet.picking.cleaning import BRIDGE, FLAT
+from xiaonet.picking.segments import Grid, Instrument, Segment, sort_stream
+from xiaonet.picking.stacking import TAPER_SAMPLES
 from xiaonet.picking.windows import normalize
 
 SAMPLES = 9000
@@ -54,7 +56,7 @@ def by_hand(record: np.ndarray, start: int) -> np.ndarray:
         part = slice(at - start, at - start + WINDOW_SAMPLES)
         (probabilities,) = network(normalize(record[None, :, part]))
         for sample in range(WINDOW_SAMPLES):
-            own = min((min(sample, WINDOW_SAMPLES - 1 - sample) + 1) / CONTEXT, 1)
+            own = min((min(sample, WINDOW_SAMPLES - 1 - sample) + 1) / TAPER_SAMPLES, 1)
             total[:, at - start + sample] += own * probabilities[:, sample]
             weight[at - start + sample] += own
     return total / weight

@@ -19,7 +19,7 @@ from xiaonet.training.losses import task_loss
 from xiaonet.training.run import resume_run, start_run
 from xiaonet.training.setup import load_teacher, make_student
 
-NANO = ["training.start=xiaonet-nano", "distillation.teacher=start", "model.base_channels=5"]
+NANO = ["training.initial_model=xiaonet-nano", "distillation.teacher=initial", "model.base_channels=5"]
 SHORT = ["training.num_workers=0", "training.precision=32-true", "training.batch_size=8", "distillation.temperature=1"]
 
 
@@ -46,7 +46,7 @@ def test_the_student_starts_as_the_model_it_starts_from():
 
 
 def test_the_start_is_the_teacher_and_stays_as_it_was():
-    teacher = load_teacher(DistillationSettings(teacher="start"), "xiaonet-nano")
+    teacher = load_teacher(DistillationSettings(teacher="initial"), "xiaonet-nano")
     windows = torch.rand(2, 3, 3001) - 0.5
     torch.testing.assert_close(load_model(WEIGHTS / "xiaonet-nano.pth")(windows), teacher(windows))
     teacher.train()
@@ -91,13 +91,13 @@ def test_a_model_that_is_worse_than_the_start_is_not_saved(tmp_path, made_up):
 def test_a_run_is_not_gone_on_with_when_its_start_has_changed(tmp_path, made_up):
     start = tmp_path / "start.pth"
     start.write_bytes((WEIGHTS / "xiaonet-nano.pth").read_bytes())
-    own = [f"data.name={made_up}", "training.epochs=1", f"training.start={start}", "training.learning_rate=1e-3"]
+    own = [f"data.name={made_up}", "training.epochs=1", f"training.initial_model={start}", "training.learning_rate=1e-3"]
     start_run(settings(*own), tmp_path / "run")
     model = load_model(start)
     with torch.no_grad():
         model.head.bias += 0.1
     save_model(model, start)
-    with pytest.raises(CheckpointError, match=r"was taught by other weights than start \(.*start\.pth\) has now: restore the file"):
+    with pytest.raises(CheckpointError, match=r"was taught by other weights than initial \(.*start\.pth\) has now: restore the file"):
         resume_run(tmp_path / "run", assignments=["training.epochs=2"])
 
 
@@ -106,7 +106,7 @@ def test_a_run_is_not_gone_on_with_when_its_start_has_changed(tmp_path, made_up)
     [
         (["model.base_channels=4"], ConfigError, "xiaonet-nano has base_channels 5; wanted base_channels 4, as the settings"),
         (["model.dilations=plain"], ConfigError, "xiaonet-nano has dilations"),
-        (["training.start=xiaonet-nan"], CheckpointError, "there is no model 'xiaonet-nan'; did you mean xiaonet-nano"),
+        (["training.initial_model=xiaonet-nan"], CheckpointError, "there is no model 'xiaonet-nan'; did you mean xiaonet-nano"),
     ],
 )
 def test_a_start_that_does_not_fit(assignments, error, message):
@@ -116,8 +116,8 @@ def test_a_start_that_does_not_fit(assignments, error, message):
 
 
 def test_a_teacher_that_is_the_start_needs_one():
-    with pytest.raises(ConfigError, match=r"distillation.teacher is start, and training.start is none"):
-        load_teacher(DistillationSettings(teacher="start"), "none")
+    with pytest.raises(ConfigError, match=r"distillation.teacher is initial, and training.initial_model is none"):
+        load_teacher(DistillationSettings(teacher="initial"), "none")
 
 
 def test_records_that_cannot_be_adapted_to(write_set, tmp_path):

@@ -1,9 +1,11 @@
 import json
 import os
+import re
 import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,17 +14,17 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from xiaonet import XiaoNet, load_model
+from xiaonet.config.schema import Config
 from xiaonet.data.augmentation import draw_batch
 from xiaonet.data.pool import Pool
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
-from xiaonet.nn.checkpoint import load_tensors, read_model_file
+from xiaonet.nn.checkpoint import load_tensors, read_model_file, without_folders
 from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.shipped import WEIGHTS
 from xiaonet.training.dev_set import ABSENT, DevSet, f1, picked_records
 from xiaonet.training.recipe import (
     Average,
-    Recipe,
-    _fresh,
+    _with_usual_bias,
     cook,
     find_records,
     load_teachers,
@@ -36,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def small(write_set, teacher_file: Path) -> Recipe:
+def small(write_set, teacher_file: Path) -> Config:
     """Three steps on three records, with an untrained teacher."""
     rng = np.random.default_rng(0)
     waveforms = [rng.normal(size=(3, 6000)).astype(np.float32) for _ in range(4)]
@@ -49,14 +51,14 @@ def small(write_set, teacher_file: Path) -> Recipe:
         trace_s_status=["manual"] * 4,
     )
     values = {
-        "labelled": labelled.name,
-        "teachers": {str(teacher_file): 1.0},
-        "base_channels": 2,
-        "steps": 3,
-        "batch_size": 2,
         "note": "tiny",
+        "objective": {"kind": "drawn_windows", "steps": 3},
+        "data": {"name": labelled.name},
+        "distillation": {"teacher": str(teacher_file), "temperature": 1.0},
+        "training": {"batch_size": 2, "learning_rate": 3e-3, "precision": "32-true"},
+        "model": {"base_channels": 2},
     }
-    return Recipe.parse(values)
+    return Config.parse(values)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -67,29 +69,30 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     ("name", "network", "channels"), [("xiaonet", "xiaonet", 16), ("xiaonet-nano", "xiaonet", 5), ("teacher", "phasenet", 16)]
 )
 def test_shipped_recipes_are_valid_and_keep_the_quiet_hour_out(name: str, network: str, channels: int) -> None:
-    recipe = Recipe.read(ROOT / "recipes" / f"{name}.json")
-    assert (network, channels) == (recipe.network, recipe.base_channels)
-    assert 1.0 == pytest.approx(sum(recipe.shares.values()))
-    assert not [path for path in recipe.continuous if path.endswith("2014.060") or path in ("sds", "sds/2014")]
+    recipe = Config.read(ROOT / "recipes" / f"{name}.json")
+    assert (network, channels) == (recipe.model.network, recipe.model.base_channels)
+    assert 1.0 == pytest.approx(sum(recipe.data.source_weights.values()))
+    assert not [path for path in recipe.data.continuous if path.endswith("2014.060") or path in ("sds", "sds/2014")]
 
 
 @pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano", "teacher"])
 def test_shipped_weights_were_made_by_their_recipes(name: str) -> None:
     content = load_tensors(WEIGHTS / f"{name}.pth", "xiaonet-phasenet" if name == "teacher" else "xiaonet-model")
-    assert Recipe.read(ROOT / "recipes" / f"{name}.json") == Recipe.parse(content["provenance"]["recipe"])
+    assert Config.read(ROOT / "recipes" / f"{name}.json") == Config.parse(content["provenance"]["recipe"])
 
 
-def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Recipe, tmp_path: Path) -> None:
+def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Config, tmp_path: Path) -> None:
     done = cook(small, "mine", tmp_path, tmp_path / "out")
     assert 6 == done.windows
     content = read_model_file(done.model)
     assert 2 == content["arguments"]["base_channels"]
     assert {phase: done.dev[phase]["threshold"] for phase in "PS"} == content["thresholds"]
-    assert {**json.loads(small.model_dump_json()), "teachers": {"untrained.pt": 1.0}} == content["provenance"]["recipe"]  # no folders
+    assert without_folders(json.loads(small.to_json())) == content["provenance"]["config"]
+    assert "untrained.pt" == content["provenance"]["config"]["distillation"]["teacher"]
     assert ("tiny", 3, 6, {"manual": 3}) == tuple(content["provenance"][key] for key in ("note", "steps", "windows", "records"))
 
 
-def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = cook(small, "mine", tmp_path, tmp_path / "whole").model
     with monkeypatch.context() as patch:
         count = iter(range(9))
@@ -107,8 +110,8 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Recipe, tmp_p
         assert torch.equal(weight, _weights(broken)[name]), name
 
 
-def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = small.model_copy(update={"network": "phasenet", "steps": 2})
+def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small.override(["model.network=phasenet", "objective.steps=2"])
     whole = cook(recipe, "mine", tmp_path, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr("xiaonet.training.recipe.soft_loss", lambda *words: os.kill(os.getpid(), signal.SIGINT) or soft_loss(*words))
@@ -116,30 +119,30 @@ def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Recipe, tmp_p
             cook(recipe, "mine", tmp_path, tmp_path / "broken")
     broken = cook(recipe, "mine", tmp_path, tmp_path / "broken")
     one, other = (PhaseNetTeacher.from_pretrained(str(done.model)) for done in (whole, broken))
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.training.seed)
     fresh = new_phasenet().half().float().state_dict()
     for name, weight in one.model.state_dict().items():
         assert torch.equal(weight, other.model.state_dict()[name]), name
     assert not torch.equal(one.model.state_dict()["inc.weight"], fresh["inc.weight"])
     content = load_tensors(whole.model, "xiaonet-phasenet")
-    assert (whole.dev, "phasenet") == (content["provenance"]["dev"], content["provenance"]["recipe"]["network"])
+    assert (whole.dev, "phasenet") == (content["provenance"]["dev"], content["provenance"]["config"]["model"]["network"])
 
 
-def test_a_run_begun_by_another_recipe_is_not_gone_on_with(small: Recipe, tmp_path: Path) -> None:
+def test_a_run_begun_by_another_recipe_is_not_gone_on_with(small: Config, tmp_path: Path) -> None:
     cook(small, "mine", tmp_path, tmp_path / "out")
     with pytest.raises(CheckpointError, match=r"mine\.state was begun by another recipe; delete it, or choose another --out"):
-        cook(small.model_copy(update={"seed": 1}), "mine", tmp_path, tmp_path / "out")
+        cook(small.override(["training.seed=1"]), "mine", tmp_path, tmp_path / "out")
 
 
-def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Recipe, write_set, tmp_path: Path) -> None:
+def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Config, write_set, tmp_path: Path) -> None:
     """Sets of one name and the same picks, in two folders, whose samples differ."""
     first = cook(small, "mine", tmp_path, tmp_path / "out").model.parent / "records.npz"
     seen = np.load(first)["waveforms"]
     other = tmp_path / "other"
-    (other / small.labelled).mkdir(parents=True)
-    for file in (tmp_path / small.labelled).iterdir():
-        (other / small.labelled / file.name).write_bytes(file.read_bytes())
-    with h5py.File(other / small.labelled / "waveforms.hdf5", "r+") as file:
+    (other / small.data.name).mkdir(parents=True)
+    for file in (tmp_path / small.data.name).iterdir():
+        (other / small.data.name / file.name).write_bytes(file.read_bytes())
+    with h5py.File(other / small.data.name / "waveforms.hdf5", "r+") as file:
         for data in file["data"].values():
             data[...] = 2 * data[...]
     with pytest.raises(
@@ -150,12 +153,12 @@ def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Recipe, wri
 
 
 def test_records_of_another_teacher_file_of_the_same_name_and_size_are_computed_again(
-    small: Recipe, teacher_file: Path, tmp_path: Path
+    small: Config, teacher_file: Path, tmp_path: Path
 ) -> None:
     mine = tmp_path / "untrained.pt"
     for suffix in (".pt", ".json"):
         mine.with_suffix(suffix).write_bytes(teacher_file.with_suffix(suffix).read_bytes())
-    recipe = small.model_copy(update={"teachers": {str(mine): 1.0}})
+    recipe = small.override([f"distillation.teacher={mine}"])
     first = find_records(recipe, tmp_path, tmp_path / "out")
     size = mine.stat().st_size
     weights = torch.load(mine)
@@ -167,9 +170,9 @@ def test_records_of_another_teacher_file_of_the_same_name_and_size_are_computed_
     assert_array_equal(second[0].target, find_records(recipe, tmp_path, tmp_path / "out")[0].target)
 
 
-def test_a_run_that_diverges_is_stopped_and_leaves_no_model(small: Recipe, tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_stopped_and_leaves_no_model(small: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step \d gave loss .*; both must be finite\. Choose a learning_rate below 1e\+30"):
-        cook(small.model_copy(update={"learning_rate": 1e30, "steps": 9}), "mine", tmp_path, tmp_path / "out")
+        cook(small.override(["training.learning_rate=1e30", "objective.steps=9"]), "mine", tmp_path, tmp_path / "out")
     assert not list((tmp_path / "out").glob("mine*"))
 
 
@@ -182,49 +185,75 @@ def test_ctrl_c_twice_stops_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-def test_minutes_end_on_time(small: Recipe, tmp_path: Path) -> None:
+def test_minutes_end_on_time(small: Config, tmp_path: Path) -> None:
     cook(small, "first", tmp_path, tmp_path)  # keeps the records
-    done = cook(small.model_copy(update={"steps": 0, "minutes": 0.01}), "mine", tmp_path, tmp_path)
+    done = cook(small.override(["objective.steps=0", "objective.minutes=0.01"]), "mine", tmp_path, tmp_path)
     assert read_model_file(done.model)["provenance"]["minutes"] <= 0.1
     assert done.windows >= 2
 
 
-def test_a_model_can_be_started_from(small: Recipe, tmp_path: Path) -> None:
+def test_a_model_can_be_started_from(small: Config, tmp_path: Path) -> None:
     first = cook(small, "first", tmp_path, tmp_path).model
-    still = small.model_copy(update={"start": str(first), "learning_rate": 1e-12, "steps": 1})
+    still = small.override([f"training.initial_model={first}", "training.learning_rate=1e-12", "objective.steps=1"])
     second = _weights(cook(still, "second", tmp_path, tmp_path).model)
     assert_allclose(_weights(first)["head.weight"], second["head.weight"], atol=1e-6)
 
 
-def test_a_start_that_is_not_there_is_told(small: Recipe, tmp_path: Path) -> None:
+def test_a_start_that_is_not_there_is_told(small: Config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nanno'; did you mean xiaonet-nano"):
-        cook(small.model_copy(update={"start": "xiaonet-nanno"}), "mine", tmp_path, tmp_path)
+        cook(small.override(["training.initial_model=xiaonet-nanno"]), "mine", tmp_path, tmp_path)
 
 
-def test_a_quantized_start_is_refused(small: Recipe, tmp_path: Path) -> None:
+def test_a_quantized_start_is_refused(small: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"xiaonet-int8\.pth is quantized already; wanted the model in float32"):
-        cook(small.model_copy(update={"start": "xiaonet-int8"}), "mine", tmp_path, tmp_path)
+        cook(small.override(["training.initial_model=xiaonet-int8"]), "mine", tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 5, "minutes": 1.0}, "steps is 5 and minutes is 1.0; give one of them"),
-        ({"teachers": {"stead": 0.5}}, "do not sum to 1"),
-        ({"chances": {"vertical": 2}}, "chances.vertical"),
-        ({"chances": {"horizontal": 0.5}}, "chances.horizontal"),
-        ({"epochs": 5}, "epochs is no setting"),
-        ({"anew": 1.5}, "anew is 1.5"),
-        ({"precision": "16-mixed"}, "precision is '16-mixed'"),
-        ({"teachers": {"a": 1.5, "b": -0.5}}, "teachers.b is -0.5"),
-        ({"shares": {"manual": 0}}, "shares.manual is 0"),
-        ({"network": "unet"}, "network is 'unet'"),
-        ({"network": "phasenet", "start": "xiaonet"}, "start is 'xiaonet', but a phasenet starts from fresh weights; leave start out"),
+        ({"objective": {"steps": 5, "minutes": 1.0}}, "objective.steps is 5 and objective.minutes is 1; wanted one of them"),
+        ({"augmentation": {"vertical_only": 2}}, "augmentation.vertical_only is 2"),
+        ({"augmentation": {"horizontal": 0.5}}, "augmentation.horizontal"),
+        ({"epochs": 5}, "unknown setting epochs; did you mean training.epochs?"),
+        ({"distillation": {"online_weight": 1.5}}, "distillation.online_weight is 1.5"),
+        ({"distillation": {"teacher": "none"}}, "distillation.teacher is 'none', but drawn windows need a teacher"),
+        ({"training": {"precision": "16-mixed"}}, "training.precision is '16-mixed'"),
+        ({"distillation": {"teacher_weights": {"a": 1.5, "b": -0.5}}}, "distillation.teacher_weights.b is -0.5"),
+        ({"data": {"source_weights": {"manual": 0}}}, "data.source_weights.manual is 0"),
+        ({"data": {"source_weights": {}}}, "data.source_weights is {}"),
+        ({"model": {"network": "unet"}}, "model.network is 'unet'"),
+        (
+            {"model": {"network": "phasenet"}, "training": {"initial_model": "xiaonet"}},
+            "training.initial_model is 'xiaonet', but a phasenet starts from fresh weights; wanted 'none'",
+        ),
     ],
 )
-def test_bad_recipes(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Recipe.parse(change)
+def test_bad_recipes(change: dict[str, Any], message: str) -> None:
+    objective = {"kind": "drawn_windows", "steps": 1} | change.pop("objective", {})
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Config.parse({**change, "objective": objective})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 5, "minutes": 1.0}, "objective.steps is 5 and objective.minutes is 1; wanted one of them"),
+        ({"teachers": {"stead": 0.5}}, "do not sum to 1"),
+        ({"chances": {"vertical": 2}}, "augmentation.vertical_only is 2"),
+        ({"chances": {"horizontal": 0.5}}, "augmentation.horizontal"),
+        ({"epochs": 5}, "unknown setting epochs; did you mean training.epochs?"),
+        ({"anew": 1.5}, "distillation.online_weight is 1.5"),
+        ({"precision": "16-mixed"}, "training.precision is '16-mixed'"),
+        ({"teachers": {"a": 1.5, "b": -0.5}}, "distillation.teacher_weights.b is -0.5"),
+        ({"shares": {"manual": 0}}, "data.source_weights.manual is 0"),
+        ({"network": "unet"}, "model.network is 'unet'"),
+        ({"network": "phasenet", "start": "xiaonet"}, "training.initial_model is 'xiaonet', but a phasenet starts from fresh weights"),
+    ],
+)
+def test_bad_recipes_of_the_previous_release(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Config.parse({"steps": 0 if "minutes" in change else 1, "seed": 0} | change)
 
 
 def test_older_names_of_augmentations_are_understood() -> None:
@@ -247,20 +276,20 @@ def test_older_names_of_augmentations_are_understood() -> None:
         "polarity_reversed": 0.13,
         "gap": 0.14,
         "artefact": 0.15,
-    } == Recipe.parse({"chances": old}).chances.model_dump()
+    } == Config.parse({"chances": old, "steps": 1}).augmentation.model_dump()
 
 
-def test_a_recipe_must_say_how_long(small: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the recipe mine says neither steps nor minutes"):
-        cook(small.model_copy(update={"steps": 0}), "mine", tmp_path, tmp_path)
+def test_a_recipe_must_say_how_long(small: Config) -> None:
+    with pytest.raises(ConfigError, match=r"objective\.steps is 0 and objective\.minutes is 0; wanted one of them above 0"):
+        small.override(["objective.steps=0"])
 
 
-def test_a_folder_of_data_that_is_not_there_is_told(small: Recipe, tmp_path: Path) -> None:
+def test_a_folder_of_data_that_is_not_there_is_told(small: Config, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no folder .*nowhere to look for the recipe's data in; give --data the one"):
         cook(small, "mine", tmp_path / "nowhere", tmp_path)
 
 
-def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Recipe) -> None:
+def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Config) -> None:
     teachers = load_teachers(small)
     windows = torch.randn(2, 3, 3001)
     target = torch.zeros(2, 3, 3001)
@@ -309,37 +338,37 @@ def test_each_window_is_asked_of_one_teacher_by_its_share_and_on_time(size: int,
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_teachers_are_asked_anew_about_the_windows_that_the_student_sees(small: Recipe, share: float, tmp_path: Path, monkeypatch) -> None:
+def test_teachers_are_asked_anew_about_the_windows_that_the_student_sees(small: Config, share: float, tmp_path: Path, monkeypatch) -> None:
     asked: list[torch.Tensor] = []
     logits = PhaseNetTeacher.logits
-    recipe = small.model_copy(update={"anew": share, "chances": small.chances.model_copy(update={"filtered": 1.0})})
+    recipe = small.override([f"distillation.online_weight={share}", "augmentation.filtered=1"])
     cook(recipe, "first", tmp_path, tmp_path)  # keeps the records
     monkeypatch.setattr(PhaseNetTeacher, "logits", lambda self, windows: asked.append(windows) or logits(self, windows))
     cook(recipe, "mine", tmp_path, tmp_path)
     if not share:
         assert not asked
         return
-    pool = Pool(find_records(recipe, tmp_path, tmp_path), recipe.shares)
+    pool = Pool(find_records(recipe, tmp_path, tmp_path), recipe.data.source_weights)
     assert 3 == len(asked)
     for step, windows in enumerate(asked):
-        assert_array_equal(draw_batch(pool, 2, (recipe.seed, step), recipe.chances, recipe.labels)[0], windows)
+        assert_array_equal(draw_batch(pool, 2, (recipe.training.seed, step), recipe.augmentation, recipe.labels)[0], windows)
 
 
-def test_asking_anew_changes_the_student(small: Recipe, tmp_path: Path) -> None:
+def test_asking_anew_changes_the_student(small: Config, tmp_path: Path) -> None:
     plain = cook(small, "plain", tmp_path, tmp_path).model
-    anew = cook(small.model_copy(update={"anew": 0.5}), "anew", tmp_path, tmp_path).model
+    anew = cook(small.override(["distillation.online_weight=0.5"]), "anew", tmp_path, tmp_path).model
     assert not torch.equal(_weights(plain)["head.weight"], _weights(anew)["head.weight"])
 
 
 @pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
-def test_a_compiled_student_learns_the_same(small: Recipe, tmp_path: Path) -> None:
+def test_a_compiled_student_learns_the_same(small: Config, tmp_path: Path) -> None:
     plain = _weights(cook(small, "plain", tmp_path, tmp_path).model)
-    compiled = _weights(cook(small.model_copy(update={"compile": True}), "compiled", tmp_path, tmp_path).model)
+    compiled = _weights(cook(small.override(["training.compile=true"]), "compiled", tmp_path, tmp_path).model)
     for name, weight in plain.items():
         assert_allclose(weight, compiled[name], atol=1e-3, err_msg=name)
 
 
-def test_compiling_takes_none_of_the_minutes(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_takes_none_of_the_minutes(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler that takes a second, and a run of 0.6 s."""
 
     def slow(forward):
@@ -348,24 +377,24 @@ def test_compiling_takes_none_of_the_minutes(small: Recipe, tmp_path: Path, monk
 
     cook(small, "first", tmp_path, tmp_path)  # keeps the records
     monkeypatch.setattr(torch, "compile", slow)
-    done = cook(small.model_copy(update={"steps": 0, "minutes": 0.01, "compile": True}), "mine", tmp_path, tmp_path)
+    done = cook(small.override(["objective.steps=0", "objective.minutes=0.01", "training.compile=true"]), "mine", tmp_path, tmp_path)
     assert done.windows > 2  # more than the step that compiled
 
 
-def test_bf16_trains_nearly_as_float32_does_and_is_kept_in_float32(small: Recipe, tmp_path: Path) -> None:
+def test_bf16_trains_nearly_as_float32_does_and_is_kept_in_float32(small: Config, tmp_path: Path) -> None:
     exact = _weights(cook(small, "exact", tmp_path, tmp_path).model)
-    rough = _weights(cook(small.model_copy(update={"precision": "bf16-mixed"}), "rough", tmp_path, tmp_path).model)
+    rough = _weights(cook(small.override(["training.precision=bf16-mixed"]), "rough", tmp_path, tmp_path).model)
     assert not torch.equal(exact["head.weight"], rough["head.weight"])
     for name, weight in exact.items():
         assert rough[name].dtype == weight.dtype
         assert_allclose(weight, rough[name], atol=0.02, err_msg=name)
 
 
-def test_what_a_recipe_lacks_is_told_in_its_own_words(small: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"A recipe names its data itself, here nothing; --data is the folder that holds them"):
-        cook(small.model_copy(update={"labelled": "nothing"}), "mine", tmp_path, tmp_path / "out")
-    with pytest.raises(TeacherError, match=r'A recipe names its teachers itself, such as "teachers": \{"bundled": 1\}'):
-        cook(small.model_copy(update={"teachers": {"/nowhere/mine.pt": 1.0}}), "mine", tmp_path, tmp_path / "out")
+def test_what_a_recipe_lacks_is_told_in_its_own_words(small: Config, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"A recipe names its data itself, here nothing; --data is their folder"):
+        cook(small.override(["data.name=nothing"]), "mine", tmp_path, tmp_path / "out")
+    with pytest.raises(TeacherError, match=r'A recipe names its teachers itself, such as "distillation": \{"teacher": "bundled"\}'):
+        cook(small.override(["distillation.teacher=/nowhere/mine.pt"]), "mine", tmp_path, tmp_path / "out")
 
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:
@@ -437,7 +466,7 @@ def test_dev_is_judged_with_three_components_and_with_the_vertical_alone(write_s
 
 def test_a_fresh_student_says_noise() -> None:
     """The bias alone: with weights of nothing the probabilities are those that are usual."""
-    model = _fresh(3)
+    model = _with_usual_bias(XiaoNet(base_channels=3))
     with torch.no_grad():
         model.head.weight.zero_()
         probabilities = model.eval()(torch.randn(2, 3, 3001))

@@ -311,7 +311,7 @@ def test_no_teacher_is_said_loudly(small, tmp_path, capsys):
 def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, other_teacher_file, tmp_path, capsys):
     both = f"{teacher_file}+{other_teacher_file}"
     shares = json.dumps({str(teacher_file): 1, str(other_teacher_file): 3})
-    settings = [f"distillation.teacher={both}", f"distillation.shares={shares}", "training.epochs=1"]
+    settings = [f"distillation.teacher={both}", f"distillation.teacher_weights={shares}", "training.epochs=1"]
     (tmp_path / "run").mkdir()
     run = _Run(small.override(settings), tmp_path / "run", "")
     trained = {id(weight) for group in run.optimizer.param_groups for weight in group["params"]}
@@ -324,7 +324,7 @@ def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, o
     assert f"{other_teacher_file}: weights {other_teacher_file.name}, parameters 268,443, component order ENZ" in told
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert ["weights", str(teacher_file), str(other_teacher_file)] == list(manifest["teacher"])
-    assert manifest["teacher"][str(teacher_file)].endswith("share 0.25, late 0 samples")
+    assert manifest["teacher"][str(teacher_file)].endswith("weight 0.25, delay 0 samples")
     assert f"| distillation.teacher | stead | {both} |" in (tmp_path / "run" / "notes.md").read_text()
     distilled, task = (float(value) for value in losses(tmp_path / "run")[0][:2])
     assert distilled != pytest.approx(task)

@@ -53,14 +53,14 @@ def test_versions_of_what_decides_a_result():
 
 def test_teachers_joined_by_plus_are_fused(teacher_file, other_teacher_file):
     one, two = str(teacher_file), str(other_teacher_file)
-    settings = DistillationSettings(teacher=f"{one} + {two}", shares={two: 3, one: 1}, late={one: 2})
+    settings = DistillationSettings(teacher=f"{one} + {two}", teacher_weights={two: 3, one: 1}, delays={one: 2})
     teacher = parts.load_teacher(settings)
-    assert (f"{one}+{two}", {one: 0.25, two: 0.75}, {one: 2, two: 0}) == (teacher.name, teacher.shares, teacher.late)
-    assert {one: 0.5, two: 0.5} == parts.load_teacher(DistillationSettings(teacher=f"{one}+{two}")).shares
+    assert (f"{one}+{two}", {one: 0.25, two: 0.75}, {one: 2, two: 0}) == (teacher.name, teacher.weights, teacher.delays)
+    assert {one: 0.5, two: 0.5} == parts.load_teacher(DistillationSettings(teacher=f"{one}+{two}")).weights
 
 
 def test_the_known_teachers_are_shifted_to_agree_by_default(teachers):
-    assert {"stead": -1, "original": 2, "okla": -1} == parts.load_teacher(DistillationSettings(teacher="stead+original+okla")).late
+    assert {"stead": -1, "original": 2, "okla": -1} == parts.load_teacher(DistillationSettings(teacher="stead+original+okla")).delays
 
 
 def test_a_file_whose_name_holds_a_plus_is_one_teacher(teacher_file, tmp_path):
@@ -76,10 +76,14 @@ def test_a_file_whose_name_holds_a_plus_is_one_teacher(teacher_file, tmp_path):
         ({"teacher": "bundled+no/such.pt"}, TeacherError, "PhaseNet weights 'no/such.pt' cannot be had"),
         ({"teacher": "bundled+none"}, TeacherError, "PhaseNet weights 'none' cannot be had"),
         ({"teacher": "bundled+"}, ConfigError, "the teacher 'bundled+' names nothing before or after a +; wanted e.g. stead+original"),
-        ({"teacher": "bundled+start"}, ConfigError, "distillation.teacher is start, and training.start is none"),
-        ({"teacher": "bundled", "shares": {"bundled": 1}}, ConfigError, "the teacher is 'bundled' alone; join several by +"),
-        ({"teacher": "bundled+FILE", "shares": {"bundled": 1}}, ConfigError, "do not fit the teachers bundled+"),
-        ({"teacher": "bundled+FILE", "shares": {"bundled": 1, "FILE": 1, "okla": 1}}, ConfigError, "do not fit the teachers bundled+"),
+        ({"teacher": "bundled+initial"}, ConfigError, "distillation.teacher is initial, and training.initial_model is none"),
+        ({"teacher": "bundled", "teacher_weights": {"bundled": 1}}, ConfigError, "the teacher is 'bundled' alone; join several with +"),
+        ({"teacher": "bundled+FILE", "teacher_weights": {"bundled": 1}}, ConfigError, "do not fit the teachers bundled+"),
+        (
+            {"teacher": "bundled+FILE", "teacher_weights": {"bundled": 1, "FILE": 1, "okla": 1}},
+            ConfigError,
+            "do not fit the teachers bundled+",
+        ),
     ],
 )
 def test_teachers_that_cannot_be_fused(values, error, message, teacher_file):

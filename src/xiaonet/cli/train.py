@@ -74,7 +74,7 @@ def train(
         from xiaonet.training.students import train_students
 
         models = train_students(settings, folder, students, note=reason)
-        console.ok("Students", f"{students} trained", f"average them with: xiaonet pick FOLDER --model {'+'.join(map(str, models))}")
+        console.ok("Students", f"{students} ready", f"average them with: xiaonet pick FOLDER --model {'+'.join(map(str, models))}")
 
 
 def finetune(
@@ -96,7 +96,7 @@ def finetune(
     arguments = load_float(model_path(model, ".pth")).arguments
     context = "plain" if arguments["dilations"] == PLAIN else "wide"
     shape = [f"model.base_channels={arguments['base_channels']}", f"model.dilations={context}"]
-    start = [f"data.name={json.dumps(data)}", f"training.start={json.dumps(model)}", "distillation.teacher=start"]
+    start = [f"data.name={json.dumps(data)}", f"training.initial_model={json.dumps(model)}", "distillation.teacher=initial"]
     settings = Config().override([*FINETUNE, *shape, *start, *(assignments or [])])
     _train(settings, out or _new_folder(), note or f"xiaonet finetune {model}")
 
@@ -112,16 +112,17 @@ def recipe(
 
     The model is written as .pth and .onnx, in float32 and INT8.
     """
+    from xiaonet.config.schema import Config
     from xiaonet.deploy.onnx import check_packages, export_onnx
     from xiaonet.deploy.quantize import round_down
-    from xiaonet.training.recipe import Recipe, cook
+    from xiaonet.training.recipe import cook
 
-    chosen = Recipe.read(file)
-    if chosen.network == "xiaonet":
+    chosen = Config.read(file)
+    if chosen.model.network == "xiaonet":
         check_packages()  # before an hour of training rather than after it
     done = cook(chosen, file.stem, data, out)
     files = [done.model]
-    if chosen.network == "xiaonet":
+    if chosen.model.network == "xiaonet":
         rounded = done.model.with_name(f"{file.stem}-int8.pth")
         with console.busy("Quantizing"):
             round_down(done.model, done.data, rounded)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.signal import butter, lfilter, lfilter_zi
 
+from xiaonet.config.schema import AugmentationProbabilities, LabelSettings
 from xiaonet.constants import COMPONENTS, NOISE, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.pool import Pool
 from xiaonet.picking.windows import normalize
@@ -20,38 +20,6 @@ Floats = NDArray[np.float32]
 
 NOISE_FEEDBACK = (0.0, 0.5, 0.9, 0.98, 0.995)  # of synthetic noise: how much of a sample enters the next; from white to red
 AUTOMATIC_REACH = 150  # samples around an automatic pick in which the label counts; elsewhere the teachers decide
-
-
-class LabelSettings(BaseModel):
-    """How picks enter the target: their weight against the teachers, and the width of their label."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weight: float = Field(0.5, ge=0, le=1, description="of a pick against the teachers")
-    manual_sigma: tuple[float, float] = Field((10.0, 20.0), description="samples, for an analyst's P and S; S is less certain")
-    automatic_sigma: float = Field(20.0, gt=0, description="samples, for an automatic pick")
-
-
-class AugmentationProbabilities(BaseModel):
-    """Probability of each augmentation, for each window."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    onset_centred: float = Field(0.75, ge=0, le=1, description="placed around an onset, which falls anywhere in it, edges included")
-    noise_only: float = Field(0.12, ge=0, le=1, description="replaced by a stretch of noise")
-    beyond_ends: float = Field(0.12, ge=0, le=1, description="may reach beyond the ends of the record")
-    time_stretched: float = Field(0.3, ge=0, le=1, description="stretched or compressed by up to a tenth")
-    superposed: float = Field(0.12, ge=0, le=1, description="a second window added, 0.3 to 3 times as high")
-    real_noise: float = Field(0.35, ge=0, le=1, description="real noise added, 0.01 to 0.4 of the peak")
-    filtered: float = Field(0.4, ge=0, le=1, description="by a causal filter, as if from another instrument or in another unit")
-    synthetic_noise: float = Field(0.25, ge=0, le=1, description="white to red noise added, 0.003 to 0.3 of each component's peak")
-    vertical_only: float = Field(0.22, ge=0, le=1, description="both horizontals missing")
-    missing_horizontal: float = Field(0.08, ge=0, le=1, description="one horizontal missing")
-    rotated: float = Field(0.4, ge=0, le=1, description="horizontals rotated by any angle")
-    swapped: float = Field(0.2, ge=0, le=1, description="horizontals exchanged")
-    polarity_reversed: float = Field(0.5, ge=0, le=1, description="of each component")
-    gap: float = Field(0.05, ge=0, le=1, description="0.03 to 10 s of zeros")
-    artefact: float = Field(0.04, ge=0, le=1, description="a spike or a step")
 
 
 NO_AUGMENTATION = AugmentationProbabilities(**dict.fromkeys(AugmentationProbabilities.model_fields, 0.0))

@@ -11,6 +11,7 @@ from xiaonet.errors import DataError
 from xiaonet.evaluation.metrics import FalsePicks
 from xiaonet.evaluation.models import EvaluatedModel
 from xiaonet.io.archive import Archive
+from xiaonet.picking.spans import true_spans
 
 
 def count_false_picks(model: EvaluatedModel, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
@@ -43,8 +44,7 @@ def _streams(task: Task) -> Iterator[tuple[Stream, int]]:
         stats = {"network": network, "station": station, "location": location, "sampling_rate": SAMPLING_RATE}
         stream = Stream()
         for component, samples in zip(COMPONENTS, waveform, strict=True):
-            there = ~np.isnan(samples)
-            for low, high in np.flatnonzero(np.diff(there.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
+            for low, high in true_spans(~np.isnan(samples)):
                 start = UTCDateTime(ns=int(segment.time_ns(first + int(low))))
                 stream.append(Trace(samples[low:high], {**stats, "channel": code + component, "starttime": start}))
         if stream:

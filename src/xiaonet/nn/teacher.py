@@ -180,34 +180,36 @@ class PhaseNetTeacher(Teacher):
         }
 
 
-def remove_delay(curves: Curves, late: int) -> Curves:
-    """Curves `(…, samples)` shifted early by the samples that they are late; at the end, what comes last goes on."""
+def remove_delay(curves: Curves, delay: int) -> Curves:
+    """Shift curves `(…, samples)` early by `delay` samples, or late if it is negative; the value at the end is repeated."""
     samples = curves.shape[-1]
-    return curves[..., np.clip(np.arange(samples) + late, 0, samples - 1)]
+    return curves[..., np.clip(np.arange(samples) + delay, 0, samples - 1)]
 
 
 class FusedTeacher(Teacher):
-    """Several teachers as one: the weighted mean of their probabilities, each shifted early by what it reads late.
+    """Several teachers as one: the weighted mean of their probabilities, after the delay of each is removed.
 
     Args:
-        members: by name.
-        shares: weight of each in the mean, scaled to a sum of 1; equal if empty.
-        late: samples by which a member's picks come after the analysts', negative where they come before; 0 if not named.
+        members: teachers by name.
+        weights: weight of each in the mean, scaled to a sum of 1; equal if empty.
+        delays: samples by which a member's picks come after analysts' picks, negative where they come before; 0 if not named.
 
     Raises:
-        ConfigError: a share is for no member, or a member has none.
+        ConfigError: a weight is for no member, or a member has none.
     """
 
-    def __init__(self, members: Mapping[str, Teacher], shares: Mapping[str, float], late: Mapping[str, int]) -> None:
+    def __init__(self, members: Mapping[str, Teacher], weights: Mapping[str, float], delays: Mapping[str, int]) -> None:
         super().__init__()
-        shares = shares or dict.fromkeys(members, 1.0)
+        weights = weights or dict.fromkeys(members, 1.0)
         self.name = "+".join(members)
-        if shares.keys() != members.keys():
-            raise ConfigError(f"the shares {dict(shares)} do not fit the teachers {self.name}; wanted one for each of them, or none at all")
+        if weights.keys() != members.keys():
+            raise ConfigError(
+                f"distillation.teacher_weights {dict(weights)} do not fit the teachers {self.name}; wanted one for each of them, or none"
+            )
         self.members = dict(members)
         self.registered = nn.ModuleList(members.values())  # so that they move and freeze with this one
-        self.shares = {name: shares[name] / sum(shares.values()) for name in members}
-        self.late = {name: late.get(name, 0) for name in members}
+        self.weights = {name: weights[name] / sum(weights.values()) for name in members}
+        self.delays = {name: delays.get(name, 0) for name in members}
         self.freeze()
 
     @torch.no_grad()
@@ -216,16 +218,16 @@ class FusedTeacher(Teacher):
         weighted = []
         for name, member in self.members.items():
             log_p = member.logits(windows).float().log_softmax(dim=1)
-            weighted.append(remove_delay(log_p, self.late[name]) + math.log(self.shares[name]))
+            weighted.append(remove_delay(log_p, self.delays[name]) + math.log(self.weights[name]))
         return torch.stack(weighted).logsumexp(dim=0)
 
     def describe(self) -> dict[str, Any]:
-        """What each member says of itself, beside its share and its lateness."""
-        told = {
-            name: {**member.describe(), "share": f"{self.shares[name]:.3g}", "late": f"{self.late[name]} samples"}
+        """Describe each member, with its weight and its delay."""
+        described = {
+            name: {**member.describe(), "weight": f"{self.weights[name]:.3g}", "delay": f"{self.delays[name]} samples"}
             for name, member in self.members.items()
         }
-        return {"weights": self.name} | {name: ", ".join(f"{key} {value}" for key, value in own.items()) for name, own in told.items()}
+        return {"weights": self.name} | {name: ", ".join(f"{key} {value}" for key, value in own.items()) for name, own in described.items()}
 
 
 def _load_file(path: Path) -> PhaseNet:

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
-from xiaonet.picking.segments import Instrument, Samples, Segment
+from xiaonet.picking.cleaning import Samples
+from xiaonet.picking.segments import Instrument, Segment
+from xiaonet.picking.spans import true_spans
+from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import normalize
 
 WINDOW_STEP = 2000  # samples between two windows; a multiple of the network's stride
-CONTEXT = 500  # samples: half of what the network sees; nearer to a window's end, its word counts less
 CHUNK = 180 * WINDOW_STEP  # samples worked on at once: an hour
 BATCH = 8  # windows given to the network at once: more leave the cache
 GUARD = 50  # samples beside a gap or an end of data where nothing is picked
@@ -69,41 +71,27 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
     waveform, bridged = instrument.waveform(segment, start - reach, stop + reach)
     there = ~np.isnan(waveform)
     windows = [(stretch, at) for stretch in _stretches(there, reach, reach + stop - start) for at in _starts(stretch, start - reach)]
-    total = np.zeros((len(PHASES), waveform.shape[1]))
-    weight = np.zeros(waveform.shape[1])
+    stack = Stack(len(PHASES), waveform.shape[1])
     for group in range(0, len(windows), BATCH):
         batch = windows[group : group + BATCH]
         probabilities = network(normalize(np.stack([_window(waveform, stretch, at) for stretch, at in batch])))
         for (stretch, at), curve in zip(batch, probabilities, strict=True):
-            low, high = max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end)
-            own = FADE[low - at : high - at]
-            total[:, low:high] += own * curve[:, low - at : high - at]
-            weight[low:high] += own
+            stack.add(curve, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
     inside = slice(reach, -reach)
     return Annotation(
         first=first,
         end=end,
         start=start,
-        probabilities=np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)[:, inside],
+        probabilities=stack.mean()[:, inside],
         waveform=waveform[:, inside],
         trusted=_trusted(there, bridged)[inside],
     )
 
 
-def _fade() -> NDArray[np.float64]:
-    """The weight of each sample of a window: 1 in the middle, falling in a straight line near the ends."""
-    sample = np.arange(WINDOW_SAMPLES)
-    to_end = np.minimum(sample, WINDOW_SAMPLES - 1 - sample)
-    return np.minimum((to_end + 1) / CONTEXT, 1.0)
-
-
-FADE = _fade()
-
-
 def _stretches(there: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:
     """Cut samples `first` to `end` where what can be looked at changes."""
     cuts = _changes(there)
-    spans = [_spans(row) for row in there]
+    spans = [true_spans(row) for row in there]
     bounds = [first, *cuts[(cuts > first) & (cuts < end)].tolist(), end]
     stretches: list[_Stretch] = []
     for low, high in pairwise(bounds):
@@ -115,11 +103,6 @@ def _stretches(there: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]
         else:
             stretches.append(_Stretch(low, high, *cover))
     return stretches
-
-
-def _spans(there: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """`(spans, 2)`: first sample of each span of data and the one after its last."""
-    return np.flatnonzero(np.diff(there.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
 
 
 def _cover(spans: list[NDArray[np.int64]], rows: list[int], sample: int) -> tuple[int, int, tuple[int, ...]]:

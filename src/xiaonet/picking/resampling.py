@@ -7,6 +7,8 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
+from xiaonet.picking.spans import true_spans
+
 REACH = 24  # samples of the slower rate that the filter sees on either side
 PASSED = 0.9  # of the slower Nyquist frequency: the cut-off
 BETA = 8.0  # of the Kaiser window: 80 dB
@@ -28,8 +30,7 @@ def resample(
         end: the one after the last.
     """
     output = np.full(end - first, np.nan)
-    edges = np.flatnonzero(np.diff(np.isnan(samples).astype(np.int8), prepend=1, append=1))
-    for low, high in zip(edges[::2], edges[1::2], strict=True):
+    for low, high in true_spans(~np.isnan(samples)):
         start = -(-low * ratio.denominator // ratio.numerator)  # first output sample within the run
         stop = int((high - 1) // ratio) + 1
         start, stop = max(start, first), min(stop, end)

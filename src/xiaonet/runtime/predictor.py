@@ -49,12 +49,14 @@ class RuntimePredictor(ABC):
     Attributes:
         runtime: its name, which is also the name of its Python package.
         suffixes: of the files that it reads.
+        header: what the file says of its model.
     """
 
     runtime: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
     def __init__(self, path: Path, raw: bytes, header: Mapping[str, Any], version: str) -> None:
+        self.header = header
         self.thresholds: Mapping[str, float] = header["thresholds"]
         self.digest = hashlib.sha256(raw).hexdigest()
         self.description = f"{path.name}, {header['parameters']:,} parameters, {self.runtime} {version}"

@@ -10,31 +10,28 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, StrictInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from xiaonet import console
-from xiaonet.config.schema import SettingsFile
-from xiaonet.constants import BASE_CHANNELS, NOISE, PICKED_PHASES
-from xiaonet.data.augmentation import AugmentationProbabilities, LabelSettings, draw_batch
+from xiaonet.config.schema import Config
+from xiaonet.constants import NOISE, PICKED_PHASES
+from xiaonet.data.augmentation import draw_batch
 from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.data.sets import open_data
-from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
+from xiaonet.errors import CheckpointError, DataError, TeacherError, TrainingError
 from xiaonet.files import make_folder
 from xiaonet.io.archive import Archive
 from xiaonet.names import split_names
-from xiaonet.nn.checkpoint import load_float, load_tensors, save_model, save_tensors
+from xiaonet.nn.checkpoint import load_tensors, save_model, save_tensors
 from xiaonet.nn.model import XiaoNet
-from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, new_phasenet, remove_delay, save_phasenet
-from xiaonet.shipped import model_path
+from xiaonet.nn.teacher import FusedTeacher, new_phasenet, remove_delay, save_phasenet
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
-from xiaonet.training.planar import planar_logits
-from xiaonet.training.setup import git_commit, versions
+from xiaonet.training.setup import git_commit, load_members, make_student, versions
 from xiaonet.training.stopping import SAME_WISH
 from xiaonet.training.targets import compute_targets, describe_inputs, gather, load_records, save_records
 
@@ -47,71 +44,6 @@ SAVE_SECONDS = 180.0
 TOLD_STEPS = 50
 USUAL = (0.015, 0.015, 0.97)  # probabilities of P, S and noise that a fresh student gives
 FLOOR = 1e-7  # probability of a target from which on its logarithm is taken
-OLD_PROBABILITIES = {  # names in older recipes
-    "aimed": "onset_centred",
-    "silent": "noise_only",
-    "padded": "beyond_ends",
-    "stretched": "time_stretched",
-    "doubled": "superposed",
-    "noisy": "real_noise",
-    "coloured": "synthetic_noise",
-    "vertical": "vertical_only",
-    "one_horizontal": "missing_horizontal",
-    "flipped": "polarity_reversed",
-}
-
-
-Share = Annotated[float, Field(gt=0)]
-
-
-class Recipe(SettingsFile):
-    """All that makes a model, but the records and the teachers themselves.
-
-    Either `steps` or `minutes` says how long: steps can be repeated to the digit, minutes end on time.
-    """
-
-    note: str = Field("", description="what the model is, in a line; SeisBench shows it")
-    labelled: str = Field("labelled", min_length=1, description="SeisBench set with splits; train is learnt, dev chooses thresholds")
-    unlabelled: str = Field("", description="SeisBench set without picks")
-    continuous: tuple[str, ...] = Field((), description="miniSEED files, folders and globs")
-    teachers: dict[str, Share] = Field({"stead": 1.0}, min_length=1, description="PhaseNet weights, and the share of each")
-    late: dict[str, StrictInt] = Field({}, description="samples by which a teacher reads late; it is shifted early by them")
-    shares: dict[str, Share] = Field({"manual": 1.0}, min_length=1, description="windows from each source of records")
-    temperature: float = Field(1.0, gt=0, description="at which student and target are compared")
-    labels: LabelSettings = LabelSettings()
-    chances: AugmentationProbabilities = AugmentationProbabilities()
-    network: Literal["xiaonet", "phasenet"] = Field("xiaonet", description="what learns: a student, or a teacher for others")
-    base_channels: StrictInt = Field(BASE_CHANNELS, ge=1, description="of a student")
-    start: str = Field("", description="a shipped name or a model file to start from; fresh weights if empty")
-    steps: StrictInt = Field(0, ge=0)
-    minutes: float = Field(0.0, ge=0)
-    batch_size: StrictInt = Field(32, ge=1)
-    learning_rate: float = Field(3e-3, gt=0)
-    average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, which are those kept")
-    anew: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the target that the teachers give the disturbed window itself, not the record it was cropped from",
-    )
-    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="bf16-mixed is faster where the processor has it")
-    compile: bool = Field(False, description="let torch compile the student: faster where it is narrow, and needs a C++ compiler")
-    seed: StrictInt = Field(0, ge=0)
-
-    @field_validator("chances", mode="before")
-    @classmethod
-    def _rename_probabilities(cls, value: object) -> object:
-        return {OLD_PROBABILITIES.get(key, key): probability for key, probability in value.items()} if isinstance(value, dict) else value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Recipe":
-        if bool(self.steps) and bool(self.minutes):
-            raise ValueError(f"steps is {self.steps} and minutes is {self.minutes}; give one of them")
-        if abs(sum(self.teachers.values()) - 1) > 1e-6:
-            raise ValueError(f"the shares of the teachers {self.teachers} do not sum to 1")
-        if self.network == "phasenet" and self.start:
-            raise ValueError(f"start is {self.start!r}, but a phasenet starts from fresh weights; leave start out")
-        return self
 
 
 class Outcome(NamedTuple):
@@ -126,7 +58,7 @@ class Outcome(NamedTuple):
     dev: dict[str, dict[str, float]]
 
 
-def find_records(recipe: Recipe, root: Path, folder: Path) -> list[TrainingRecord]:
+def find_records(recipe: Config, root: Path, folder: Path) -> list[TrainingRecord]:
     """Records with the teachers' targets; worked out once and kept in the folder as `records.npz`.
 
     Args:
@@ -137,13 +69,14 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[TrainingRecor
     Raises:
         XiaoNetError: data or teachers cannot be had.
     """
-    labelled, unlabelled = _within(root, recipe.labelled), _within(root, recipe.unlabelled)
-    continuous = [str(root / path) for path in recipe.continuous]
+    labelled, unlabelled = _within(root, recipe.data.name), _within(root, recipe.data.unlabelled)
+    continuous = [str(root / path) for path in recipe.data.continuous]
     data = open_data("+".join(filter(None, (labelled, unlabelled))))
-    teacher = load_teachers(recipe)
+    teachers = load_teachers(recipe)
     made_by = {
-        "recipe": recipe.model_dump(mode="json", include={"labelled", "unlabelled", "continuous", "teachers", "late"}),
-        "inputs": describe_inputs(data, Archive(continuous).files, teacher.members),
+        "data": [recipe.data.name, recipe.data.unlabelled, list(recipe.data.continuous)],
+        "teachers": [teachers.weights, teachers.delays],
+        "inputs": describe_inputs(data, Archive(continuous).files, teachers.members),
     }
     make_folder(folder)
     path = folder / "records.npz"
@@ -151,21 +84,21 @@ def find_records(recipe: Recipe, root: Path, folder: Path) -> list[TrainingRecor
         console.ok("Records", f"{len(records)} read", str(path))
         return records
     with console.busy("Computing teacher predictions"):
-        records = list(compute_targets(gather(labelled, unlabelled, continuous), teacher.members, recipe.teachers, recipe.late))
+        records = list(compute_targets(gather(labelled, unlabelled, continuous), teachers.members, teachers.weights, teachers.delays))
     if not records:
         raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
     save_records(records, path, made_by)
-    console.ok("Records", f"{len(records)} looked at by {', '.join(teacher.members)}", str(path))
+    console.ok("Records", f"{len(records)} with predictions of {', '.join(teachers.members)}", str(path))
     return records
 
 
-def load_teachers(recipe: Recipe) -> FusedTeacher:
+def load_teachers(recipe: Config) -> FusedTeacher:
     """The recipe's teachers as one, each shifted to be on time. Raises TeacherError if one cannot be had."""
     try:
-        members = {name: PhaseNetTeacher.from_pretrained(name) for name in recipe.teachers}
+        members = load_members(recipe.distillation, recipe.training.initial_model)
     except TeacherError as error:
-        raise TeacherError(f'{error}. A recipe names its teachers itself, such as "teachers": {{"bundled": 1}}') from error
-    return FusedTeacher(members, recipe.teachers, recipe.late)
+        raise TeacherError(f'{error}. A recipe names its teachers itself, such as "distillation": {{"teacher": "bundled"}}') from error
+    return FusedTeacher(members, recipe.distillation.teacher_weights, recipe.distillation.delays)
 
 
 def _within(root: Path, spec: str) -> str:
@@ -173,7 +106,7 @@ def _within(root: Path, spec: str) -> str:
     return "+".join(str(root / part) if (root / part).exists() else part for part in split_names(spec)) if spec else ""
 
 
-def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
+def cook(recipe: Config, name: str, root: Path, folder: Path) -> Outcome:
     """Train by a recipe and write `NAME.pth`; what was interrupted goes on where it was.
 
     Args:
@@ -186,27 +119,25 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         XiaoNetError: data, teachers or settings do not fit, or the folder cannot be written to.
         KeyboardInterrupt: after Ctrl-C, when the run is safely on disk.
     """
-    if not recipe.steps and not recipe.minutes:
-        raise ConfigError(f"the recipe {name} says neither steps nor minutes; wanted one of them, such as minutes: 18")
     if not root.is_dir():
-        raise DataError(f"there is no folder {root} to look for the recipe's data in; give --data the one that holds {recipe.labelled}")
+        raise DataError(f"there is no folder {root} to look for the recipe's data in; give --data the one that holds {recipe.data.name}")
     if "+" in str(root):
         raise DataError(f"--data is {root}, and + joins data sets; wanted a folder without + in its path, such as a link to it")
     commit = git_commit()  # of the code that trains
     try:
-        dev = DevSet(picked_records(_within(root, recipe.labelled), "dev"))
+        dev = DevSet(picked_records(_within(root, recipe.data.name), "dev"))
     except DataError as error:
-        raise DataError(f"{error}. A recipe names its data itself, here {recipe.labelled}; --data is the folder that holds them") from error
-    pool = Pool(find_records(recipe, root, folder), recipe.shares)
-    run = Run(recipe, pool, folder / f"{name}.state", load_teachers(recipe) if recipe.anew else None)
+        raise DataError(f"{error}. A recipe names its data itself, here {recipe.data.name}; --data is their folder") from error
+    pool = Pool(find_records(recipe, root, folder), recipe.data.source_weights)
+    run = Run(recipe, pool, folder / f"{name}.state", load_teachers(recipe) if recipe.distillation.online_weight else None)
     run.execute()
     model = run.average.model
     scores = dev.scores(model)
     provenance: dict[str, Any] = {
         "note": recipe.note,
-        "recipe": json.loads(recipe.model_dump_json()),
+        "config": recipe.model_dump(mode="json"),
         "steps": run.step,
-        "windows": run.step * recipe.batch_size,
+        "windows": run.step * recipe.training.batch_size,
         "minutes": round(run.seconds / 60, 1),
         "dev": scores,
         "records": {source: len(rows) for source, rows in pool.rows.items()},
@@ -218,14 +149,15 @@ def cook(recipe: Recipe, name: str, root: Path, folder: Path) -> Outcome:
         save_model(model, path, provenance, {phase: scores[phase]["threshold"] for phase in PICKED_PHASES})
     else:
         save_phasenet(model, path, provenance)
-    data = "+".join(_within(root, spec) for spec in (recipe.labelled, recipe.unlabelled) if spec)
-    return Outcome(path, data, run.step * recipe.batch_size, scores)
+    data = "+".join(_within(root, spec) for spec in (recipe.data.name, recipe.data.unlabelled) if spec)
+    return Outcome(path, data, run.step * recipe.training.batch_size, scores)
 
 
-def _fresh_network(recipe: Recipe) -> nn.Module:
-    if recipe.network == "phasenet":
+def _fresh_network(recipe: Config) -> nn.Module:
+    if recipe.model.network == "phasenet":
         return new_phasenet()
-    return load_float(model_path(recipe.start, ".pth")) if recipe.start else _fresh(recipe.base_channels)
+    student = make_student(recipe)
+    return student if recipe.training.initial_model != "none" else _with_usual_bias(student)
 
 
 class Average:
@@ -258,9 +190,9 @@ def mix_online_targets(teachers: FusedTeacher, windows: Tensor, target: Tensor, 
     records (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065). One teacher is asked about each window, each about its
     share of them: on average over draws from 0 to 1 that is the fused answer, at the cost of one.
     """
-    parts = torch.split(windows, _counts(len(windows), list(teachers.shares.values()), draw))
+    parts = torch.split(windows, _counts(len(windows), list(teachers.weights.values()), draw))
     answers = [
-        remove_delay(teacher(part), teachers.late[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)
+        remove_delay(teacher(part), teachers.delays[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)
     ]
     noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
     return torch.where(noise_alone, target, torch.lerp(target, torch.cat(answers), share))
@@ -300,13 +232,12 @@ def stop_asked() -> Iterator[Callable[[], bool]]:
             signal.signal(kind, handler)
 
 
-def _fresh(base_channels: int) -> XiaoNet:
+def _with_usual_bias(model: XiaoNet) -> XiaoNet:
     """A student that says noise nearly everywhere, as is right, so that it learns onsets from the first step on.
 
     The bias of Lin et al. (2017, doi:10.1109/ICCV.2017.324). Without it a student of 5 channels spent them all on telling
     noise, where onsets are left with what is zero after the last ReLU, and could not come back.
     """
-    model = XiaoNet(base_channels=base_channels)
     with torch.no_grad():
         model.head.bias.copy_(torch.tensor(USUAL).log())  # type: ignore[union-attr]
     return model
@@ -325,26 +256,28 @@ class Run:
         CheckpointError: the file is of another recipe, damaged, or cannot be written.
     """
 
-    def __init__(self, recipe: Recipe, pool: Pool, state: Path, teachers: FusedTeacher | None = None) -> None:
+    def __init__(self, recipe: Config, pool: Pool, state: Path, teachers: FusedTeacher | None = None) -> None:
         self.recipe, self.pool, self.state, self.teachers = recipe, pool, state, teachers
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.training.seed)
         self.model = _fresh_network(recipe).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
-        self.average = Average(self.model, recipe.average)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.training.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+        self.average = Average(self.model, recipe.objective.averaging_decay)
         self.step, self.seconds = 0, 0.0
         self.records = pool.digest()
         if isinstance(self.model, XiaoNet):
-            forward = functools.partial(planar_logits, self.model)
+            forward = functools.partial(self.model.logits, planar=True)
         else:
             forward = functools.partial(self.model, logits=True)
-        self.forward = torch.compile(forward) if recipe.compile else forward
+        self.forward = torch.compile(forward) if recipe.training.compile else forward
         if state.exists():
             self._load()
 
     @property
     def progress(self) -> float:
         """The share of the run that is done."""
-        return self.step / self.recipe.steps if self.recipe.steps else self.seconds / (60 * self.recipe.minutes)
+        return (
+            self.step / self.recipe.objective.steps if self.recipe.objective.steps else self.seconds / (60 * self.recipe.objective.minutes)
+        )
 
     def execute(self) -> None:
         """Train to the end; save now and then, and when stopped."""
@@ -357,7 +290,7 @@ class Run:
 
     def _train(self) -> None:
         saved = time.monotonic()
-        counted = not self.recipe.compile  # the first step compiles, which is no training
+        counted = not self.recipe.training.compile  # the first step compiles, which is no training
         losses: deque[float] = deque(maxlen=TOLD_STEPS)
         with console.ShareProgress("Training") as bar, stop_asked() as stopped:
             while self.progress < 1:
@@ -365,7 +298,7 @@ class Run:
                 losses.append(self._step())
                 self.seconds += counted * (time.monotonic() - started)
                 counted = True
-                bar.update(self.progress, self.step * self.recipe.batch_size, float(np.mean(losses)))
+                bar.update(self.progress, self.step * self.recipe.training.batch_size, float(np.mean(losses)))
                 if stopped():
                     self._save()
                     console.warn("Training", "stopped", "nothing is lost; the same command goes on")
@@ -376,23 +309,23 @@ class Run:
 
     def _step(self) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.progress, self.recipe.learning_rate)
-        seed = (self.recipe.seed, self.step)
-        drawn = draw_batch(self.pool, self.recipe.batch_size, seed, self.recipe.chances, self.recipe.labels)
+            group["lr"] = rate_at(self.progress, self.recipe.training.learning_rate)
+        seed = (self.recipe.training.seed, self.step)
+        drawn = draw_batch(self.pool, self.recipe.training.batch_size, seed, self.recipe.augmentation, self.recipe.labels)
         windows, target = map(torch.from_numpy, drawn)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.precision == "bf16-mixed"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.training.precision == "bf16-mixed"):
             if self.teachers is not None:
                 draw = np.random.default_rng((*seed, 1)).random()
-                target = mix_online_targets(self.teachers, windows, target, self.recipe.anew, draw)
+                target = mix_online_targets(self.teachers, windows, target, self.recipe.distillation.online_weight, draw)
             logits = self.forward(windows)
-        loss = soft_loss(logits.float(), target, self.recipe.temperature)
+        loss = soft_loss(logits.float(), target, self.recipe.distillation.temperature)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):
             raise TrainingError(
                 f"step {self.step + 1} gave loss {float(loss.detach())} and gradient norm {float(norm)}; both must be finite. "
-                f"Choose a learning_rate below {self.recipe.learning_rate:g}, or precision 32-true, and another --out"
+                f"Choose a learning_rate below {self.recipe.training.learning_rate:g}, or precision 32-true, and another --out"
             )
         self.optimizer.step()
         self.step += 1
@@ -413,7 +346,7 @@ class Run:
 
     def _load(self) -> None:
         content = load_tensors(self.state, STATE)
-        if self.recipe.parse(json.loads(content["recipe"]), str(self.state)) != self.recipe:
+        if Config.parse(json.loads(content["recipe"]), str(self.state)) != self.recipe:
             raise CheckpointError(f"{self.state} was begun by another recipe; delete it, or choose another --out")
         if content["records"] != self.records:
             raise CheckpointError(f"{self.state} was begun with other records; delete it, restore them, or choose another --out")

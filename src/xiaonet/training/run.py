@@ -136,10 +136,10 @@ class _Run:
         self._tell_device()
         with self.fabric.rank_zero_first(local=True):  # one downloads, the others find it
             self.data = open_data(config.data.name, synthetic_records=config.data.synthetic_records, seed=config.training.seed)
-            self.teacher = load_teacher(config.distillation, config.training.start)
+            self.teacher = load_teacher(config.distillation, config.training.initial_model)
         self.teacher_digest = digest(self.teacher.state_dict()) if self.teacher is not None else ""
         self.parts = dict(zip(("train", "dev", "test"), split_data(self.data), strict=True))
-        if "start" in split_names(config.distillation.teacher):
+        if "initial" in split_names(config.distillation.teacher):
             self._require_picks()
         statuses = self.data.metadata.filter(regex=STATUS_COLUMN)
         self.incomplete_records = int(statuses.isin(config.data.incomplete_statuses).any(axis=1).sum())
@@ -147,7 +147,7 @@ class _Run:
         self.manifest = self._manifest(manifest)
         torch.manual_seed(config.training.seed)
         self.student = make_student(config)
-        start = config.training.start
+        start = config.training.initial_model
         self.thresholds = read_model_file(model_path(start, ".pth"))["thresholds"] if start != "none" else DEFAULT_THRESHOLDS
         if self.fabric.world_size > 1:
             share_batch_norm(self.student)
@@ -174,9 +174,9 @@ class _Run:
         """Train to the end, keep the best, and measure it once on the test split."""
         if (self.folder / "resume.pt").exists():
             self._restore()
-        elif self.config.training.start != "none":
+        elif self.config.training.initial_model != "none":
             self.stopping.best_loss = evaluate_student_model(self.dev_loader, self.student, self.fabric.device, fabric=self.fabric)
-            console.ok("Start", self.config.training.start, f"dev loss {self.stopping.best_loss:.6f}")
+            console.ok("Start", self.config.training.initial_model, f"dev loss {self.stopping.best_loss:.6f}")
         self._require_something_to_do()
         if self.fabric.is_global_zero:
             self._write("config.json", self.config.to_json())
@@ -266,7 +266,7 @@ class _Run:
         self.fabric.barrier()  # the first process has written what all now read
         if self.stopping.best_epoch == 0:
             raise TrainingError(
-                f"no epoch was better on dev than {self.config.training.start}, whose loss is {self.stopping.best_loss:.6f}; "
+                f"no epoch was better on dev than {self.config.training.initial_model}, whose loss is {self.stopping.best_loss:.6f}; "
                 "no model is saved. Keep the model as it is, or try more records or --set training.learning_rate=1e-5"
             )
         best = load_model(self.stopping.path)
@@ -401,7 +401,7 @@ class _Run:
         if state["teacher"] != self.teacher_digest:
             raise CheckpointError(
                 f"{path} was taught by other weights than {self.config.distillation.teacher} "
-                f"{f'({self.config.training.start}) ' if self.config.training.start != 'none' else ''}has now: restore the file"
+                f"({self.config.training.initial_model}) has now: restore the file"
             )
         self.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""What a run is put together from, by its settings, and what it says of where it ran."""
+"""The parts of a run that its settings describe: device, teacher and student; and the versions it ran with."""
 
 import logging
 import os
@@ -45,57 +45,69 @@ def resolve_precision(config: Config) -> Any:
     return "bf16-mixed" if fast else "32-true"
 
 
-def load_teacher(settings: DistillationSettings, start: str = "none") -> Teacher | None:
-    """The teacher of that name or file, or several joined by `+` as one; None for `none`.
+def load_teacher(settings: DistillationSettings, initial_model: str = "none") -> Teacher | None:
+    """Load the teacher of that name or file, or several joined by `+` as one; None for `none`.
 
     Args:
-        settings: name the teacher, and say how several are fused.
-        start: the model that the student starts from, which is the teacher `start`.
+        settings: name the teachers, and say how several are fused.
+        initial_model: the model that training starts from, which is the teacher `initial`.
 
     Raises:
-        ConfigError: the teacher is to be the start, and there is none, or it is quantized; or teachers and shares do not fit.
-        TeacherError: weights cannot be had.
+        ConfigError: the names or weights of the teachers do not fit, the teacher is the initial model and there is
+            none, or that model is quantized.
+        TeacherError: weights could not be loaded.
         CheckpointError: a file of ours cannot be read.
     """
-    name = settings.teacher
-    if name.lower() == "none":
+    if settings.teacher.lower() == "none":
         return None
+    members = load_members(settings, initial_model)
+    if len(members) > 1:
+        return FusedTeacher(members, settings.teacher_weights, settings.delays)
+    if settings.teacher_weights:
+        raise ConfigError(
+            f"distillation.teacher_weights is {settings.teacher_weights}, and the teacher is {settings.teacher!r} alone; "
+            "join several with +"
+        )
+    return next(iter(members.values()))
+
+
+def load_members(settings: DistillationSettings, initial_model: str = "none") -> dict[str, Teacher]:
+    """Load each of the teachers that are joined by `+`, by name. Raises as `load_teacher` does."""
+    name = settings.teacher
     names = split_names(name, "the teacher", "stead+original")
     if twice := sorted({part for part in names if names.count(part) > 1}):
-        raise ConfigError(f"the teacher {name!r} names {', '.join(twice)} twice; name each once, and weigh them by distillation.shares")
-    if len(names) > 1:
-        return FusedTeacher({part: _load_member(part, start) for part in names}, settings.shares, settings.late)
-    if settings.shares:
-        raise ConfigError(f"distillation.shares is {settings.shares}, and the teacher is {name!r} alone; join several by +")
-    return _load_member(names[0], start)
+        raise ConfigError(
+            f"the teacher {name!r} names {', '.join(twice)} twice; name each once, and weigh them by distillation.teacher_weights"
+        )
+    return {part: _load_member(part, initial_model) for part in names}
 
 
-def _load_member(name: str, start: str) -> Teacher:
-    if name != "start":
+def _load_member(name: str, initial_model: str) -> Teacher:
+    if name != "initial":
         return PhaseNetTeacher.from_pretrained(name)
-    if start == "none":
-        raise ConfigError("distillation.teacher is start, and training.start is none; name the model to start from")
-    return ModelTeacher(load_float(model_path(start, ".pth")), start)
+    if initial_model == "none":
+        raise ConfigError("distillation.teacher is initial, and training.initial_model is none; name the model to start from")
+    return ModelTeacher(load_float(model_path(initial_model, ".pth")), initial_model)
 
 
 def make_student(config: Config) -> XiaoNet:
-    """A student of the configured width, dropout and context, with the weights to start from if there are any.
+    """Make a student of the configured width, dropout and context, with the weights of the initial model if there is one.
 
     Raises:
-        ConfigError: these are of another width or context, or quantized.
-        CheckpointError: these cannot be read.
+        ConfigError: the initial model has another width or context, or is quantized.
+        CheckpointError: the initial model cannot be read.
     """
-    settings = config.model
+    settings, initial_model = config.model, config.training.initial_model
     dilations = {"wide": WIDE, "plain": PLAIN}[settings.dilations]
     student = XiaoNet(base_channels=settings.base_channels, dropout=settings.dropout, dilations=dilations)
-    if config.training.start != "none":
-        start = load_float(model_path(config.training.start, ".pth"))
-        if differing := [name for name in ("base_channels", "dilations") if start.arguments[name] != student.arguments[name]]:
+    if initial_model != "none":
+        initial = load_float(model_path(initial_model, ".pth"))
+        if differing := [name for name in ("base_channels", "dilations") if initial.arguments[name] != student.arguments[name]]:
             raise ConfigError(
-                f"{config.training.start} has {', '.join(f'{name} {start.arguments[name]}' for name in differing)}; "
+                f"{initial_model} has {', '.join(f'{name} {initial.arguments[name]}' for name in differing)}; "
                 f"wanted {', '.join(f'{name} {student.arguments[name]}' for name in differing)}, as the settings of the model say"
             )
-        student.load_state_dict(start.state_dict())
+        student.load_state_dict(initial.state_dict())
     return student
 
 

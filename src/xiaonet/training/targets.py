@@ -22,7 +22,8 @@ from xiaonet.files import write_atomically
 from xiaonet.io.archive import Archive
 from xiaonet.nn.checkpoint import DAMAGE, digest
 from xiaonet.nn.teacher import Teacher, remove_delay
-from xiaonet.picking.annotation import FADE
+from xiaonet.picking.spans import true_spans
+from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import fill_nonfinite
 
 Network = Callable[[Tensor], Tensor]
@@ -63,15 +64,14 @@ def teacher_probabilities(waveform: NDArray[np.float32], network: Network) -> ND
     step = next((step for length, step in WINDOW_STEPS.items() if samples < length), LONG_WINDOW_STEP)
     last = samples - WINDOW_SAMPLES
     starts = [*range(0, last, step), last]
-    total, weight = np.zeros((NOISE, samples)), np.zeros(samples)
+    stack = Stack(NOISE, samples)
     for group in range(0, len(starts), TEACHER_BATCH):
         batch = starts[group : group + TEACHER_BATCH]
         windows = np.stack([waveform[:, at : at + WINDOW_SAMPLES] for at in batch])
         windows -= windows.mean(axis=-1, keepdims=True)
         for at, curve in zip(batch, network(torch.from_numpy(windows)).numpy(), strict=True):
-            total[:, at : at + WINDOW_SAMPLES] += FADE * curve[:NOISE]
-            weight[at : at + WINDOW_SAMPLES] += FADE
-    return np.asarray(total / weight, dtype=np.float32).astype(np.float16)
+            stack.add(curve[:NOISE], at)
+    return stack.mean().astype(np.float32).astype(np.float16)
 
 
 def fuse(
@@ -176,7 +176,7 @@ def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:
         for segment in instrument.segments:
             waveform, bridged = instrument.waveform(segment, segment.first, segment.end)
             whole = ~(np.isnan(waveform) | bridged).any(axis=0)
-            for low, high in np.flatnonzero(np.diff(whole.astype(np.int8), prepend=0, append=0)).reshape(-1, 2):
+            for low, high in true_spans(np.asarray(whole)):
                 if high - low >= 2 * WINDOW_SAMPLES:
                     found = True
                     yield _demeaned(waveform[:, low:high])

@@ -1,0 +1,20 @@
+"""Find the ranges of samples over which a condition holds."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def true_spans(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """First sample of each unbroken range of true samples, and the one after its last.
+
+    Args:
+        mask: `(samples,)`.
+
+    Returns:
+        `(spans, 2)`, in order.
+
+    Example:
+        >>> true_spans(np.array([True, True, False, True])).tolist()
+        [[0, 2], [3, 4]]
+    """
+    return np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)

@@ -1,0 +1,39 @@
+"""Stack overlapping windows into one curve.
+
+A network sees less of the record around the samples near the ends of a window. So each window is
+multiplied by a taper before it is added, and the sum is divided by the sum of the tapers.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xiaonet.constants import WINDOW_SAMPLES
+
+TAPER_SAMPLES = 500  # at either end of a window: half of what the network sees around a sample
+
+_to_end = np.minimum(np.arange(WINDOW_SAMPLES), np.arange(WINDOW_SAMPLES)[::-1])
+TAPER: NDArray[np.float64] = np.minimum((_to_end + 1) / TAPER_SAMPLES, 1.0)  # 1 in the middle, linear towards both ends
+
+
+class Stack:
+    """The weighted mean of windows `(rows, 3001)` at any position of a record.
+
+    Args:
+        rows: number of rows, such as phases.
+        samples: length of the record.
+    """
+
+    def __init__(self, rows: int, samples: int) -> None:
+        self._total = np.zeros((rows, samples))
+        self._weight = np.zeros(samples)
+
+    def add(self, window: NDArray[np.floating], start: int, first: int | None = None, end: int | None = None) -> None:
+        """Add a window that begins at sample `start`, or only its part from sample `first` up to `end` of the record."""
+        first, end = start if first is None else first, start + WINDOW_SAMPLES if end is None else end
+        weight = TAPER[first - start : end - start]
+        self._total[:, first:end] += weight * window[:, first - start : end - start]
+        self._weight[first:end] += weight
+
+    def mean(self) -> NDArray[np.float64]:
+        """`(rows, samples)`; NaN where there is no window."""
+        return np.divide(self._total, self._weight, out=np.full_like(self._total, np.nan), where=self._weight > 0)
