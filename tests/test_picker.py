@@ -15,8 +15,8 @@ from strategies import cut, cuts, spans, stream, trace
 from xiaonet import Picker
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import CHUNK
+from xiaonet.picking.cleaning import BRIDGE
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import BRIDGE
 
 MINUTES = 6
 SAMPLES = MINUTES * 6000
@@ -289,7 +289,7 @@ def test_provenance_tells_one_run_from_another(picker: Picker) -> None:
         ([trace(np.ones(500), rate=1.0)], "nothing to pick: XX.STA..HHZ: sampled at 1 Hz; wanted at least 20 Hz"),
         (
             [trace(np.ones(500), seed_id="XX.STA..HDF"), trace(np.zeros(0))],
-            "nothing to pick: XX.STA..HDF: channel code 'HDF' names no component; wanted one that ends in E, 2, N, 1, Z, 3; "
+            "nothing to pick: XX.STA..HDF: channel code 'HDF' has no component; wanted a code that ends in E, 2, N, 1, Z, 3; "
             "XX.STA..HHZ: no samples",
         ),
     ],

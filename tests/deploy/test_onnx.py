@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import obspy
 import onnx
 import pytest
 import torch
@@ -14,7 +15,9 @@ from xiaonet.deploy.onnx import export_onnx
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.nn.checkpoint import load_model, save_model
 from xiaonet.nn.model import XiaoNet
+from xiaonet.picking.windows import normalize
 from xiaonet.runtime.loading import load_predictor
+from xiaonet.shipped import WEIGHTS
 
 BASE = 3
 THRESHOLDS = {"P": 0.25, "S": 0.5}
@@ -175,6 +178,18 @@ def test_a_graph_that_gives_other_probabilities_is_not_written(folder: Path, tmp
         export_onnx(tmp_path / "model.pth", tmp_path / "model.onnx")
     assert b"older" == (tmp_path / "model.onnx").read_bytes()
     assert ["model.onnx", "model.pth"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano", "xiaonet-int8", "xiaonet-nano-int8"])
+def test_an_export_of_a_shipped_model_gives_the_bits_of_the_shipped_file(name: str, tmp_path: Path) -> None:
+    export_onnx(WEIGHTS / f"{name}.pth", tmp_path / "model.onnx")
+    stream = obspy.read()  # a local earthquake
+    record = np.stack([stream.select(component=component)[0].data for component in "ENZ"])
+    windows = normalize(np.stack([np.roll(record, 173 * shift, axis=1) for shift in range(12)]))
+    windows = np.pad(windows, ((0, 0), (0, 0), (0, 1)), mode="edge")
+    expected, found = (load_predictor(path, "onnxruntime")(windows) for path in (name, tmp_path / "model.onnx"))
+    assert expected[:, :2].max() > 0.5
+    np.testing.assert_array_equal(expected, found)
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])

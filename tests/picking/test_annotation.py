@@ -10,7 +10,8 @@ from obspy import Stream
 from strategies import records, spans, stream
 from xiaonet.constants import WINDOW_SAMPLES
 from xiaonet.picking.annotation import BATCH, CHUNK, GUARD, MARGIN, WINDOW_STEP, Annotation, Network, annotate_chunk, chunks
-from xiaonet.picking.segments import BRIDGE, FLAT, Grid, Instrument, Segment, sort_stream
+from xiaonet.picking.cleaning import BRIDGE, FLAT
+from xiaonet.picking.segments import Grid, Instrument, Segment, sort_stream
 from xiaonet.picking.stacking import TAPER_SAMPLES
 from xiaonet.picking.windows import normalize
 

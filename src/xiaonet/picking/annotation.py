@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
-from xiaonet.picking.segments import Instrument, Samples, Segment
+from xiaonet.picking.cleaning import Samples
+from xiaonet.picking.segments import Instrument, Segment
 from xiaonet.picking.spans import true_spans
 from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import normalize

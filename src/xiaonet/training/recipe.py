@@ -31,7 +31,6 @@ from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.teacher import FusedTeacher, new_phasenet, remove_delay, save_phasenet
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import distillation_loss
-from xiaonet.training.planar import planar_logits
 from xiaonet.training.setup import git_commit, load_members, make_student, versions
 from xiaonet.training.stopping import SAME_WISH
 from xiaonet.training.targets import compute_targets, describe_inputs, gather, load_records, save_records
@@ -266,7 +265,7 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self.records = pool.digest()
         if isinstance(self.model, XiaoNet):
-            forward = functools.partial(planar_logits, self.model)
+            forward = functools.partial(self.model.logits, planar=True)
         else:
             forward = functools.partial(self.model, logits=True)
         self.forward = torch.compile(forward) if recipe.training.compile else forward
