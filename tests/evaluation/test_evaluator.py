@@ -9,7 +9,7 @@ from oracle import record as quake
 from stand_in import MIDNIGHT, record, write_days
 from xiaonet import Config
 from xiaonet.data.pipeline import Windows
-from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.errors import ConfigError, DataError, OutputError
 from xiaonet.evaluation import kept
 from xiaonet.evaluation.continuous import count_false_picks
 from xiaonet.evaluation.evaluator import Evaluator, evaluate
@@ -200,7 +200,7 @@ def test_a_kept_file_that_is_damaged_is_computed_again(evaluator, tmp_path):
 
 def test_a_folder_that_cannot_be_made(picked, tmp_path):
     (tmp_path / "file").write_text("here")
-    with pytest.raises(CheckpointError, match=r"file/kept cannot be made: .*; choose another --out"):
+    with pytest.raises(OutputError, match=r"file/kept cannot be made: .*; choose another --out"):
         Evaluator(str(picked), "test", keep=tmp_path / "file" / "kept").run(Oracle())
 
 
