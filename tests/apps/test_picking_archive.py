@@ -609,8 +609,9 @@ def test_a_lock_is_free_after_its_release(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_text_journal_of_an_earlier_version_is_begun_again(tmp_path: Path, picker: Picker, days: Path) -> None:
+def test_a_text_journal_of_an_earlier_version_is_refused(tmp_path: Path, picker: Picker, days: Path) -> None:
     out = tmp_path / "picks.csv"
-    journal_of(out).write_text('{"fingerprint": "0"}\n' * 3)
-    pick_archive(Archive([days]), picker, out, resume=True)
-    assert EXPECTED == picks_of(out)
+    journal_of(out).write_text('{"fingerprint": "0"}\n')
+    with pytest.raises(OutputError, match=r"picks\.csv\.journal is not a journal of this XiaoNet; delete that file and leave --resume out"):
+        pick_archive(Archive([days]), picker, out, resume=True)
+    assert '{"fingerprint": "0"}\n' == journal_of(out).read_text()

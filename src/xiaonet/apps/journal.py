@@ -21,6 +21,7 @@ from typing import NamedTuple, Self
 from xiaonet.errors import OutputError
 from xiaonet.picking.picks import Pick
 
+MAGIC = b"SQLite format 3\0"  # how an SQLite database begins
 SUFFIX = ".journal"  # added to the name of the output while the run is not finished
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (fingerprint TEXT NOT NULL, digest TEXT NOT NULL);
@@ -131,8 +132,8 @@ class Journal:
     def _create(self, resume: bool) -> bool:
         """Make an empty journal for a new run; true if there was one before."""
         try:
-            with self.path.open("rb" if resume else "xb"):
-                return resume
+            with self.path.open("rb" if resume else "xb") as file:
+                head = file.read(len(MAGIC)) if resume else b""
         except FileExistsError:
             return True
         except FileNotFoundError as error:
@@ -140,6 +141,9 @@ class Journal:
             raise OutputError(f"{self.path} cannot be {'read' if resume else 'written'}: no such file or folder; {fix}") from error
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}; choose another place for the picks") from error
+        if not MAGIC.startswith(head.rstrip(b"\0")):  # a journal that lost power may end in zeros
+            raise OutputError(f"{self.path} is not a journal of this XiaoNet; delete that file and leave --resume out")
+        return resume
 
     def _open(self) -> sqlite3.Connection:
         """Read the results that are there. A journal that lost power while it was written keeps those that are intact."""
@@ -238,7 +242,9 @@ class Lock:
             self._database.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise OutputError(f"{out} cannot be written: {error}; free some space or choose another folder") from error
+                raise OutputError(
+                    f"{out} cannot be written: {error}; free some space and continue with --resume, or choose another folder"
+                ) from error
             raise OutputError(f"{out} is being written by {self._holder()}; wait for it, or choose another --out") from error
         except sqlite3.DatabaseError as error:
             raise OutputError(f"{self.path} is not a lock of XiaoNet: {error}; delete that file") from error
