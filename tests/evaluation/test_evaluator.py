@@ -9,7 +9,7 @@ from oracle import record as quake
 from stand_in import MIDNIGHT, record, write_days
 from xiaonet import Config
 from xiaonet.data.pipeline import Windows
-from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.errors import ConfigError, DataError, OutputError
 from xiaonet.evaluation import kept
 from xiaonet.evaluation.continuous import count_false_picks
 from xiaonet.evaluation.evaluator import Evaluator, evaluate
@@ -75,7 +75,7 @@ def p_only(write_set) -> Path:
     return write_set([quake(seed=seed) for seed in range(4)], trace_p_arrival_sample=[4000.0] * 4, split=["dev"] * 4)
 
 
-def test_a_phase_that_is_nowhere_labelled_keeps_the_models_own_threshold(p_only):
+def test_a_phase_without_labels_keeps_the_models_own_threshold(p_only):
     tuned = evaluate(Evaluator(str(p_only), "dev", tune=True), [Oracle("weak", height=0.25)]).metrics.models[0]
     assert tuned.thresholds["P"] <= 0.25
     assert Oracle("weak", height=0.25).thresholds["S"] == tuned.thresholds["S"]
@@ -135,7 +135,7 @@ def test_thresholds_that_cannot_be_used(picked, tmp_path, monkeypatch, text, mes
     assert message in str(caught.value)
 
 
-def test_what_a_model_gave_is_kept(evaluator, picked, tmp_path):
+def test_outputs_are_kept(evaluator, picked, tmp_path):
     first = Oracle()
     before = evaluate(evaluator, [first]).metrics
     again = Oracle()
@@ -200,7 +200,7 @@ def test_a_kept_file_that_is_damaged_is_computed_again(evaluator, tmp_path):
 
 def test_a_folder_that_cannot_be_made(picked, tmp_path):
     (tmp_path / "file").write_text("here")
-    with pytest.raises(CheckpointError, match=r"file/kept cannot be made: .*; choose another --out"):
+    with pytest.raises(OutputError, match=r"file/kept cannot be made: .*; choose another --out"):
         Evaluator(str(picked), "test", keep=tmp_path / "file" / "kept").run(Oracle())
 
 

@@ -107,7 +107,7 @@ class Evaluator:
         """Run a model on all windows, unless its output is kept from an earlier evaluation.
 
         Raises:
-            CheckpointError: the output cannot be written.
+            OutputError: the output cannot be written.
         """
         path = None if self.keep is None else self.keep / f"{output_key(model, self._inputs())}.npz"
         if path is not None and (kept := read_output(path, self.targets)):
