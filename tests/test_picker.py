@@ -255,10 +255,14 @@ def test_the_threshold_is_one_for_both_phases_or_one_for_each(picker: Picker, mo
     assert {"P": 0.6, "S": 0.7} == picker.thresholds
     assert {"P": 0.8, "S": 0.8} == Picker(threshold=0.8).thresholds
     assert {"P": 0.6, "S": 0.9} == Picker(threshold={"S": 0.9}).thresholds
+    assert {"P": 0.5, "S": 0.5} == Picker(threshold=np.float32(0.5)).thresholds
     assert [] == Picker(threshold=1.0).pick(record())
 
 
-@pytest.mark.parametrize("threshold", [0, -0.1, 1.1, float("nan"), {"P": 2.0}, {"N": 0.5}, {"p": 0.5}])
+@pytest.mark.parametrize(
+    "threshold",
+    [0, -0.1, 1.1, float("nan"), {"P": 2.0}, {"N": 0.5}, {"p": 0.5}, "high", b"0.3", [0.3, 0.3], True, 1j, {5: 0.3}, {"P": None}],
+)
 def test_a_threshold_that_is_no_probability_is_refused(monkeypatch: pytest.MonkeyPatch, threshold: object) -> None:
     monkeypatch.setattr("xiaonet.picker.load_predictor", lambda *_: StandIn())
     with pytest.raises(ConfigError, match=r"wanted a probability above 0 and up to 1 for P and S, e\.g\. 0\.3"):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet import __version__
-from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
+from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime, checked_thresholds
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.picks import Pick, read_picks
@@ -150,17 +151,16 @@ class Picker:
         return instruments
 
 
-def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
-    phases = PICKED_PHASES
+def _thresholds(recommended: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
     if chosen is None:
         chosen = {}
     elif not isinstance(chosen, Mapping):
-        chosen = dict.fromkeys(phases, chosen)
-    unknown = chosen.keys() - set(phases)
-    values = {phase: float(chosen.get(phase, advised[phase])) for phase in phases}
-    if unknown or not all(0 < value <= 1 for value in values.values()):
-        raise ConfigError(f"threshold is {dict(chosen)}; wanted a probability above 0 and up to 1 for {' and '.join(phases)}, e.g. 0.3")
-    return values
+        chosen = dict.fromkeys(PICKED_PHASES, chosen)
+    with suppress(ConfigError):
+        values = checked_thresholds({**recommended, **chosen})
+        if all(values.values()):
+            return values
+    raise ConfigError(f"threshold is {dict(chosen)}; wanted a probability above 0 and up to 1 for P and S, e.g. 0.3")
 
 
 def _as_stream(name: str, segment: Segment, probabilities: NDArray[np.float64]) -> "Stream":

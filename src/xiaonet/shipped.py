@@ -2,11 +2,12 @@
 
 import difflib
 from collections.abc import Sequence
+from os.path import expanduser, isfile
 from pathlib import Path
 
 from xiaonet.errors import CheckpointError
 
-WEIGHTS = Path(__file__).with_name("weights")  # importlib.resources would take as long to import as the whole package
+WEIGHTS = Path(__file__).with_name("weights")  # faster than importlib.resources, which takes as long to import as the package
 
 
 def shipped_models() -> list[str]:
@@ -15,13 +16,18 @@ def shipped_models() -> list[str]:
 
 
 def model_path(model: str | Path, suffix: str) -> Path:
-    """The file of a shipped model of that suffix, or the given path of a model file.
+    """Find a model file.
+
+    Args:
+        model: name of a shipped model, or path of a model file.
+        suffix: of the file of a shipped model, such as `.onnx`.
 
     Raises:
-        CheckpointError: it is neither.
+        CheckpointError: there is no such model.
     """
-    if Path(model).suffix in (".onnx", ".xml", ".pth") or Path(model).is_file():
-        return Path(model).expanduser()
+    path = expanduser(model)
+    if Path(path).suffix in (".onnx", ".xml", ".pth") or isfile(path):
+        return Path(path)
     if str(model) in shipped_models():
         return WEIGHTS / f"{model}{suffix}"
     raise CheckpointError(
