@@ -25,8 +25,8 @@ def model_path(model: str | Path, suffix: str) -> Path:
     Raises:
         CheckpointError: there is no such model.
     """
-    path = expanduser(model)
-    if Path(path).suffix in (".onnx", ".xml", ".pth") or isfile(path):
+    path = expanduser(model)  # this and isfile never raise, unlike the methods of Path
+    if "\0" not in path and (Path(path).suffix in (".onnx", ".xml", ".pth") or isfile(path)):
         return Path(path)
     if str(model) in shipped_models():
         return WEIGHTS / f"{model}{suffix}"

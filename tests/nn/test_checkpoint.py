@@ -11,7 +11,7 @@ import torch
 
 from xiaonet.config.schema import Config
 from xiaonet.constants import input_specification
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import CheckpointError, ConfigError, OutputError
 from xiaonet.nn import checkpoint
 from xiaonet.nn.checkpoint import FORMAT, VERSION, load_model, load_tensors, read_model_file, save_model, save_tensors, without_folders
 from xiaonet.nn.model import PLAIN, XiaoNet
@@ -288,9 +288,9 @@ def test_a_file_with_a_wrong_part_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("path", [None, 5, [], 1.5])
 def test_a_path_of_another_type_is_refused(path: Any) -> None:
-    with pytest.raises(ConfigError, match="path is .*; wanted the path of a model file"):
+    with pytest.raises(ConfigError, match=r"path is .*; wanted the path of a model file"):
         load_model(path)
-    with pytest.raises(ConfigError, match="path is .*; wanted the path of a model file"):
+    with pytest.raises(ConfigError, match=r"path is .*; wanted the path of a model file"):
         save_model(model_like(0), path)
 
 
@@ -328,7 +328,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
     save_model(model_like(1), path)
     before = path.read_bytes()
     write_limit(len(before) // 2)
-    with pytest.raises(CheckpointError, match=r"model\.pth could not be written: .*what stood there before is untouched"):
+    with pytest.raises(OutputError, match=r"model\.pth could not be written: .*what stood there before is untouched"):
         save_model(model_like(2), path)
     write_limit(10 * len(before))
     assert before == path.read_bytes()
