@@ -470,7 +470,7 @@ def test_weights_that_do_not_fit_are_damage(ours: Path) -> None:
     content = load_tensors(ours, "xiaonet-phasenet")
     del content["weights"]["out.bias"]
     save_tensors(ours, "xiaonet-phasenet", content)
-    with pytest.raises(CheckpointError, match=r"ours\.pth is damaged: weights and arguments do not fit"):
+    with pytest.raises(CheckpointError, match=r"ours\.pth is damaged: weights and arguments do not match"):
         load_phasenet(ours)
 
 
