@@ -164,8 +164,8 @@ def test_nothing_to_pick_is_told_with_the_reasons(run: Callable[..., tuple[int, 
     status, told = run("folder", "notes.txt", "nowhere/*.mseed")
     assert 1 == status
     assert [
-        "! Skipped: nowhere/*.mseed: there is no such file, folder or match",
-        f"! Skipped: {tmp_path / 'notes.txt'}: no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))",
+        "! Skipped: nowhere/*.mseed: no such file or folder",
+        f"! Skipped: {tmp_path / 'notes.txt'}: no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))",
         "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed; wanted miniSEED with components E, N, Z "
         "or 1, 2, Z at 20 Hz or more, from the chosen times and stations",
     ] == told
