@@ -22,7 +22,8 @@ from pyarrow import parquet
 
 from xiaonet.errors import ConfigError, OutputError
 from xiaonet.io import picks as formats
-from xiaonet.io.picks import COLUMNS, check_format, write_picks
+from xiaonet.io.columns import COLUMNS
+from xiaonet.io.picks import check_format, write_picks
 from xiaonet.picking.picks import Pick
 
 SUFFIXES = (".csv", ".parquet", ".xml", ".quakeml", ".qml")

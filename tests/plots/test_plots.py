@@ -18,7 +18,10 @@ from xiaonet.picker import Picker
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick, find_picks
 from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
-from xiaonet.plots.record import COLOURS, Day, Strip, View, draw_day, draw_history, draw_picks, draw_views, find_thinning, to_png
+from xiaonet.plots.day import Day, draw_day
+from xiaonet.plots.history import draw_history
+from xiaonet.plots.record import Strip, View, draw_picks, draw_views, find_thinning
+from xiaonet.plots.style import COLOURS, to_png
 
 HISTORY = {
     "epoch": [1, 2, 3, 4],
