@@ -121,6 +121,8 @@ def test_it_runs_as_a_module() -> None:
     assert (0, "0.1.0\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("name", ["ConfigError", "DataError", "TeacherError", "CheckpointError", "TrainingError", "WaveformError"])
+@pytest.mark.parametrize(
+    "name", ["ConfigError", "DataError", "TeacherError", "CheckpointError", "OutputError", "TrainingError", "WaveformError"]
+)
 def test_errors_have_one_base(name: str) -> None:
     assert xiaonet.XiaoNetError in getattr(errors, name).__mro__

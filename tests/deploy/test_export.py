@@ -13,7 +13,7 @@ from xiaonet.constants import input_specification
 from xiaonet.deploy.export import export
 from xiaonet.deploy.onnx import check
 from xiaonet.deploy.quantize import largest_samples
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import CheckpointError, ConfigError, OutputError
 from xiaonet.nn.checkpoint import load_model, save_model
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
@@ -175,14 +175,12 @@ def test_a_missing_openvino_comes_with_its_command(folder: Path, tmp_path: Path,
 
 
 def test_a_folder_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"missing/model\.xml could not be written: .*No such file"):
+    with pytest.raises(OutputError, match=r"missing/model\.xml could not be written: .*No such file"):
         export(folder / "fp32.pth", "openvino", tmp_path / "missing" / "model.xml")
 
 
 def test_a_runtime_that_gives_something_else_is_found_out(folder: Path) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"model\.xml was not written: probabilities of 1 windows of 3001 samples differ from torch's by"
-    ):
+    with pytest.raises(OutputError, match=r"model\.xml was not written: probabilities of 1 windows of 3001 samples differ from torch's by"):
         check(folder / "fp32.pth", lambda windows: np.full_like(windows, 1 / 3), Path("model.xml"))
-    with pytest.raises(CheckpointError, match="differ from torch's by inf"):
+    with pytest.raises(OutputError, match="differ from torch's by inf"):
         check(folder / "fp32.pth", lambda windows: windows[..., :-1], Path("model.xml"))

@@ -12,7 +12,7 @@ import torch
 import xiaonet
 from xiaonet.deploy import onnx as export
 from xiaonet.deploy.onnx import export_onnx
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import CheckpointError, ConfigError, OutputError
 from xiaonet.nn.checkpoint import load_model, save_model
 from xiaonet.nn.model import XiaoNet
 from xiaonet.picking.windows import normalize
@@ -172,7 +172,7 @@ def test_a_graph_that_gives_other_probabilities_is_not_written(folder: Path, tmp
     save_model(model_like(5), tmp_path / "model.pth")
     (tmp_path / "model.onnx").write_bytes(b"older")
     with pytest.raises(
-        CheckpointError,
+        OutputError,
         match=r"model\.onnx was not written: probabilities of 1 windows of 3001 samples differ from torch's by 0\.\d+; wanted",
     ):
         export_onnx(tmp_path / "model.pth", tmp_path / "model.onnx")
@@ -209,5 +209,5 @@ def test_a_damaged_model_file_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_to_onnx", lambda model: onnx.load(folder / "model.onnx"))  # that takes seconds
-    with pytest.raises(CheckpointError, match=r"missing/model\.onnx could not be written: .*No such file"):
+    with pytest.raises(OutputError, match=r"missing/model\.onnx could not be written: .*No such file"):
         export_onnx(folder / "model.pth", tmp_path / "missing" / "model.onnx")

@@ -8,7 +8,7 @@ from oracle import record as quake
 from stand_in import MIDNIGHT, record, write_days
 from xiaonet import Config
 from xiaonet.data.pipeline import Windows
-from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.errors import ConfigError, DataError, OutputError
 from xiaonet.evaluation.continuous import count_false_picks
 from xiaonet.evaluation.evaluator import Evaluator, evaluate, read_thresholds
 from xiaonet.evaluation.models import load_models
@@ -126,7 +126,7 @@ def test_a_kept_file_that_is_damaged_is_made_anew(evaluator, tmp_path):
 
 def test_a_folder_that_cannot_be_made(picked, tmp_path):
     (tmp_path / "file").write_text("here")
-    with pytest.raises(CheckpointError, match=r"file/kept cannot be made: .*; choose another --out"):
+    with pytest.raises(OutputError, match=r"file/kept cannot be made: .*; choose another --out"):
         Evaluator(str(picked), "test", keep=tmp_path / "file" / "kept").measure(Oracle())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from oracle import Oracle
 
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.evaluation.evaluator import Evaluator, evaluate
 from xiaonet.evaluation.metrics import Metrics, Value
 from xiaonet.evaluation.report import interval, number, table, write_report
@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_the_older_report(evaluator, tmp_path, write_limit):
     page = write_report(found, folder)
     before = page.read_bytes()
     write_limit(20_000)
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         write_report(found, folder)
     write_limit(-1)
     assert before == page.read_bytes()

@@ -124,7 +124,7 @@ class Evaluator:
         """Show a model all windows, unless what it gave is kept.
 
         Raises:
-            CheckpointError: what it gave cannot be kept.
+            OutputError: what it gave cannot be kept.
         """
         path = None if self.keep is None else self.keep / f"{self._key(model)}.npz"
         if path is not None and (kept := _read(path, self.targets)):

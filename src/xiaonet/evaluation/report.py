@@ -21,7 +21,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> Path:
         The path of the page.
 
     Raises:
-        CheckpointError: the folder cannot be made or written to.
+        OutputError: the folder cannot be made or written to.
     """
     make_folder(folder)
     metrics = evaluation.metrics.model_dump_json(indent=1)

@@ -24,7 +24,7 @@ from xiaonet.data.columns import STATUS_COLUMN, phase_columns
 from xiaonet.data.loaders import Batches, make_loader
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import WaveformData, fingerprint, open_data, split_data
-from xiaonet.errors import CheckpointError, DataError, TrainingError
+from xiaonet.errors import CheckpointError, DataError, OutputError, TrainingError
 from xiaonet.files import write_atomically
 from xiaonet.names import split_names
 from xiaonet.nn.checkpoint import digest, load_model, load_tensors, read_model_file, save_model, save_tensors
@@ -73,7 +73,7 @@ def start_run(config: Config, folder: Path, *, note: str = "") -> Result:
         note: why the settings differ from the defaults.
 
     Raises:
-        CheckpointError: the folder holds a run already, or cannot be written to.
+        OutputError: the folder holds a run already, or cannot be written to.
         XiaoNetError: data, teacher or settings do not fit; the message names the fix.
         KeyboardInterrupt: after Ctrl-C, when the run is safely on disk.
     """
@@ -93,12 +93,12 @@ def start_run(config: Config, folder: Path, *, note: str = "") -> Result:
 def _make_folder(folder: Path) -> None:
     try:
         if (folder / "manifest.json").exists():
-            raise CheckpointError(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
+            raise OutputError(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass  # it can be written to
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be made or written to: {error}; choose another --out") from error
+        raise OutputError(f"{folder} cannot be made or written to: {error}; choose another --out") from error
 
 
 def resume_run(folder: Path, *, assignments: list[str] | None = None, note: str = "") -> Result:
@@ -187,8 +187,8 @@ class _Run:
                 while not self._done():
                     self._train_epoch()
             return self._finish()
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}. When that is mended, go on with: xiaonet train --resume {self.folder}") from error
+        except (CheckpointError, OutputError) as error:
+            raise type(error)(f"{error}. When that is mended, go on with: xiaonet train --resume {self.folder}") from error
         finally:
             if self.events is not None:
                 self.events.close()
