@@ -22,8 +22,8 @@ import torch
 from xiaonet.constants import PICKED_PHASES
 from xiaonet.evaluation.evaluator import Evaluator
 from xiaonet.evaluation.models import EvaluatedModel, load_models
-from xiaonet.evaluation.peaks import find_peaks
 from xiaonet.evaluation.scores import PhaseScores
+from xiaonet.scoring.peaks import find_peaks
 
 
 class Timed:

@@ -334,7 +334,7 @@ def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--tune"], "✗ Config: stopped - thresholds are not chosen on split 'test'"),
+        (["--tune"], "✗ Config: stopped - thresholds cannot be tuned on split 'test'"),
         (
             ["--tune", "--split", "dev", "--threshold", "0.3"],
             "✗ Config: stopped - --tune and --threshold 0.3: these options exclude each other; --tune chooses the thresholds",

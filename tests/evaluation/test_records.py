@@ -134,7 +134,7 @@ def test_a_split_that_is_not_there_is_named(picked, split, message):
 def test_a_split_without_a_label_that_counts_is_refused(write_set, statuses):
     picks = [np.nan if status == "unpicked" else 100.0 for status in statuses]
     path = write_set([np.ones((3, 6000))] * 3, trace_p_arrival_sample=picks, trace_p_status=statuses, split=["test"] * 3)
-    with pytest.raises(DataError, match="no pick to be judged in the 3 records of split 'test': wanted P or S"):
+    with pytest.raises(DataError, match="no pick counts in the 3 records of split 'test': wanted P or S"):
         read_records(open_data(str(path)), "test", STATUSES)
 
 

@@ -138,5 +138,5 @@ def test_targets_that_cannot_be_used(tmp_path, picked):
     with pytest.raises(DataError, match=r"task1.csv lacks sampling_rate, start_sample, end_sample, trace_type"):
         tasks.read_targets(folder, "dev")
     data, _ = read_records(open_data(str(picked)), "dev", STATUSES)
-    with pytest.raises(DataError, match=r"task1.csv: 1 targets are of records that are not in the split, such as 'a'"):
+    with pytest.raises(DataError, match=r"task1.csv: 1 targets belong to records that are not in the split, such as 'a'"):
         tasks.answer(Oracle(), data, tasks.read_targets(write_targets(tmp_path / "others"), "dev"))

@@ -19,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
+from xiaonet.errors import WaveformError
 from xiaonet.picking.cleaning import Samples, clean, cleaning_reach, to_float
 from xiaonet.picking.time_index import TimeIndex
 
 if TYPE_CHECKING:
-    from obspy import Stream
+    from obspy import Stream, Trace
 
 CODES: Mapping[str, str] = {"E": "E2", "N": "N1", "Z": "Z3"}  # last letters of the channels of a component, preferred ones first
 LOWEST_RATE = 20.0  # Hz: below, too little of a local earthquake is left
+HIGHEST_RATE = 1e6  # Hz: above, the header is wrong
 LONGEST_GAP_NS = 30 * SECOND_NS  # within a segment
 SLIP = 0.1  # samples that a clock may drift within a piece
 MIDWAY = 487  # thousandths of a sample; not 500, or a microsecond would decide for records sampled midway
@@ -197,15 +199,24 @@ class Instrument:
         return samples
 
 
-def sort_stream(stream: "Stream") -> tuple[list[Instrument], list[str]]:
+def sort_stream(stream: "Stream | Trace") -> tuple[list[Instrument], list[str]]:
     """Sort the traces of a stream into instruments.
 
     Returns:
         The instruments by name; and for each trace that cannot be used, its name and the reason.
+
+    Raises:
+        WaveformError: this is neither a stream nor a trace nor a list of traces.
     """
+    from obspy import Trace
+
+    traces = list(stream) if isinstance(stream, Iterable) and not isinstance(stream, Trace) else [stream]
+    if wrong := [type(trace).__name__ for trace in traces if not isinstance(trace, Trace)]:
+        kind = f"{type(stream).__name__} of {wrong[0]}" if isinstance(stream, Iterable) else wrong[0]
+        raise WaveformError(f"the type of stream is {kind}; wanted an obspy.Stream or an obspy.Trace, e.g. obspy.read('file.mseed')")
     channels: dict[Channel, list[Piece]] = {}
     skipped = []
-    for trace in stream:
+    for trace in traces:
         stats = trace.stats
         reason = why_unusable(trace.id, stats.sampling_rate) if len(trace.data) else "no samples"  # as with `headonly=True`
         if trace.data.dtype.kind not in "biuf":
@@ -243,6 +254,8 @@ def why_unusable(seed_id: str, rate: float) -> str:
         return f"channel code {code!r} has no component; wanted a code that ends in {', '.join(letters)}"
     if not np.isfinite(rate) or nominal_rate(rate) < LOWEST_RATE:
         return f"sampled at {rate:g} Hz; wanted at least {LOWEST_RATE:g} Hz"
+    if rate > HIGHEST_RATE:
+        return f"sampled at {rate:g} Hz; wanted at most {HIGHEST_RATE:g} Hz"
     return ""
 
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import peaks
 from scipy.signal import find_peaks as find_peaks_of_scipy
 
-from xiaonet.evaluation.peaks import find_peaks, match, residuals
+from peaks_by_hand import peaks
+from xiaonet.scoring.matching import match, residuals
+from xiaonet.scoring.peaks import find_peaks
 
 NAN = np.nan
 
