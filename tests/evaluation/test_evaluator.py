@@ -75,7 +75,7 @@ def p_only(write_set) -> Path:
     return write_set([quake(seed=seed) for seed in range(4)], trace_p_arrival_sample=[4000.0] * 4, split=["dev"] * 4)
 
 
-def test_a_phase_that_is_nowhere_labelled_keeps_the_models_own_threshold(p_only):
+def test_a_phase_without_labels_keeps_the_models_own_threshold(p_only):
     tuned = evaluate(Evaluator(str(p_only), "dev", tune=True), [Oracle("weak", height=0.25)]).metrics.models[0]
     assert tuned.thresholds["P"] <= 0.25
     assert Oracle("weak", height=0.25).thresholds["S"] == tuned.thresholds["S"]
@@ -135,7 +135,7 @@ def test_thresholds_that_cannot_be_used(picked, tmp_path, monkeypatch, text, mes
     assert message in str(caught.value)
 
 
-def test_what_a_model_gave_is_kept(evaluator, picked, tmp_path):
+def test_outputs_are_kept(evaluator, picked, tmp_path):
     first = Oracle()
     before = evaluate(evaluator, [first]).metrics
     again = Oracle()

@@ -50,14 +50,14 @@ def test_phasenet_gives_what_seisbench_gives(windows, phasenet):
     np.testing.assert_allclose(expected, theirs.annotate(windows)[0], atol=1e-4)
 
 
-def test_the_bundled_teacher_is_judged_by_its_name(windows):
+def test_the_bundled_teacher_is_evaluated_by_its_name(windows):
     [ours] = load_models(["seisbench:PhaseNet/bundled"])
     expected = PhaseNetTeacher.from_pretrained("bundled")(torch.from_numpy(windows.astype(np.float32))).numpy()
     assert ("bundled", {"P": 0.3, "S": 0.3}) == (ours.name, ours.thresholds)
     np.testing.assert_allclose(expected, ours.annotate(windows), atol=1e-4)
 
 
-def test_models_that_are_no_phasenet_go_through_annotate(windows, phasenet, monkeypatch):
+def test_models_other_than_phasenet_use_annotate(windows, phasenet, monkeypatch):
     """PhaseNet's own annotate stands for that of any other model: the picks are those of the batches."""
     direct = SeisBenchModel("PhaseNet/any")
     other = SeisBenchModel("PhaseNet/any")

@@ -111,7 +111,7 @@ def test_the_schema_in_the_documents_is_that_of_the_code():
     assert Metrics.model_json_schema() == json.loads(path.read_text())
 
 
-def test_tuned_thresholds_are_said_to_flatter(picked, tmp_path):
+def test_the_page_warns_of_tuned_thresholds(picked, tmp_path):
     page = write_report(evaluate(Evaluator(str(picked), "dev", tune=True), [Oracle()]), tmp_path / "tuned")
     assert "The thresholds were tuned on these windows, so the scores are too good." in page.read_text()
     assert "There is only one model, so there are no differences." in page.read_text()
@@ -124,7 +124,7 @@ def test_the_page_says_which_threshold_could_not_be_tuned(write_set, tmp_path):
     assert re.search(expected, page.read_text())
 
 
-def test_the_table_tells_what_decides(evaluator):
+def test_the_table_on_the_console(evaluator):
     heads, rows = table(evaluate(evaluator, [Oracle(), Oracle("late", late=30)]).metrics)
     assert ["", "F1 of P", "F1 of S", "P recall, 0.1 s", "S recall, 0.1 s", "false P, S per hour"] == heads
     expected = [
@@ -151,7 +151,7 @@ def test_the_table_leaves_out_records_without_labels(write_set):
         (Value(value=-0.1, low=-0.2, high=0.0), "−0.10 [−0.20, 0.00]"),
     ],
 )
-def test_figures_in_words(value, expected):
+def test_figures_as_text(value, expected):
     assert expected == interval(value)
     assert "–" == number(None)
 

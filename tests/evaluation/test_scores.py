@@ -197,7 +197,7 @@ def test_calibration():
     assert pytest.approx(0.55) == metrics.calibration_error
 
 
-def test_what_gives_no_probabilities_has_no_calibration():
+def test_a_model_without_probabilities_has_no_calibration():
     own = windows(LABELS)
     metrics = PhaseScores.of(PEAKS, own, "P", 0.3, probabilistic=False).metrics(all_of(own), seed=0)
     assert (None, [], None, None) == (metrics.calibration_error, metrics.reliability, metrics.within_one_sigma, metrics.within_two_sigma)

@@ -122,7 +122,7 @@ def write_targets(folder, **changes):
     return folder
 
 
-def test_published_targets_are_brought_to_100_hz(tmp_path):
+def test_published_targets_are_converted_to_100_hz(tmp_path):
     found = tasks.read_targets(write_targets(tmp_path / "targets"), "dev")
     assert (200, 3200) == tuple(found["task1.csv"][["start_sample", "end_sample"]].iloc[0])
     assert (200, 1200, 501.0) == tuple(found["task23.csv"][["start_sample", "end_sample", "phase_onset"]].iloc[0])

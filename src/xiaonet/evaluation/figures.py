@@ -57,7 +57,9 @@ def overview(metrics: Metrics) -> Iterator[tuple[str, str, str]]:
         ),
     ]
     known = {one.trait for model in metrics.models for classes in model.breakdown.values() for one in classes}
-    drawn += [(trait, f"F1 within 0.5 s by {name}.", _by_trait(trait)) for trait, name in TRAITS.items() if trait in known]
+    for trait, name in TRAITS.items():
+        if trait in known:
+            drawn.append((trait, f"F1 within 0.5 s by {name}. The number of labels is in brackets.", _by_trait(trait)))
     for key, caption, draw in drawn:
         yield key, caption, _pair(metrics, draw, key)
 
@@ -103,6 +105,7 @@ def _pair(metrics: Metrics, draw: Draw, salt: str) -> str:
         {"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY}
     ):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
+        legend: dict[str, Any] = {}
         for axes, phase in zip(figure.subplots(1, 2), PICKED_PHASES, strict=True):
             for number, model in enumerate(metrics.models):
                 style = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)], "label": model.name}
@@ -110,8 +113,8 @@ def _pair(metrics: Metrics, draw: Draw, salt: str) -> str:
             axes.set_title(phase, loc="left")
             axes.grid(color=PALE, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+            legend |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=max(min(len(legend), 5), 1), frameon=False)
         return to_svg(figure, salt)
 
 
@@ -133,7 +136,8 @@ def _residuals(axes: "Axes", model: ModelMetrics, phase: str, style: Style) -> N
 def _reliability(axes: "Axes", model: ModelMetrics, phase: str, style: Style) -> None:
     own = model.subsets[ALL][phase].reliability
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
-    axes.plot([one.probability for one in own], [one.right for one in own], marker=".", linewidth=1.2, **style)
+    if own:  # a model that gives no probabilities has none
+        axes.plot([one.probability for one in own], [one.right for one in own], marker=".", linewidth=1.2, **style)
     axes.set(xlabel="probability of a peak", ylabel="share of right peaks", xlim=(0, 1), ylim=(0, 1.02))
 
 
@@ -143,7 +147,7 @@ def _by_trait(trait: str) -> Draw:
         names = [f"{one.name}\n({one.labels})" for one in own]
         axes.plot(range(len(own)), [one.f1 for one in own], marker="o", markersize=4, linewidth=1.2, **style)
         axes.set_xticks(range(len(own)), names, fontsize=8)
-        axes.set(xlabel=f"{TRAITS[trait]} (labels)", ylabel="F1", ylim=(0, 1.02))
+        axes.set(xlabel=TRAITS[trait], ylabel="F1", ylim=(0, 1.02))
 
     return draw
 
