@@ -134,7 +134,7 @@ def test_the_old_name_of_prefilter_is_accepted_with_a_warning(
         (["--out", "folder.csv"], "✗ Output: stopped - folder.csv is a folder; wanted a file: choose another name"),
         (["--from", "yesterday"], "✗ Config: stopped - --from is 'yesterday'; wanted a UTC time such as 2014-05-01 or 2014-05-01T06:00:00"),
         (["--to", "2020-13-01"], "✗ Config: stopped - --to is '2020-13-01'; wanted a UTC time"),
-        (["--threshold", "1.5"], "✗ Config: stopped - threshold is {'P': 1.5, 'S': 1.5}; wanted a probability above 0 and up to 1"),
+        (["--threshold", "1.5"], "✗ Config: stopped - threshold is 1.5; wanted a probability above 0 and up to 1 for P and S"),
         (["--resume"], "✗ Output: stopped - picks.csv.journal cannot be read: there is no such file or folder; leave --resume out"),
         (["--stations", "CX.*"], "✗ Waveform: stopped - nothing to pick in "),
         (["--from", "2021-01-01"], "✗ Waveform: stopped - nothing to pick in "),
