@@ -40,7 +40,8 @@ def compare(folder: Path, evaluator: Evaluator, on_progress: OnWindows = lambda 
         The content of the JSON file.
 
     Raises:
-        CheckpointError: a file cannot be read or written.
+        CheckpointError: a model cannot be read.
+        OutputError: a file cannot be written.
     """
     models = load_models([str(folder / f"model_{precision}.onnx") for precision in ("int8", "fp32")])
     found = evaluate(evaluator, models, on_progress=on_progress)

@@ -40,8 +40,8 @@ def export(model_file: Path, kind: str, out: Path) -> list[Path]:
     Raises:
         ConfigError: the format is unknown or not available, a package is missing, or the format does not support
             quantized models.
-        CheckpointError: the model file cannot be read, or the new one gives other probabilities than torch.
-        OutputError: the new file cannot be written.
+        CheckpointError: the model file cannot be read.
+        OutputError: the new file cannot be written, or it gives other probabilities than torch.
     """
     if kind in NOT_HERE:
         raise ConfigError(f"format {kind} is not available, because {NOT_HERE[kind]}; use one of {', '.join(FORMATS)}")

@@ -16,7 +16,7 @@ import torch
 
 from xiaonet.constants import COMPONENTS, STRIDE, WINDOW_SAMPLES
 from xiaonet.deploy.int8 import to_int8
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import ConfigError, OutputError
 from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import load_model, read_model_file
@@ -48,8 +48,8 @@ def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
         resize: upsample a quantized model with `Resize`, which is faster on OpenVINO but slower on onnxruntime.
 
     Raises:
-        CheckpointError: the model file cannot be read, the new one cannot be written, or does not
-            give what torch gives.
+        CheckpointError: the model file cannot be read.
+        OutputError: the new file cannot be written, or it gives other probabilities than torch.
         ConfigError: packages for the export are missing.
     """
     check_packages()
@@ -112,7 +112,7 @@ def _to_onnx(model: XiaoNet) -> "ModelProto":
             verbose=False,
         )
     if program is None:
-        raise CheckpointError("torch exported no ONNX program; use torch 2.13 or newer")
+        raise OutputError("torch exported no ONNX program; use torch 2.13 or newer")
     graph: ModelProto = program.model_proto
     _strip(graph)
     for end in (*graph.graph.input, *graph.graph.output):
@@ -139,7 +139,7 @@ def check(model_file: Path, infer: Callable[[Windows], Windows], out: Path, leng
         lengths: window lengths in samples.
 
     Raises:
-        CheckpointError: the probabilities differ.
+        OutputError: the probabilities differ.
     """
     model, stream = load_model(model_file).float(), obspy.read()
     record = np.stack([stream.select(component=component)[0].data for component in COMPONENTS])
@@ -151,7 +151,7 @@ def check(model_file: Path, infer: Callable[[Windows], Windows], out: Path, leng
         found = infer(windows)
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         if not difference <= TOLERANCE:
-            raise CheckpointError(
+            raise OutputError(
                 f"{out} was not written: probabilities of {number} windows of {samples} samples differ from torch's by {difference:g}; "
                 f"wanted at most {TOLERANCE:g}"
             )

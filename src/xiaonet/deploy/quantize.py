@@ -68,7 +68,8 @@ def quantize(
     Raises:
         ConfigError: the model is already quantized.
         DataError: the data cannot be used, or there are too few windows.
-        CheckpointError: the model cannot be read, or a file cannot be written.
+        CheckpointError: the model cannot be read.
+        OutputError: a file cannot be written.
     """
     model, content = load_float(model_file), read_model_file(model_file)
     make_folder(out)
