@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -29,11 +30,12 @@ from xiaonet.training.drawn_windows import (
     make_average,
     make_network,
     mix_online_targets,
+    open_drawn_windows,
 )
 from xiaonet.training.interruption import StopRequest
 from xiaonet.training.losses import soft_target_loss
 from xiaonet.training.objective import TrainingResult
-from xiaonet.training.trainer import train_or_resume
+from xiaonet.training.trainer import resume, train, train_or_resume
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,7 +105,11 @@ def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Config, tm
     assert ("tiny", 3, 6, {"manual": 3}) == tuple(content["provenance"][key] for key in ("note", "steps", "windows", "records"))
 
 
-def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dropout", [0, 0.2])
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(
+    small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float
+) -> None:
+    small = small.override([f"model.dropout={dropout}"])
     whole = cook(small, "mine", tmp_path, tmp_path / "whole").model
     with monkeypatch.context() as patch:
         count = iter(range(9))
@@ -119,6 +125,61 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Config, tmp_p
     broken = cook(small, "mine", tmp_path, tmp_path / "broken").model
     for name, weight in _weights(whole).items():
         assert torch.equal(weight, _weights(broken)[name]), name
+
+
+def test_a_run_that_died_continues_from_its_last_save(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small.override(["training.checkpoint_minutes=1e-9", "objective.steps=5"])
+    whole = cook(config, "mine", tmp_path, tmp_path / "whole").model
+    with monkeypatch.context() as patch:
+        count = iter(range(9))
+
+        def die(*words: torch.Tensor) -> torch.Tensor:
+            if next(count) == 3:
+                raise MemoryError
+            return soft_target_loss(*words)  # type: ignore[arg-type]
+
+        patch.setattr("xiaonet.training.drawn_windows.soft_target_loss", die)
+        with pytest.raises(MemoryError):
+            cook(config, "mine", tmp_path, tmp_path / "broken")
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        "xiaonet.training.drawn_windows.draw_batch",
+        lambda pool, size, seed, *words: seen.append(seed) or draw_batch(pool, size, seed, *words),
+    )
+    broken = resume(tmp_path / "broken" / "mine").model  # as `xiaonet train --resume` does it
+    assert [(0, 3), (0, 4)] == seen
+    for name, weight in _weights(whole).items():
+        assert torch.equal(weight, _weights(broken)[name]), name
+
+
+def test_a_run_of_drawn_windows_leaves_the_files_of_a_run(small: Config, tmp_path: Path) -> None:
+    done = train(small.override([f"data.root={tmp_path}"]), tmp_path / "run", note="to see what is left")
+    files = ["config.json", "manifest.json", "notes.md", "records.npz", "resume.pt", "saved_model_fp32.pth"]
+    assert files == sorted(path.name for path in done.folder.iterdir())
+    notes = (done.folder / "notes.md").read_text()
+    assert "| objective.steps | 0 | 3 |" in notes
+    assert "## Reason\n\nto see what is left\n" in notes
+    assert "- windows: 6\n" in notes
+    assert "Not finished" not in notes
+
+
+def test_drawn_windows_need_one_process(small: Config) -> None:
+    fabric = SimpleNamespace(world_size=2)
+    with pytest.raises(ConfigError, match="there are 2 processes, but drawn windows are trained by one"):
+        open_drawn_windows(small, fabric, None, Path())  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("network", ["xiaonet", "phasenet"])
+def test_a_gpu_trains_nearly_the_same(small: Config, tmp_path: Path, network: str) -> None:
+    config = small.override([f"model.network={network}", "distillation.online_weight=0.5"])
+    results = []
+    for use_cuda in ("false", "true"):
+        done = cook(config.override([f"device.use_cuda={use_cuda}"]), use_cuda, tmp_path, tmp_path / "out")
+        kind = "xiaonet-phasenet" if network == "phasenet" else "xiaonet-model"
+        results.append(load_tensors(done.model, kind)["weights"])
+    for name, weight in results[0].items():
+        assert_allclose(weight.float(), results[1][name].float(), atol=5e-3, err_msg=name)
 
 
 def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,20 @@ def test_a_run_stopped_by_ctrl_c_and_killed_goes_on_to_the_same_history(finished
     assert FILES == sorted(path.name for path in folder.iterdir() if path.name != "events" and not path.name.startswith("."))
 
 
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_run_with_loader_processes_ends(finished, tmp_path, interrupt):
+    """The loader processes ignore signals. Python must not wait for them when it exits."""
+    config, _ = finished
+    file, folder = tmp_path / "config.json", tmp_path / "run"
+    file.write_text(config.override(["training.num_workers=1", "training.epochs=1"]).to_json())
+    process = _start([sys.executable, "-m", "xiaonet", "train", "--config", str(file), "--out", str(folder)])
+    if interrupt:
+        _after_saves(folder, process, saves=2)
+        process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=120)[0]
+    assert process.returncode == (130 if interrupt else 0), told
+
+
 def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(finished, tmp_path, monkeypatch):
     config, result = finished
     folder, real, calls = tmp_path / "run", os.fsync, []
@@ -238,6 +252,29 @@ def test_more_epochs_can_be_added_to_a_finished_run(finished, tmp_path):
     assert "not done yet" in (tmp_path / "run" / "notes.md").read_text()
     assert "- times_tested: 2" in (tmp_path / "run" / "notes.md").read_text()
     assert losses(result.folder) == losses(tmp_path / "run")
+
+
+def test_a_run_of_the_previous_release_is_resumed(finished, tmp_path):
+    """Its config.json has the old names and lacks the new settings; its manifest lacks nothing that is needed."""
+    config, result = finished
+    folder = tmp_path / "run"
+    train(config.override(["training.epochs=2"]), folder)
+    values = json.loads((folder / "config.json").read_text())
+    values["training"]["start"] = values["training"].pop("initial_model")
+    values["distillation"]["shares"] = values["distillation"].pop("teacher_weights")
+    values["distillation"]["late"] = values["distillation"].pop("delays")
+    for section, name in [("training", "compile"), ("distillation", "online_weight"), ("model", "network")]:
+        del values[section][name]
+    for name in ("unlabelled", "continuous", "root", "source_weights"):
+        del values["data"][name]
+    for name in ("objective", "labels", "augmentation", "note"):
+        del values[name]
+    (folder / "config.json").write_text(json.dumps(values))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["data"]["with unpicked phases"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    resume(folder, assignments=["training.epochs=3"])
+    assert losses(result.folder) == losses(folder)
 
 
 def test_looks_at_the_test_split_are_counted_across_interruptions(small, tmp_path, monkeypatch):

@@ -142,6 +142,7 @@ class DrawnWindows(Objective):
             forward = functools.partial(self.student, logits=True)
         self.forward = torch.compile(forward) if config.training.compile else forward
         self.losses: deque[float] = deque(maxlen=SHOWN_STEPS)
+        self.print_parts()
 
     @property
     def share_done(self) -> float:
@@ -153,11 +154,6 @@ class DrawnWindows(Objective):
     def done(self) -> bool:
         """Whether all steps are done, or the time is over."""
         return self.share_done >= 1
-
-    def begin(self, resumed: bool) -> None:
-        """Print what is trained."""
-        if not resumed:
-            self.print_parts()
 
     def advance(self, after_batch: AfterBatch) -> None:
         """Train to the end."""
@@ -232,9 +228,6 @@ class DrawnWindows(Objective):
         self.write_records()
         data = "+".join(filter(None, locate_data(self.config.data)[:2]))
         return TrainingResult(self.run.path, path, data, self.windows, dev=scores)
-
-    def close(self) -> None:
-        """Do nothing: no file is open."""
 
 
 def make_network(config: Config) -> nn.Module:

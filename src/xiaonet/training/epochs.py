@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from xiaonet import console
 from xiaonet.config.schema import Config
 from xiaonet.constants import DEFAULT_THRESHOLDS
 from xiaonet.data.columns import STATUS_COLUMN, phase_columns
-from xiaonet.data.loaders import Batches, make_loader
+from xiaonet.data.loaders import Batches, make_loader, stop_workers
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import fingerprint, open_data, split_data
 from xiaonet.errors import CheckpointError, DataError, TrainingError
@@ -66,6 +66,7 @@ class EpochObjective(Objective):
         if fabric.world_size > 1:
             share_batch_norm(self.student)
         incomplete = data.metadata.filter(regex=STATUS_COLUMN).isin(config.data.incomplete_statuses).any(axis=1).sum()
+        run.manifest["times_tested"] = run.earlier.get("times_tested", 0)
         run.manifest["data"] = {
             "name": config.data.name,
             "fingerprint": fingerprint(data),
@@ -76,6 +77,7 @@ class EpochObjective(Objective):
             name: Windows(part, seed=settings.seed, incomplete_statuses=config.data.incomplete_statuses)
             for name, part in self.parts.items()
         }
+        self.loaders: list[DataLoader[Any]] = []
         self.batches = self._batches("train", shuffle=True)
         self.train_loader = self._loader("train", self.batches)
         self.dev_loader = self._loader("dev", self._batches("dev"))
@@ -241,7 +243,9 @@ class EpochObjective(Objective):
         return loss
 
     def close(self) -> None:
-        """Close TensorBoard's file."""
+        """Stop the loader processes, and close TensorBoard's file."""
+        for loader in self.loaders:
+            stop_workers(loader)
         if self.events is not None:
             self.events.close()
 
@@ -268,7 +272,9 @@ class EpochObjective(Objective):
 
     def _loader(self, part: str, batches: Batches) -> Any:
         on_gpu = self.fabric.device.type == "cuda"
-        return make_loader(self.windows[part], batches, num_workers=self.config.training.num_workers, pin_memory=on_gpu)
+        loader = make_loader(self.windows[part], batches, num_workers=self.config.training.num_workers, pin_memory=on_gpu)
+        self.loaders.append(loader)
+        return loader
 
     def _learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])

@@ -1,6 +1,5 @@
-"""What the trainer needs of an objective, and the result of a run."""
+"""What the two objectives of the trainer share, and the result of a run."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +47,8 @@ class TrainingResult:
     dev: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-class Objective(ABC):
-    """What a run works towards. The trainer calls `begin`, then `advance` until `done`, then `finish`.
+class Objective:
+    """What both objectives share. Each also has `done`, `advance`, `state`, `restore`, `write_records` and `finish`.
 
     Args:
         config: all settings.
@@ -67,38 +66,11 @@ class Objective(ABC):
         self.teacher_digest = digest(teacher.state_dict()) if teacher is not None else ""
         run.manifest["teacher"] = teacher.describe() if teacher is not None else "none"
 
-    @property
-    @abstractmethod
-    def done(self) -> bool:
-        """Whether there is nothing left to train."""
-
-    @abstractmethod
     def begin(self, resumed: bool) -> None:
-        """Prepare to train, after the state of an earlier run has been restored if there is one."""
+        """Called before training, after a saved state has been restored if there is one."""
 
-    @abstractmethod
-    def advance(self, after_batch: AfterBatch) -> None:
-        """Train until the state is worth saving: an epoch, or all drawn windows. Call `after_batch` after each batch."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` needs, beside student, optimizer and scheduler."""
-
-    @abstractmethod
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
-
-    @abstractmethod
-    def write_records(self, picture: bool = False) -> None:
-        """Write what the run has done so far for people to read; `picture` with `history.png`."""
-
-    @abstractmethod
-    def finish(self) -> TrainingResult:
-        """Write the model and the results."""
-
-    @abstractmethod
     def close(self) -> None:
-        """Release what is open, after the run has ended in any way."""
+        """Called after the run has ended in any way."""
 
     def seed_dropout(self, *place: int) -> None:
         """Seed torch for the next batch. Only dropout draws from torch while training."""

@@ -18,11 +18,11 @@ import torch
 from xiaonet import console
 from xiaonet.config.schema import Config
 from xiaonet.errors import CheckpointError
-from xiaonet.training.drawn_windows import open_drawn_windows
+from xiaonet.training.drawn_windows import DrawnWindows, open_drawn_windows
 from xiaonet.training.epochs import EpochObjective
 from xiaonet.training.interruption import StopRequest
 from xiaonet.training.memory import keep_freed_memory
-from xiaonet.training.objective import Objective, TrainingResult
+from xiaonet.training.objective import TrainingResult
 from xiaonet.training.run_folder import RunFolder, is_finished, make_run_folder, read_manifest
 from xiaonet.training.setup import git_commit, make_fabric, resolve_precision, versions
 
@@ -130,7 +130,7 @@ class Trainer:
         self._print_device()
         manifest = self._manifest(note or config.note, earlier or {})
         self.folder = RunFolder(folder, config, manifest, writes=self.fabric.is_global_zero, earlier=earlier)
-        self.objective: Objective
+        self.objective: EpochObjective | DrawnWindows
         if config.objective.kind == "drawn_windows":
             self.objective = open_drawn_windows(config, self.fabric, self.folder, records or folder / "records.npz")
         else:
@@ -211,7 +211,6 @@ class Trainer:
         return {
             "started": earlier.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
             "note": note,
-            "times_tested": earlier.get("times_tested", 0),
             "device": str(self.fabric.device),
             "processes": self.fabric.world_size,
             "precision": resolve_precision(self.config),
