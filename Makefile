@@ -16,7 +16,7 @@ check: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -M html docs docs/_build -W --keep-going
 
 clean:
 	rm -rf $(VENV) build dist docs/_build src/*.egg-info

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from xiaonet import Config, load_model
-from xiaonet.constants import PHASES, WINDOW_SAMPLES
+from xiaonet.constants import DISTANCE, WINDOW_SAMPLES
 from xiaonet.data.sets import open_data
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.windows import normalize
-from xiaonet.training.dev_set import HEIGHTS
-from xiaonet.training.dev_set import f1 as f1_of_curves
+from xiaonet.scoring.peaks import find_peaks
+from xiaonet.training.dev_set import THRESHOLDS, match_onsets
 from xiaonet.training.trainer import train_or_resume
 
 OFFSETS = 5  # windows of each record, at random positions
@@ -55,10 +55,9 @@ def curves(model: Any, windows: torch.Tensor) -> np.ndarray:
     return torch.cat([model(batch) for batch in windows.split(32)]).numpy()
 
 
-def f1(probabilities: np.ndarray, labels: Iterable[dict[str, float]], phase: str, height: float) -> float:
-    """F1 at 0.5 s; windows whose phase nobody picked do not count."""
-    curves = zip(probabilities[:, PHASES.index(phase)], labels, strict=True)
-    return f1_of_curves([(curve, label[phase]) for curve, label in curves if not np.isnan(label[phase])], height)
+def f1(probabilities: np.ndarray, labels: Iterable[dict[str, float]], phase: str, thresholds: np.ndarray) -> np.ndarray:
+    """F1 within 0.5 s at each threshold; windows whose phase nobody picked do not count."""
+    return match_onsets(find_peaks([probabilities], DISTANCE)[phase], [label[phase] for label in labels]).f1(thresholds)
 
 
 def scores(model: Any) -> dict[str, float]:
@@ -73,15 +72,15 @@ def scores(model: Any) -> dict[str, float]:
     result: dict[str, float] = {}
     heights = {}
     for phase in "PS":
-        values = [f1(dev_curves, dev_labels, phase, height) for height in HEIGHTS]
-        heights[phase] = float(HEIGHTS[int(np.argmax(values))])
-        result[f"dev {phase}"], result[f"threshold {phase}"] = max(values), heights[phase]
+        values = f1(dev_curves, dev_labels, phase, THRESHOLDS)
+        heights[phase] = float(THRESHOLDS[values.argmax()])
+        result[f"dev {phase}"], result[f"threshold {phase}"] = float(values.max()), heights[phase]
     for name, mask in (("ncedc_dev", (sources == "ncedc_dev") & ~vertical), ("corinth", sources == "corinth")):
         windows, labels = labelled_windows(test.filter(mask, inplace=False))
         probabilities = curves(model, windows)
         for phase in "PS":
-            result[f"{name} {phase}"] = f1(probabilities, labels, phase, heights[phase])
-            result[f"{name} {phase} at 0.3"] = f1(probabilities, labels, phase, 0.3)
+            own, usual = f1(probabilities, labels, phase, np.array([heights[phase], 0.3])).tolist()
+            result[f"{name} {phase}"], result[f"{name} {phase} at 0.3"] = own, usual
     return result
 
 

@@ -1,9 +1,9 @@
-"""How long 10,000 windows take to score, and which share of it is network: XiaoNet beside PhaseNet, in one run.
+"""Time to score 10,000 windows, and the share that the network takes, for XiaoNet and PhaseNet on one thread.
 
     python benchmarks/evaluate.py --repeats 3
 
-Windows are cut from the records of `labelled`, split dev. Network is the time within the models alone; all is
-cutting, normalising, network, peaks, matching and scores with their intervals. One thread.
+Windows come from split dev of `labelled`. "Network" is the time in the models. "All" is everything: windows, network,
+peaks, matching, and scores with their intervals.
 """
 
 import argparse
@@ -22,12 +22,12 @@ import torch
 from xiaonet.constants import PICKED_PHASES
 from xiaonet.evaluation.evaluator import Evaluator
 from xiaonet.evaluation.models import EvaluatedModel, load_models
-from xiaonet.evaluation.peaks import find_peaks
 from xiaonet.evaluation.scores import PhaseScores
+from xiaonet.scoring.peaks import find_peaks
 
 
 class Timed:
-    """A model that counts the seconds within it."""
+    """A model that counts the seconds that it takes."""
 
     def __init__(self, model: EvaluatedModel) -> None:
         self.model, self.seconds = model, 0.0
@@ -40,7 +40,7 @@ class Timed:
 
 
 def score(evaluator: Evaluator, model: EvaluatedModel) -> tuple[float, float, float, float]:
-    """Seconds for all, within the model, for peaks beside it, and for scores."""
+    """Seconds for everything, for the model, for windows and peaks, and for scores."""
     timed = Timed(model)
     started = time.perf_counter()
     peaks = find_peaks((timed.annotate(batch) for batch in evaluator.windows.batches()), evaluator.config.peak_detection.distance)

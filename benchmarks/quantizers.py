@@ -31,7 +31,6 @@ from xiaonet.deploy.comparison import BATCHES, milliseconds
 from xiaonet.deploy.onnx import export_onnx, header_of
 from xiaonet.deploy.quantize import CALIBRATION_WINDOWS, RULES, calibration_windows, largest_samples
 from xiaonet.evaluation.evaluator import Evaluator
-from xiaonet.evaluation.peaks import find_peaks
 from xiaonet.evaluation.scores import PhaseScores
 from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
@@ -39,6 +38,7 @@ from xiaonet.picking.windows import normalize
 from xiaonet.runtime.checksum import add_checksum
 from xiaonet.runtime.header import HEADER
 from xiaonet.runtime.loading import load_predictor
+from xiaonet.scoring.peaks import find_peaks
 from xiaonet.shipped import model_path
 
 Runner = Callable[[np.ndarray], np.ndarray]

@@ -32,7 +32,7 @@ from xiaonet.names import split_names
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
-from xiaonet.training.dev_set import HEIGHTS, TOLERANCE, DevSet, picked_records
+from xiaonet.training.dev_set import THRESHOLDS, TOLERANCE, DevSet, picked_records
 from xiaonet.training.drawn_windows import DrawnWindows, load_teachers
 from xiaonet.training.run_folder import RunFolder
 from xiaonet.training.setup import make_fabric
@@ -119,7 +119,7 @@ class Elsewhere:
     def f1(self, model: torch.nn.Module, row: int) -> float:
         """F1 of a phase within 0.5 s, at the height that is best here."""
         curves = torch.cat([model(batch) for batch in self.windows.split(32)])[:, row].numpy()
-        return max(self._f1(curves, row, height) for height in HEIGHTS)
+        return max(self._f1(curves, row, height) for height in THRESHOLDS)
 
     def _f1(self, curves: NDArray[np.float32], row: int, height: float) -> float:
         right = wrong = present = 0

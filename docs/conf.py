@@ -33,6 +33,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_timeout = 120
+nb_render_markdown_format = "myst"
 
 CARD = re.compile(r"\]\((?:\.\./)+src/xiaonet/weights/README\.md")  # on the site the card of the weights is a page
 

@@ -16,22 +16,22 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _speaking() -> Iterator[None]:
+def _restore_output() -> Iterator[None]:
     console.silence(False)
     yield
     console.silence(False)
 
 
 @pytest.fixture
-def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No wait between two plain progress lines."""
+def without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print every progress line."""
     monkeypatch.setattr(console, "PLAIN_SECONDS", -1.0)
 
 
-@pytest.mark.parametrize(("speak", "mark"), [(console.ok, "✓"), (console.warn, "!"), (console.fail, "✗")])
-def test_a_line_has_mark_component_status_and_details(capsys: pytest.CaptureFixture[str], speak: Callable[..., None], mark: str) -> None:
-    speak("Data", "loaded", "115 records at 100 Hz")
-    speak("Teacher", "frozen")
+@pytest.mark.parametrize(("show", "mark"), [(console.ok, "✓"), (console.warn, "!"), (console.fail, "✗")])
+def test_a_line_has_mark_component_status_and_details(capsys: pytest.CaptureFixture[str], show: Callable[..., None], mark: str) -> None:
+    show("Data", "loaded", "115 records at 100 Hz")
+    show("Teacher", "frozen")
     assert f"{mark} Data: loaded - 115 records at 100 Hz\n{mark} Teacher: frozen\n" == capsys.readouterr().out
 
 
@@ -41,14 +41,14 @@ def test_information_is_a_block_of_indented_parameters(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("text", ["[red]x[/red]", "shape [1, 3]", "12:100:00", "XX:a:HHZ", "[/]", "a" * 300, "two  spaces"])
-def test_text_comes_out_as_it_went_in(capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_text_is_printed_unchanged(capsys: pytest.CaptureFixture[str], text: str) -> None:
     console.say(text)
     console.ok("Data", text, text)
     console.info("Data", {text: text})
     assert f"{text}\n✓ Data: {text} - {text}\nData information:\n  {text}: {text}\n" == capsys.readouterr().out
 
 
-def test_silence_keeps_every_line_back_but_failures(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+def test_silence_suppresses_all_but_failures(capsys: pytest.CaptureFixture[str], without_delay: None) -> None:
     console.silence()
     console.ok("Data", "loaded")
     console.warn("Data", "loaded")
@@ -58,26 +58,26 @@ def test_silence_keeps_every_line_back_but_failures(capsys: pytest.CaptureFixtur
     with console.EpochProgress("Epoch 1/2", 10) as bar:
         bar.update(10, 0.5)
     assert "" == console.ask("Why?")
-    assert ("", "✗ Data: missing -  (process ?)\n") == capsys.readouterr()  # what went wrong is never kept back
+    assert ("", "✗ Data: missing -  (process ?)\n") == capsys.readouterr()  # failures are always printed
     console.silence(False)
     console.say("hello")
     assert "hello\n" == capsys.readouterr().out
 
 
-def test_without_a_terminal_nobody_is_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_no_question_is_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("never read"))
     assert "" == console.ask("Why?")
     assert "" == capsys.readouterr().out
 
 
 @pytest.mark.parametrize("question", ["Why training.epochs?", "Why [1, 2]?", "Why [red]?"])
-def test_on_a_terminal_the_answer_comes_back(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, question: str) -> None:
+def test_on_a_terminal_the_answer_is_returned(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, question: str) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal("  to see it work \n"))
     assert "to see it work" == console.ask(question)
     assert f"{question} " == capsys.readouterr().out
 
 
-def test_progress_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+def test_progress_without_a_terminal_is_printed_as_lines(capsys: pytest.CaptureFixture[str], without_delay: None) -> None:
     with console.EpochProgress("Epoch 1/2", 5000) as bar:
         bar.update(640, 0.123456)
         bar.update(5000, 12.5)
@@ -86,7 +86,7 @@ def test_progress_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixtur
     assert re.fullmatch(r"loss: 12\.500000  \[ 5000/ 5000\]  \d+ windows/s, 0 s left", last)
 
 
-def test_plain_lines_come_rarely_but_the_last_always(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_printed_every_few_seconds_and_at_the_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 101.0, 106.0, 107.0, 108.0])  # at the start, then at each update
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     bar = console.EpochProgress("Epoch 1/2", 400)
@@ -96,14 +96,14 @@ def test_plain_lines_come_rarely_but_the_last_always(capsys: pytest.CaptureFixtu
     assert expected == capsys.readouterr().out.splitlines()
 
 
-def test_the_rate_counts_only_windows_since_the_interruption(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_counts_only_windows_of_this_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     console.EpochProgress("Epoch 2/2", 1000, done=500).update(600, 0.25)
     assert "loss: 0.250000  [  600/ 1000]  10 windows/s, 40 s left\n" == capsys.readouterr().out
 
 
-def test_progress_on_a_terminal_is_a_bar_with_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, talkative: None) -> None:
+def test_progress_on_a_terminal_is_a_bar_with_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, without_delay: None) -> None:
     written = Terminal()
     monkeypatch.setattr(sys, "stdout", written)
     monkeypatch.setattr(console, "_console", Console(file=written, force_terminal=True, width=140, color_system=None))
@@ -118,9 +118,7 @@ def test_progress_on_a_terminal_is_a_bar_with_loss_rate_and_time_left(monkeypatc
 DAY = 86400.0  # s
 
 
-def test_data_progress_tells_station_days_done_their_rate_and_the_time_left(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_progress_shows_station_days_rate_and_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 103.0, 106.0, 109.0, 112.0])  # at the start, then at each update
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     bar = console.DataProgress(10 * DAY)
@@ -131,7 +129,7 @@ def test_data_progress_tells_station_days_done_their_rate_and_the_time_left(
     assert expected == capsys.readouterr().out.splitlines()
 
 
-def test_the_rate_of_data_counts_only_what_this_run_has_done(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_of_data_counts_only_this_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0, 116.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     bar = console.DataProgress(10 * DAY)
@@ -141,7 +139,7 @@ def test_the_rate_of_data_counts_only_what_this_run_has_done(capsys: pytest.Capt
     assert expected == capsys.readouterr().out.splitlines()
 
 
-def test_a_run_by_the_clock_tells_windows_loss_and_share(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_given_length_shows_windows_loss_and_share(capsys: pytest.CaptureFixture[str]) -> None:
     bar = console.ShareProgress("Training")
     bar.update(0.5, 320, 0.25)  # too early for a line
     bar.update(1.02, 640, 0.125)
@@ -165,7 +163,7 @@ def test_what_was_skipped_is_listed_up_to_a_limit(capsys: pytest.CaptureFixture[
     assert "! Skipped: one\n" == capsys.readouterr().out
 
 
-def test_data_progress_may_be_told_by_many_threads(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+def test_many_threads_can_update_data_progress(capsys: pytest.CaptureFixture[str], without_delay: None) -> None:
     total = 400 * 864.0
     with console.DataProgress(total) as bar, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: bar.update(864.0), range(400)))
@@ -173,7 +171,7 @@ def test_data_progress_may_be_told_by_many_threads(capsys: pytest.CaptureFixture
     assert [f"{number / 100:.2f}/4.00 station-days" for number in range(1, 401)] == [line.partition(",")[0] for line in lines]
 
 
-def test_data_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, talkative: None) -> None:
+def test_data_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, without_delay: None) -> None:
     written = Terminal()
     monkeypatch.setattr(sys, "stdout", written)
     monkeypatch.setattr(console, "_console", Console(file=written, force_terminal=True, width=140, color_system=None))
@@ -185,7 +183,7 @@ def test_data_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, t
     assert "s left" not in shown
 
 
-def test_data_progress_is_silent_where_all_is(capsys: pytest.CaptureFixture[str], talkative: None) -> None:
+def test_silence_suppresses_data_progress(capsys: pytest.CaptureFixture[str], without_delay: None) -> None:
     console.silence()
     with console.DataProgress(DAY) as bar:
         bar.update(DAY)

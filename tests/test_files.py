@@ -7,7 +7,7 @@ from typing import IO
 
 import pytest
 
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.files import make_folder, write_atomically
 
 
@@ -29,7 +29,7 @@ def test_a_folder_is_made_with_those_it_lies_in(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_told(path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"file/folder cannot be made: .*Not a directory.*; choose another --out"):
+    with pytest.raises(OutputError, match=r"file/folder cannot be made: .*Not a directory.*; choose another --out"):
         make_folder(path / "folder")
 
 
@@ -93,7 +93,7 @@ def test_an_interrupted_write_leaves_the_older_file_as_it_was(path: Path, error:
 
 def test_a_full_disk_leaves_the_older_file_as_it_was(path: Path, write_limit: Callable[[int], None]) -> None:
     write_limit(1000)
-    with pytest.raises(CheckpointError, match=r"file could not be written: .*File too large; what stood there before is untouched"):
+    with pytest.raises(OutputError, match=r"file could not be written: .*File too large; what stood there before is untouched"):
         write_atomically(path, lambda file: file.write(b"x" * 1001))
     write_limit(2000)
     assert untouched(path)
@@ -106,24 +106,24 @@ def test_a_disk_that_fails_late_leaves_nothing_behind(path: Path, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(os, step, fail)
-        with pytest.raises(CheckpointError, match=r"file could not be written: \[Errno 28\] No space left on device"):
+        with pytest.raises(OutputError, match=r"file could not be written: \[Errno 28\] No space left on device"):
             write_atomically(path, newer)
     assert untouched(path)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"missing/file could not be written: .*No such file or directory"):
+    with pytest.raises(OutputError, match=r"missing/file could not be written: .*No such file or directory"):
         write_atomically(tmp_path / "missing" / "file", newer)
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"file/inner could not be written: .*Not a directory"):
+    with pytest.raises(OutputError, match=r"file/inner could not be written: .*Not a directory"):
         write_atomically(path / "inner", newer)
     assert untouched(path)
 
 
 def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(CheckpointError, match=r"taken could not be written: .*Is a directory"):
+    with pytest.raises(OutputError, match=r"taken could not be written: .*Is a directory"):
         write_atomically(tmp_path / "taken", newer)
     assert [tmp_path / "taken"] == list(tmp_path.iterdir())

@@ -17,12 +17,12 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    """Carry out the code in a Python of its own."""
+    """Run code in a new Python process."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def imported_by(statement: str) -> list[str]:
-    """Which of the heavy packages a statement imports."""
+    """Heavy packages that a statement imports."""
     done = run(f"{statement}\nimport json, sys; print(json.dumps(sorted(sys.modules)))")
     assert "" == done.stderr
     modules = json.loads(done.stdout)
@@ -94,12 +94,12 @@ def test_the_command_line_starts_without_numpy() -> None:
     assert ("", True, set()) == (done.stderr, "typer" in done.stdout.split(), slow & set(done.stdout.split()))
 
 
-def test_the_model_needs_torch_alone() -> None:
+def test_the_model_needs_only_torch() -> None:
     assert ["torch"] == imported_by("from xiaonet import *")
 
 
 @pytest.mark.parametrize("name", ["XiaoNet", "WIDE", "PLAIN", "load_model", "save_model"])
-def test_without_torch_a_name_that_needs_it_says_how_to_install_it(name: str) -> None:
+def test_without_torch_a_name_that_needs_it_names_the_extra(name: str) -> None:
     done = run(f"{WITHOUT_TORCH}import xiaonet; xiaonet.{name}")
     assert f"ModuleNotFoundError: xiaonet.{name} needs torch: pip install 'xiaonet[train]'" == done.stderr.splitlines()[-1]
 
@@ -109,7 +109,7 @@ def test_without_torch_settings_and_errors_work() -> None:
     assert ("50 XiaoNetError\n", "") == (done.stdout, done.stderr)
 
 
-def test_a_missing_module_other_than_torch_is_not_called_torch() -> None:
+def test_another_missing_module_keeps_its_error() -> None:
     done = run("import sys; sys.modules['pydantic'] = None\nimport xiaonet; xiaonet.Config")
     assert "ModuleNotFoundError" in done.stderr
     assert "pydantic" in done.stderr.splitlines()[-1]
@@ -121,6 +121,8 @@ def test_it_runs_as_a_module() -> None:
     assert (0, "0.1.0\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("name", ["ConfigError", "DataError", "TeacherError", "CheckpointError", "TrainingError", "WaveformError"])
-def test_errors_are_one_family(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["ConfigError", "DataError", "TeacherError", "CheckpointError", "OutputError", "TrainingError", "WaveformError"]
+)
+def test_errors_have_one_base(name: str) -> None:
     assert xiaonet.XiaoNetError in getattr(errors, name).__mro__

@@ -2,6 +2,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import obspy
@@ -13,10 +14,10 @@ from obspy import Stream, Trace, UTCDateTime
 
 from strategies import cut, cuts, spans, stream, trace
 from xiaonet import Picker
-from xiaonet.errors import ConfigError, WaveformError
+from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.picking.annotation import CHUNK
+from xiaonet.picking.cleaning import BRIDGE
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import BRIDGE
 
 MINUTES = 6
 SAMPLES = MINUTES * 6000
@@ -258,18 +259,79 @@ def test_the_threshold_is_one_for_both_phases_or_one_for_each(picker: Picker, mo
     assert [] == Picker(threshold=1.0).pick(record())
 
 
-@pytest.mark.parametrize("threshold", [0, -0.1, 1.1, float("nan"), {"P": 2.0}, {"N": 0.5}, {"p": 0.5}])
-def test_a_threshold_that_is_no_probability_is_refused(monkeypatch: pytest.MonkeyPatch, threshold: object) -> None:
-    monkeypatch.setattr("xiaonet.picker.load_predictor", lambda *_: StandIn())
-    with pytest.raises(ConfigError, match=r"wanted a probability above 0 and up to 1 for P and S, e\.g\. 0\.3"):
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_numpy_numbers_are_thresholds(picker: Picker, kind: type) -> None:
+    assert {"P": 0.25, "S": 0.25} == Picker(threshold=kind(0.25)).thresholds
+    assert {"P": 0.25, "S": 0.7} == Picker(threshold={"P": kind(0.25)}).thresholds
+    assert {float} == {type(value) for value in Picker(threshold=kind(0.25)).thresholds.values()}
+
+
+@pytest.mark.parametrize(
+    "threshold",
+    [0, -0.1, 1.1, float("nan"), {"P": 2.0}, {"N": 0.5}, {"p": 0.5}, "high", "0.3", {"P": None}, {"P": "high"}, [0.3, 0.3], True, 0.3 + 0j],
+)
+def test_a_threshold_that_is_no_probability_is_refused(picker: Picker, threshold: object) -> None:
+    with pytest.raises(ConfigError, match=r"wanted a probability above 0 and up to 1 for P and S, e\.g\. 0\.3") as caught:
         Picker(threshold=threshold)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(f"threshold is {threshold!r}; ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": 3}, ConfigError, "model is 3; wanted the name of a shipped model or the path of a model file"),
+        ({"model": None}, ConfigError, "model is None; wanted the name of a shipped model or the path of a model file"),
+        ({"prefilter": 3}, ConfigError, "model is 3; wanted the name of a shipped model or the path of a model file"),
+        ({"threads": "x"}, ConfigError, "threads is 'x'; wanted an integer from 1 to 1024"),
+        ({"threads": 1.5}, ConfigError, "threads is 1.5; wanted an integer from 1 to 1024"),
+        ({"threads": 10**30}, ConfigError, f"threads is {10**30}; wanted an integer from 1 to 1024"),
+        ({"runtime": []}, ConfigError, "runtime is []; there are auto, onnxruntime, openvino, torch"),
+        ({"model": "a" * 5000}, CheckpointError, f"there is no model '{'a' * 5000}'; there are xiaonet, "),
+        ({"model": "\0.onnx"}, CheckpointError, r"there is no model '\x00.onnx'; "),
+        ({"model": "~nobody-of-this-name/m.onnx"}, CheckpointError, "there is no file ~nobody-of-this-name/m.onnx"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_or_value_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        Picker(**arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_trace_and_a_list_of_traces_are_picked_as_a_stream(picker: Picker) -> None:
+    whole = record()
+    [vertical] = whole.select(channel="HHZ")
+    expected = picker.pick(Stream([vertical]))
+    assert 4 == len(expected)
+    assert expected == picker.pick(vertical)
+    assert picker.pick(whole) == picker.pick(list(whole))
+    assert [trace.id for trace in picker.annotate(Stream([vertical]))] == [trace.id for trace in picker.annotate(vertical)]
+
+
+@pytest.mark.parametrize(
+    ("stream", "kind"),
+    [
+        (None, "NoneType"),
+        (3, "int"),
+        ("a.mseed", "str of str"),
+        (np.zeros((3, 3001)), "ndarray of ndarray"),
+        (np.zeros((1, 3001)), "ndarray of ndarray"),
+        (Stream([1, 2]), "Stream of int"),
+        ([trace(np.ones(500)), "a.mseed"], "list of str"),
+    ],
+)
+def test_what_is_no_stream_is_refused(picker: Picker, stream: Any, kind: str) -> None:
+    for act in (picker.pick, picker.annotate, picker.plot):
+        with pytest.raises(WaveformError) as caught:
+            act(stream)
+        expected = f"the type of stream is {kind}; wanted an obspy.Stream or an obspy.Trace, e.g. obspy.read('file.mseed')"
+        assert expected == str(caught.value)
 
 
 def test_the_old_name_of_the_prefilter_is_accepted_with_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         expected = Picker("xiaonet", runtime="onnxruntime", prefilter="xiaonet-nano")
-    with pytest.warns(FutureWarning, match=r"Picker\(scout=…\) is now called prefilter="):
+    with pytest.warns(FutureWarning, match=r"Picker\(scout=…\) is now Picker\(prefilter=…\)"):
         found = Picker("xiaonet", runtime="onnxruntime", scout="xiaonet-nano")
     assert expected.provenance == found.provenance
     assert "where xiaonet-nano" in found.provenance["model"]
@@ -287,9 +349,10 @@ def test_provenance_tells_one_run_from_another(picker: Picker) -> None:
         ([], "nothing to pick: the stream is empty"),
         ([trace(np.zeros(0))], "nothing to pick: XX.STA..HHZ: no samples"),
         ([trace(np.ones(500), rate=1.0)], "nothing to pick: XX.STA..HHZ: sampled at 1 Hz; wanted at least 20 Hz"),
+        ([trace(np.ones(500), rate=1e9)], "nothing to pick: XX.STA..HHZ: sampled at 1e+09 Hz; wanted at most 1e+06 Hz"),
         (
             [trace(np.ones(500), seed_id="XX.STA..HDF"), trace(np.zeros(0))],
-            "nothing to pick: XX.STA..HDF: channel code 'HDF' names no component; wanted one that ends in E, 2, N, 1, Z, 3; "
+            "nothing to pick: XX.STA..HDF: channel code 'HDF' has no component; wanted a code that ends in E, 2, N, 1, Z, 3; "
             "XX.STA..HHZ: no samples",
         ),
     ],

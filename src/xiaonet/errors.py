@@ -4,7 +4,8 @@ XiaoNetError
 ├── ConfigError      a setting is unknown, out of range or fixed by design
 ├── DataError        a data set is missing, unlabelled, empty or not what it says
 ├── TeacherError     the teacher's weights cannot be had or do not fit
-├── CheckpointError  a model, run or result file is damaged, foreign or cannot be written
+├── CheckpointError  a model or run file is missing, damaged or not from XiaoNet
+├── OutputError      a file or folder cannot be written
 ├── TrainingError    a check before training failed, or the loss stopped being a number
 └── WaveformError    an array of samples has the wrong shape, type or content
 
@@ -29,7 +30,11 @@ class TeacherError(XiaoNetError):
 
 
 class CheckpointError(XiaoNetError):
-    """A model, run or result file is damaged, foreign or cannot be written."""
+    """A model or run file is missing, damaged or not from XiaoNet."""
+
+
+class OutputError(XiaoNetError):
+    """A file or folder cannot be written, or another run is writing it."""
 
 
 class TrainingError(XiaoNetError):

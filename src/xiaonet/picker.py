@@ -1,7 +1,8 @@
-"""The picker: probability curves and picks of any stream, on any of the runtimes."""
+"""The picker: probabilities and picks of any ObsPy stream, on any of the runtimes."""
 
 import warnings
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,23 +27,23 @@ PREFILTER_THRESHOLD = 0.05  # probability of P or S from which on the model sees
 
 
 class Picker:
-    """Finds P and S in streams of any rate, length and cut.
+    """Picks P and S in ObsPy streams of any sampling rate and length.
 
     Args:
         model: a shipped model, `xiaonet` or `xiaonet-nano`, either with `-int8` for the quantized one, or a
-            model file (`.onnx`, `.xml`, `.pth`); several joined by `+` are averaged.
-        threshold: least probability of a pick, one for both phases or `{"P": …, "S": …}`; by
-            default what the model file advises.
-        runtime: `onnxruntime`, `openvino` or `torch`; `auto` takes torch for a `.pth` file, OpenVINO for
-            a `.xml` file, else onnxruntime.
-        prefilter: a smaller model that sees all windows first; `model` then sees only those in which the
+            model file (`.onnx`, `.xml`, `.pth`). Several joined by `+` are averaged.
+        threshold: minimum probability of a pick, above 0 and up to 1: a number for both phases or
+            `{"P": …, "S": …}`. A phase that is not given has the threshold that the model file advises.
+        runtime: `onnxruntime`, `openvino` or `torch`. `auto` uses torch for a `.pth` file, OpenVINO for
+            a `.xml` file, and onnxruntime otherwise.
+        prefilter: a smaller model that sees all windows first. `model` then sees only those in which the
             prefilter finds something. This is faster and loses a few picks in a thousand.
-        threads: of the runtime.
+        threads: number of threads of the runtime.
         scout: the old name of `prefilter`, accepted for one more release.
 
     Raises:
-        CheckpointError: there is no such model, it is damaged, or made for another contract.
-        ConfigError: a threshold is not between 0 and 1, or the runtime is not installed.
+        CheckpointError: there is no such model, it is damaged, or it has another input specification.
+        ConfigError: an argument has a wrong type or value, or the runtime is not installed.
 
     Example:
         >>> import obspy, xiaonet
@@ -63,16 +64,16 @@ class Picker:
         scout: str | Path | None = None,
     ) -> None:
         if scout is not None:
-            warnings.warn("Picker(scout=…) is now called prefilter=; the old name will be removed", FutureWarning, stacklevel=2)
-            prefilter = prefilter or scout
+            warnings.warn("Picker(scout=…) is now Picker(prefilter=…); the next release will not accept the old name", FutureWarning, 2)
+            prefilter = scout if prefilter is None else prefilter
         self.predictor = predictor = load_predictor(model, runtime, threads)
-        if prefilter:
+        if prefilter is not None:
             self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
         self.thresholds = _thresholds(predictor.thresholds, threshold)
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What made the picks: for the head of a file, and to tell one run from another."""
+        """Version, model, runtime and thresholds, for the header of a file of picks."""
         return {
             "xiaonet": __version__,
             "model": self.predictor.description,
@@ -82,26 +83,30 @@ class Picker:
         }
 
     def annotate(self, stream: "Stream") -> "Stream":
-        """Probabilities of P, S and noise at 100 Hz.
+        """Compute probabilities of P, S and noise at 100 Hz.
 
-        An instrument such as `CX.PB01..HH` gives traces `CX.PB01..HH_P`, `HH_S` and `HH_N`; where
-        there is no data, there is no trace.
+        Args:
+            stream: an ObsPy stream, or a trace.
+
+        Returns:
+            For an instrument such as `CX.PB01..HH`, traces `CX.PB01..HH_P`, `HH_S` and `HH_N`. Gaps longer
+            than 10 s are left out.
 
         Raises:
-            WaveformError: nothing in the stream can be picked; the reasons are told.
+            WaveformError: this is not a stream, or no trace in it can be picked; the message gives the reasons.
         """
         from obspy import Stream
 
-        annotation = Stream()
+        probabilities = Stream()
         for instrument in self._instruments(stream):
             for segment in instrument.segments:
-                seen = [self.annotate_chunk(instrument, segment, *chunk) for chunk in chunks(segment)]
-                inside = [chunk.probabilities[:, chunk.first - chunk.start : chunk.end - chunk.start] for chunk in seen]
-                annotation += _as_stream(instrument.name, segment, np.concatenate(inside, axis=1))
-        return annotation
+                parts = [self.annotate_chunk(instrument, segment, *chunk) for chunk in chunks(segment)]
+                inside = [part.probabilities[:, part.first - part.start : part.end - part.start] for part in parts]
+                probabilities += _as_stream(instrument.name, segment, np.concatenate(inside, axis=1))
+        return probabilities
 
     def pick(self, stream: "Stream") -> list[Pick]:
-        """Picks of all instruments of a stream, in order of time. Raises as `annotate` does."""
+        """Pick all instruments of a stream. Returns the picks in order of time. Arguments and errors are those of `annotate`."""
         return sorted(
             pick
             for instrument in self._instruments(stream)
@@ -111,7 +116,7 @@ class Picker:
         )
 
     def plot(self, stream: "Stream") -> "Figure":
-        """Components, probabilities and picks of a stream as a picture; save it by `.savefig("picks.png")`.
+        """Draw components, probabilities and picks of a stream. Save the figure with `.savefig("picks.png")`.
 
         Raises:
             WaveformError: as `annotate` does.
@@ -128,20 +133,20 @@ class Picker:
             strips = []
             for segment in instrument.segments:
                 for first, end in chunks(segment):
-                    seen = self.annotate_chunk(instrument, segment, first, end)
-                    picks += self.read_picks(seen, instrument, segment)
-                    strips.append(Strip.cut(seen, segment, first, end, thinning))
+                    annotation = self.annotate_chunk(instrument, segment, first, end)
+                    picks += self.read_picks(annotation, instrument, segment)
+                    strips.append(Strip.cut(annotation, segment, first, end, thinning))
             views.append(View.of(instrument, Strip.join(strips), picks))
-        note = f"{len(rest)} more not drawn: {', '.join(rest)}; choose by stream.select(station=…)" if rest else ""
+        note = f"{len(rest)} more not drawn: {', '.join(rest)}; choose a station with stream.select(station=…)" if rest else ""
         return draw_views(views, self.thresholds, note)
 
     def annotate_chunk(self, instrument: Instrument, segment: Segment, first: int, end: int) -> Annotation:
-        """Probabilities of samples `first` to `end` of a segment, and of a margin around them."""
+        """Compute probabilities of samples `first` up to `end` of a segment, and of a margin around them."""
         return annotate_chunk(instrument, segment, first, end, self.predictor)
 
-    def read_picks(self, seen: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
-        """The picks that curves show, in order of time."""
-        return read_picks(seen, instrument, segment, self.thresholds, DISTANCE)
+    def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
+        """Read the picks of an annotated chunk, in order of time."""
+        return read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
 
     def _instruments(self, stream: "Stream") -> list[Instrument]:
         instruments, skipped = sort_stream(stream)
@@ -151,20 +156,20 @@ class Picker:
 
 
 def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
-    phases = PICKED_PHASES
-    if chosen is None:
-        chosen = {}
-    elif not isinstance(chosen, Mapping):
-        chosen = dict.fromkeys(phases, chosen)
-    unknown = chosen.keys() - set(phases)
-    values = {phase: float(chosen.get(phase, advised[phase])) for phase in phases}
-    if unknown or not all(0 < value <= 1 for value in values.values()):
-        raise ConfigError(f"threshold is {dict(chosen)}; wanted a probability above 0 and up to 1 for {' and '.join(phases)}, e.g. 0.3")
-    return values
+    given = chosen if isinstance(chosen, Mapping) else dict.fromkeys(PICKED_PHASES, chosen) if chosen is not None else {}
+    values = {**advised, **given}
+    if values.keys() != set(PICKED_PHASES) or not all(map(_is_threshold, values.values())):
+        seen = values if chosen is None else chosen
+        raise ConfigError(f"threshold is {seen!r}; wanted a probability above 0 and up to 1 for {' and '.join(PICKED_PHASES)}, e.g. 0.3")
+    return {phase: float(values[phase]) for phase in PICKED_PHASES}
+
+
+def _is_threshold(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1
 
 
 def _as_stream(name: str, segment: Segment, probabilities: NDArray[np.float64]) -> "Stream":
-    """A trace for each phase and each stretch with data."""
+    """A trace for each phase and each range with data."""
     from obspy import Stream, Trace, UTCDateTime
 
     network, station, location, code = name.split(".")

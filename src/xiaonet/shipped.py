@@ -1,6 +1,7 @@
 """The models that come with XiaoNet, by name."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +21,8 @@ def model_path(model: str | Path, suffix: str) -> Path:
     Raises:
         CheckpointError: it is neither.
     """
-    if Path(model).suffix in (".onnx", ".xml", ".pth") or Path(model).is_file():
-        return Path(model).expanduser()
+    if "\0" not in str(model) and (Path(model).suffix in (".onnx", ".xml", ".pth") or os.path.isfile(model)):
+        return Path(os.path.expanduser(model))  # unlike Path's own methods, these two never raise
     if str(model) in shipped_models():
         return WEIGHTS / f"{model}{suffix}"
     raise CheckpointError(

@@ -19,7 +19,7 @@ from matplotlib.dates import num2date
 from xiaonet.apps import day_plots as gallery
 from xiaonet.apps.archive import Task, pick_archive
 from xiaonet.apps.day_plots import DayPlots
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, MARGIN, Annotation, chunks
@@ -287,15 +287,13 @@ def test_a_window_at_the_end_of_an_hour_is_moved_to_what_is_at_hand(sketch: DayP
 
 def test_a_folder_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "plots").write_text("a file")
-    with pytest.raises(
-        CheckpointError, match=r"plots cannot be made: File exists; choose another place for the picks, or leave --plot out"
-    ):
+    with pytest.raises(OutputError, match=r"plots cannot be made: File exists; choose another place for the picks, or leave --plot out"):
         DayPlots(tmp_path / "plots", THRESHOLDS)
 
 
 def test_a_picture_that_cannot_be_written_stops_the_run(sketch: DayPlots) -> None:
     sketch.folder.rmdir()
-    with pytest.raises(CheckpointError, match=r"CX\.PB01\.\.HH_100Hz_2014-05-01\.png could not be written"):
+    with pytest.raises(OutputError, match=r"CX\.PB01\.\.HH_100Hz_2014-05-01\.png could not be written"):
         show(sketch, a_task(0, 5000))
 
 
@@ -303,7 +301,7 @@ def test_a_full_disk_leaves_no_half_picture(sketch: DayPlots, monkeypatch: pytes
     show(sketch, a_task(0, 5000))
     before = (sketch.folder / names(sketch)[0]).read_bytes()
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    with pytest.raises(OutputError, match="No space left on device"):
         show(sketch, a_task(0, 5000), [a_pick("P", 3000)])
     assert {"CX.PB01..HH_100Hz_2014-05-01.png": before} == {path.name: path.read_bytes() for path in sketch.folder.iterdir()}
 

@@ -18,7 +18,7 @@ from stand_in import MIDNIGHT, StandIn, record, write, write_days
 from xiaonet import Picker
 from xiaonet.apps import archive as batch
 from xiaonet.apps.archive import Summary, pick_archive, plan
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import Annotation
 
@@ -312,20 +312,20 @@ def test_a_journal_of_another_run_is_refused(tmp_path: Path, picker: Picker, day
         found = Archive([tmp_path / "days"])
     elif change == "model":
         other.predictor.digest = "1" * 64
-    with pytest.raises(CheckpointError, match="was made from other files or with other settings; repeat the command as it was, or delete"):
+    with pytest.raises(OutputError, match="was made from other files or with other settings; repeat the command as it was, or delete"):
         pick_archive(found, other, out, resume=True)
     assert before == journal_of(out).read_bytes()
 
 
 def test_a_journal_is_not_written_over(tmp_path: Path, picker: Picker, days: Path) -> None:
     journal_of(tmp_path / "picks.csv").write_text("an earlier run's")
-    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal is there: an earlier run was stopped; go on with --resume, or delete"):
+    with pytest.raises(OutputError, match=r"picks\.csv\.journal is there: an earlier run was stopped; go on with --resume, or delete"):
         pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
     assert "an earlier run's" == journal_of(tmp_path / "picks.csv").read_text()
 
 
 def test_without_a_journal_there_is_nothing_to_go_on_with(tmp_path: Path, picker: Picker, days: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal cannot be read: there is no such file or folder; leave --resume out"):
+    with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be read: there is no such file or folder; leave --resume out"):
         pick_archive(Archive([days]), picker, tmp_path / "picks.csv", resume=True)
     assert [] == list(tmp_path.iterdir())
 
@@ -384,7 +384,7 @@ def test_workers_leave_soon_after_an_interruption(tmp_path: Path, monkeypatch: p
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, picker: Picker, days: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"missing/picks\.csv\.journal cannot be written: .* choose a folder that exists"):
+    with pytest.raises(OutputError, match=r"missing/picks\.csv\.journal cannot be written: .* choose a folder that exists"):
         pick_archive(Archive([days]), picker, tmp_path / "missing" / "picks.csv")
 
 
@@ -397,7 +397,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, monkeypatc
         return path_open(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)  # root may write to any folder
-    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal cannot be written: Permission denied; choose another place"):
+    with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be written: Permission denied; choose another place"):
         pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
 
 
@@ -408,7 +408,7 @@ def test_a_disk_that_fills_up_under_the_journal_loses_nothing(
     journal, expected = stopped
     out, found = tmp_path / "picks.csv", Archive([days])
     write_limit(int(share * len(journal)))
-    with pytest.raises(CheckpointError, match=r"picks\.csv\.journal cannot be written: File too large; "):
+    with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be written: File too large; "):
         pick_archive(found, picker, out)
     write_limit(10**7)
     assert not out.exists()
@@ -426,7 +426,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
     found = Archive([days])
     write_limit(len(expected) // 2)
     with pytest.raises(
-        CheckpointError, match=r"picks\.csv could not be written: .*all picks are kept in .*picks\.csv\.journal: go on with --resume"
+        OutputError, match=r"picks\.csv could not be written: .*all picks are kept in .*picks\.csv\.journal: go on with --resume"
     ):
         pick_archive(found, picker, out, resume=True)
     write_limit(10**7)

@@ -343,7 +343,7 @@ def test_models_are_scored_from_the_command_line(run, tmp_path, made_up):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--tune"], "✗ Config: stopped - thresholds are not chosen on split 'test'"),
+        (["--tune"], "✗ Config: stopped - thresholds cannot be tuned on split 'test'"),
         (
             ["--tune", "--split", "dev", "--threshold", "0.3"],
             "✗ Config: stopped - --tune and --threshold 0.3: these options exclude each other; --tune chooses the thresholds",
@@ -382,10 +382,18 @@ def test_several_students_are_trained_and_a_repeat_goes_on(run, tmp_path, made_u
     status, told = run(*words)
     assert status == 0, told
     models = "runs/student-1/saved_model_fp32.pth+runs/student-2/saved_model_fp32.pth"
-    assert f"✓ Students: 2 trained - average them with: xiaonet pick FOLDER --model {models}" in told
+    assert f"✓ Students: 2 ready - average them with: xiaonet pick FOLDER --model {models}" in told
     assert [0, 1] == [Config.read(tmp_path / "runs" / f"student-{number}" / "config.json").training.seed for number in (1, 2)]
     status, told = run(*words)
     assert (0, False) == (status, "Epoch" in told)
+    assert "✓ Student: kept - runs/student-1 is finished\n✓ Student: kept - runs/student-2 is finished\n" in told
+    for name, found in (("training.batch_size", "4, wanted 2"), ("training.seed", "0, wanted 2")):
+        status, told = run(*words, "--set", f"{name}=2")
+        assert (1, False) == (status, "Epoch" in told)
+        assert f"✗ Config: stopped - runs/student-1 holds a run with other settings: {name} {found}; choose another --out" in told
+    shutil.rmtree(tmp_path / "runs" / "student-2")
+    status, told = run(*words)  # only the missing one is trained
+    assert (0, 1, 1) == (status, told.count("Epoch 1/1"), told.count("✓ Student: kept")), told
 
 
 def test_a_start_that_does_not_exist_is_told_with_near_ones(run):

@@ -48,7 +48,7 @@ def test_a_plain_window_is_a_crop_of_waveform_and_target() -> None:
     assert_array_equal(record.target[:, start : start + 3001].astype(np.float32), targets[0, :2])
 
 
-def test_targets_sum_to_one_and_windows_have_a_peak_of_one_whatever_is_done_to_them() -> None:
+def test_targets_sum_to_one_and_windows_have_a_peak_of_one_after_all_augmentations() -> None:
     pool = Pool([_record(onset=ONSET, manual=True), _record("other", seed=1)], {"manual": 0.5, "other": 0.5})
     windows, targets = draw_batch(pool, 64, (0,), AugmentationProbabilities())
     assert windows.dtype == targets.dtype == np.float32
@@ -83,7 +83,7 @@ def test_an_analysts_pick_makes_half_of_the_target_and_halves_the_teacher_elsewh
     assert_allclose([0.5, 0.4], [curve[place], curve[place - 1000]], atol=1e-3)
 
 
-def test_an_automatic_pick_is_believed_nearby_alone() -> None:
+def test_an_automatic_pick_counts_only_near_itself() -> None:
     record = _record("automatic", onset=5000)
     _, targets = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(onset_centred=1.0))
     heights = {round(float(target[0].max()), 2) for target in targets if target[0].argmax() not in (0, 3000)}
@@ -101,7 +101,7 @@ def test_width_of_the_label(manual: bool, phase: int, sigma: int) -> None:
     assert_allclose(np.exp(-0.5), curve[top + sigma], atol=1e-3)
 
 
-def test_aimed_windows_have_onsets_everywhere_edges_included() -> None:
+def test_onset_centred_windows_have_onsets_everywhere_including_the_edges() -> None:
     _, targets = _draw(_record(), size=200, onset_centred=1.0)
     places = targets[:, 0].argmax(axis=1)
     counts = np.histogram(places, bins=5, range=(0, 3001))[0]
@@ -133,7 +133,7 @@ def test_a_filter_moves_no_onset_early_and_changes_no_target() -> None:
             assert np.abs(np.diff(window[:, place - 1 : place + 3], 2)).max() > 1e-4
 
 
-def test_made_up_noise_is_at_most_a_third_of_each_component_and_leaves_none_on_a_dead_one() -> None:
+def test_synthetic_noise_is_at_most_a_third_of_each_component_and_adds_nothing_to_a_dead_one() -> None:
     record = _record()
     record.waveform[0] = 0
     record.waveform[1] *= 1e-3
@@ -153,7 +153,7 @@ def test_dropped_components_are_zeros_and_the_vertical_never_is() -> None:
     assert 70 <= (alive[:, 0] != alive[:, 1]).sum() <= 130
 
 
-def test_flipped_and_swapped_windows_hold_the_same_samples() -> None:
+def test_windows_with_reversed_polarity_or_swapped_horizontals_hold_the_same_samples() -> None:
     record = _record()
     (plain,), _ = _draw(record, size=1)
     (flipped,), _ = _draw(record, size=1, polarity_reversed=1.0)
@@ -162,7 +162,7 @@ def test_flipped_and_swapped_windows_hold_the_same_samples() -> None:
     assert_array_equal(plain[[1, 0, 2]], swapped)
 
 
-def test_turned_horizontals_keep_their_energy_and_the_vertical_stays() -> None:
+def test_rotated_horizontals_keep_their_energy_and_the_vertical_stays() -> None:
     record = _record()
     record.waveform[1] = 0
     (plain,), _ = _draw(record, size=1)
@@ -186,7 +186,7 @@ def test_a_window_that_reaches_beyond_the_record_keeps_its_onset_with_its_target
     assert len(places) > 30
 
 
-def test_noise_on_top_is_drawn_below_the_peak_and_changes_no_target() -> None:
+def test_real_noise_stays_below_the_peak_and_changes_no_target() -> None:
     record = _record()
     plain, targets = _draw(record, size=1, seed=4, onset_centred=1.0)
     noisy, same = _draw(record, size=1, seed=4, onset_centred=1.0, real_noise=1.0)
@@ -217,24 +217,24 @@ def test_nothing_is_to_be_found_in_a_gap() -> None:
         assert target[0][flat].max(initial=0) < 1e-6
 
 
-def test_a_second_event_brings_its_onset_along() -> None:
+def test_a_superposed_window_adds_its_onset_to_the_target() -> None:
     _, targets = _draw(_record(), size=64, onset_centred=1.0, superposed=1.0)
     tops = [len(np.flatnonzero(np.diff((target[0] > 0.4).astype(int)) == 1)) for target in targets]
     assert 2 == max(tops)
 
 
-def test_noise_is_taken_from_where_no_teacher_sees_anything() -> None:
+def test_noise_is_taken_from_where_the_teachers_see_nothing() -> None:
     record = _record()
     quiet = Pool([record], {"manual": 1.0}).quiet["manual"]
     assert [0, 500, 4500, 5000, 5500, 6000] == [start for _, start, _ in quiet]  # P at 4000
     assert all(end <= ONSET - 30 or start >= ONSET + 30 for _, start, end in quiet)
 
 
-def test_a_labelled_record_lends_only_what_comes_before_p() -> None:
+def test_a_labelled_record_is_quiet_only_before_p() -> None:
     assert {"manual": [(0, 0, 2900)]} == Pool([_record(onset=3000, manual=True)], {"manual": 1.0}).quiet
 
 
-def test_noise_is_drawn_from_all_sources_alike_however_long_they_are() -> None:
+def test_noise_is_drawn_equally_from_all_sources_regardless_of_their_length() -> None:
     records = [_record("short", onset=3000), _record("long", samples=90_000, seed=1)]
     records[1].waveform[:] *= 1e-3
     pool = Pool(records, {"short": 0.5, "long": 0.5})
@@ -244,7 +244,7 @@ def test_noise_is_drawn_from_all_sources_alike_however_long_they_are() -> None:
     assert 70 <= from_short <= 130
 
 
-def test_a_silent_window_is_noise_alone() -> None:
+def test_a_noise_only_window_has_no_onset() -> None:
     windows, targets = _draw(_record(), size=16, onset_centred=1.0, noise_only=1.0)
     assert_array_equal(np.zeros((16, 2, 3001)), targets[:, :2])
     # A hundred times as strong from the onset on: a window across it would have a quiet half.

@@ -50,7 +50,7 @@ def test_the_last_incomplete_batch_is_dropped_and_another_one_each_epoch() -> No
     assert 20 == len({frozenset(rows) for rows in dropped})
 
 
-def test_every_record_is_seen_over_the_epochs() -> None:
+def test_every_record_is_used_over_the_epochs() -> None:
     batches = Batches(11, 10, shuffle=True)
     assert set(range(11)) == {row for epoch in range(10) for _, row in flat(epoch_of(batches, epoch))}
 

@@ -232,7 +232,7 @@ def test_a_bare_row_means_the_first_round() -> None:
     np.testing.assert_array_equal(windows[0, 0]["X"], windows[0]["X"])
 
 
-def test_the_order_of_asking_does_not_matter() -> None:
+def test_the_order_of_access_does_not_matter() -> None:
     data = Records([noise(seed=row) for row in range(4)], **{P_COLUMN: [3000.0] * 4, S_COLUMN: [None] * 4})
     windows = Windows(data)
     forward = [windows[0, row]["X"] for row in range(4)]
@@ -240,7 +240,7 @@ def test_the_order_of_asking_does_not_matter() -> None:
     np.testing.assert_array_equal(forward, backward)
 
 
-def test_the_global_generator_of_numpy_is_left_alone() -> None:
+def test_the_global_generator_of_numpy_does_not_change() -> None:
     np.random.seed(5)
     Windows(record(noise()))[3, 0]
     assert np.random.RandomState(5).random_sample() == np.random.random_sample()
@@ -253,7 +253,7 @@ def test_the_global_generator_is_restored_after_an_error() -> None:
     assert np.random.RandomState(5).random_sample() == np.random.random_sample()
 
 
-def test_the_record_itself_is_left_alone(made_up: Path) -> None:
+def test_the_record_itself_does_not_change(made_up: Path) -> None:
     data = open_data(str(made_up))
     metadata, waveform = data.metadata.copy(), data.get_sample(3)[0].copy()
     Windows(data)[0, 3]
@@ -269,7 +269,7 @@ def test_the_pick_falls_anywhere_in_the_window() -> None:
     assert (120, True) == (counts.sum(), bool((counts > 12).all()))
 
 
-def test_windows_are_drawn_around_each_pick_alike() -> None:
+def test_windows_are_drawn_equally_around_each_pick() -> None:
     windows = Windows(record(noise(30000), p=5000.0, s=20000.0))
     phases = [int(windows[turn, 0]["y"][:2].max(axis=1).argmax()) for turn in range(100)]
     assert 30 < sum(phases) < 70  # half of 100 within 4 standard deviations
@@ -291,7 +291,7 @@ def only_noise(item: dict[str, np.ndarray]) -> list[bool]:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_samples_that_are_no_numbers_count_as_the_mean(value: float, dtype: type) -> None:
+def test_nonfinite_samples_count_as_the_mean(value: float, dtype: type) -> None:
     waveform = (noise() + 100).astype(dtype)
     waveform[0, 1000:8000:7] = value
     item = Windows(record(waveform))[0]
@@ -352,18 +352,18 @@ def test_a_record_without_picks_is_noise(missing: object) -> None:
 
 
 @pytest.mark.parametrize("pick", [-1.0, -0.001, -1e9, 9001.0, 9500.0, 1e12, np.inf, -np.inf])
-def test_picks_outside_the_trace_are_not_taught(pick: float) -> None:
+def test_picks_outside_the_trace_are_not_labelled(pick: float) -> None:
     item = Windows(record(noise(), p=pick, s=pick))[0]
     assert_usable(item)
     assert [True, True] == only_noise(item)
 
 
 @pytest.mark.parametrize("pick", [0.0, 9000.0])
-def test_picks_on_the_first_and_last_sample_are_taught(pick: float) -> None:
+def test_picks_on_the_first_and_last_sample_are_labelled(pick: float) -> None:
     assert 1.0 == Windows(record(noise(), p=pick, s=None))[0]["y"][P].max()
 
 
-def test_a_pick_outside_leaves_the_other_one() -> None:
+def test_a_pick_outside_does_not_remove_the_other_one() -> None:
     for turn in range(5):
         labels = Windows(record(noise(), p=-50.0, s=4000.0))[turn, 0]["y"]
         assert [0.0, 1.0] == labels[:2].max(axis=1).tolist()
@@ -400,12 +400,12 @@ def test_a_gap_of_zeros_does_not_break_a_window() -> None:
         ({"trace_PKP_status": "unpicked"}, [False, False, False]),
     ],
 )
-def test_a_status_under_any_name_says_that_a_phase_is_incomplete(columns: dict[str, object], wanted: list[bool]) -> None:
+def test_a_status_under_any_name_makes_a_phase_incomplete(columns: dict[str, object], wanted: list[bool]) -> None:
     windows = Windows(record(noise(), **columns), incomplete_statuses=("unpicked", "automatic"))
     assert wanted == windows[0]["incomplete"].tolist()
 
 
-def test_which_statuses_count_is_for_the_caller_to_say() -> None:
+def test_the_caller_chooses_which_statuses_count() -> None:
     data = record(noise(), trace_p_status="automatic", trace_s_status="unpicked")
     flags = [
         Windows(data, incomplete_statuses=statuses)[0]["incomplete"].tolist() for statuses in ((), ("automatic",), ("unpicked", "other"))

@@ -104,7 +104,7 @@ def test_a_class_that_cannot_be_downloaded_is_a_data_error(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["WaveformDataset", "WaveformBenchmarkDataset", "MultiWaveformDataset", "WaveformDataWriter"])
-def test_a_class_that_is_no_data_set_of_its_own_is_not_found(name: str) -> None:
+def test_a_class_that_is_not_a_single_data_set_is_not_found(name: str) -> None:
     with pytest.raises(DataError, match=name):
         open_data(name)
 
@@ -124,7 +124,7 @@ def test_the_seed_makes_the_synthetic_set() -> None:
     assert (first == same, first == other) == (True, False)
 
 
-def test_a_set_that_is_not_found_says_where_it_was_looked_for_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_set_names_the_places_searched_and_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(seisbench, "cache_data_root", tmp_path / "datasets")
     with pytest.raises(DataError) as caught:
@@ -185,7 +185,7 @@ def test_a_set_without_a_split_keeps_its_records_when_joined(small: Path, made_u
     assert 45 == sum(len(part) for part in data.train_dev_test())
 
 
-def test_a_set_without_picks_may_stand_beside_one_with_picks(small: Path, write_set: Write) -> None:
+def test_a_set_without_picks_can_be_joined_to_one_with_picks(small: Path, write_set: Write) -> None:
     silent = write_set(noise(2), name="silent", split=["train", "train"])
     data = open_data(f"{silent}+{small}")
     assert [True, True] + [False] * 5 == data.metadata["trace_p_arrival_sample"].isna().tolist()
@@ -402,7 +402,7 @@ def test_other_spellings_of_a_split_are_understood(given: str, meant: str) -> No
 
 
 @pytest.mark.parametrize("value", ["holdout", 3])
-def test_an_unknown_split_is_refused_lest_test_records_be_learnt(value: object) -> None:
+def test_an_unknown_split_is_refused_so_that_no_test_record_is_trained_on(value: object) -> None:
     with pytest.raises(DataError, match=f"the column split holds {value}; wanted train, dev, test, or nothing to split by event"):
         fill_split(events(20, split=value))
 
@@ -415,13 +415,13 @@ def test_an_unknown_split_is_refused_lest_test_records_be_learnt(value: object) 
         ("trace_sampling_rate_hz", [-100.0, -1.0], "2 of 2 records have no sampling rate above 0"),
     ],
 )
-def test_columns_that_are_no_numbers_are_named(column: str, values: list[object], message: str, write_set: Write) -> None:
+def test_columns_that_hold_words_are_named(column: str, values: list[object], message: str, write_set: Write) -> None:
     columns = {"trace_p_arrival_sample": [5, 6], column: values}
     with pytest.raises(DataError, match=message):
         open_data(str(write_set(noise(2), **columns)))
 
 
-def test_a_set_of_noise_says_that_nothing_is_there() -> None:
+def test_phases_of_noise_records_are_not_marked_as_unpicked() -> None:
     metadata = events(2, records=1, source_type=["noise", "earthquake"])
     mark_unpicked(metadata)
     assert [["noise", "noise"], ["unpicked", "unpicked"]] == metadata[["trace_p_status", "trace_s_status"]].to_numpy().tolist()
@@ -436,7 +436,7 @@ def test_an_empty_split_counts_as_missing(value: object) -> None:
 
 
 @pytest.mark.parametrize("column", ["source_event_id", "source_origin_time"])
-def test_other_columns_may_tell_the_event(column: str) -> None:
+def test_other_columns_may_identify_the_event(column: str) -> None:
     metadata, wanted = events(50).rename(columns={"source_id": column}), events(50)
     fill_split(metadata)
     fill_split(wanted)
@@ -454,7 +454,7 @@ def test_records_with_neither_split_nor_event_are_a_data_error() -> None:
         fill_split(pd.DataFrame({"station_code": ["STA"]}))
 
 
-def test_no_event_of_a_set_without_a_split_is_both_learnt_and_tested(made_up: Path) -> None:
+def test_no_event_of_a_set_without_a_split_is_in_both_training_and_test(made_up: Path) -> None:
     parts = open_data(str(made_up)).train_dev_test()
     found = [set(part.metadata["source_id"]) for part in parts]
     assert (40, 10) == (sum(map(len, parts)), sum(map(len, found)))
@@ -477,7 +477,7 @@ def test_a_phase_that_a_set_has_no_column_for_is_unpicked_except_in_noise(column
     assert [False, False, False] == [bool(windows[row]["incomplete"][1 - phase]) for row in range(3)]
 
 
-def test_what_a_set_says_of_its_phases_is_left_alone(small: Path, write_set: Write) -> None:
+def test_statuses_that_a_set_brings_do_not_change(small: Path, write_set: Write) -> None:
     assert set() == {"trace_p_status", "trace_s_status"} & set(open_data(str(small)).metadata.columns)
     said = write_set(noise(2), name="said", trace_p_arrival_sample=[5, 6], trace_s_status=["manual", "unpicked"])
     assert ["manual", "unpicked"] == open_data(str(said)).metadata["trace_s_status"].tolist()
@@ -489,7 +489,7 @@ def test_an_unpicked_phase_stays_so_when_sets_are_joined(small: Path, write_set:
     assert [[False] * 3] * 5 + [[False, True, False]] * 2 == [windows[row]["incomplete"].tolist() for row in range(7)]
 
 
-def test_fingerprints_tell_data_apart_by_records_picks_and_splits(made_up: Path) -> None:
+def test_fingerprints_differ_by_records_picks_and_splits(made_up: Path) -> None:
     original = fingerprint(open_data(str(made_up)))
     assert (16, original) == (len(f"{int(original, 16):016x}"), fingerprint(open_data(str(made_up))))
     changes = []

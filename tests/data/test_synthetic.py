@@ -74,7 +74,7 @@ def test_a_tenth_of_the_records_is_noise_without_picks(records: Records) -> None
     }
 
 
-def test_picks_are_said_to_be_manual(quakes: Records) -> None:
+def test_picks_have_the_status_manual(quakes: Records) -> None:
     assert {("manual", "manual")} == {(m["trace_p_status"], m["trace_s_status"]) for _, m in quakes}
 
 
@@ -115,7 +115,7 @@ def test_the_ground_moves_more_after_an_onset_than_before(quakes: Records) -> No
     assert (True, True) == (bool(np.min(steps) > 1), bool((np.median(steps, axis=0) > [10, 5]).all()))
 
 
-def test_a_wave_is_silent_before_its_onset_and_of_unit_peak_after() -> None:
+def test_a_wave_is_zero_before_its_onset_and_has_unit_peak_after() -> None:
     rng = np.random.default_rng(0)
     for onset in (0, 1, 2000, 5000):
         wave = synthetic._phase(rng, onset, corner=10.0, decay=2.0)
@@ -147,5 +147,5 @@ def test_the_files_open_with_seisbench(tmp_path: Path) -> None:
         assert metadata.get("trace_p_arrival_sample") == (None if np.isnan(p) else p)
 
 
-def test_no_records_at_all_are_none() -> None:
+def test_zero_records_can_be_made() -> None:
     assert [] == list(make_records(0, seed=1))

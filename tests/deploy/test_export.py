@@ -13,7 +13,7 @@ from xiaonet.constants import input_specification
 from xiaonet.deploy.export import export
 from xiaonet.deploy.onnx import check
 from xiaonet.deploy.quantize import largest_samples
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import CheckpointError, ConfigError, OutputError
 from xiaonet.nn.checkpoint import load_model, save_model
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import QuantizedXiaoNet, folded, shared_steps
@@ -175,7 +175,7 @@ def test_a_missing_openvino_comes_with_its_command(folder: Path, tmp_path: Path,
 
 
 def test_a_folder_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"missing/model\.xml could not be written: .*No such file"):
+    with pytest.raises(OutputError, match=r"missing/model\.xml could not be written: .*No such file"):
         export(folder / "fp32.pth", "openvino", tmp_path / "missing" / "model.xml")
 
 

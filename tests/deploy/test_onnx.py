@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import obspy
 import onnx
 import pytest
 import torch
@@ -11,10 +12,12 @@ import torch
 import xiaonet
 from xiaonet.deploy import onnx as export
 from xiaonet.deploy.onnx import export_onnx
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import CheckpointError, ConfigError, OutputError
 from xiaonet.nn.checkpoint import load_model, save_model
 from xiaonet.nn.model import XiaoNet
+from xiaonet.picking.windows import normalize
 from xiaonet.runtime.loading import load_predictor
+from xiaonet.shipped import WEIGHTS
 
 BASE = 3
 THRESHOLDS = {"P": 0.25, "S": 0.5}
@@ -177,6 +180,18 @@ def test_a_graph_that_gives_other_probabilities_is_not_written(folder: Path, tmp
     assert ["model.onnx", "model.pth"] == sorted(path.name for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano", "xiaonet-int8", "xiaonet-nano-int8"])
+def test_an_export_of_a_shipped_model_gives_the_bits_of_the_shipped_file(name: str, tmp_path: Path) -> None:
+    export_onnx(WEIGHTS / f"{name}.pth", tmp_path / "model.onnx")
+    stream = obspy.read()  # a local earthquake
+    record = np.stack([stream.select(component=component)[0].data for component in "ENZ"])
+    windows = normalize(np.stack([np.roll(record, 173 * shift, axis=1) for shift in range(12)]))
+    windows = np.pad(windows, ((0, 0), (0, 0), (0, 1)), mode="edge")
+    expected, found = (load_predictor(path, "onnxruntime")(windows) for path in (name, tmp_path / "model.onnx"))
+    assert expected[:, :2].max() > 0.5
+    np.testing.assert_array_equal(expected, found)
+
+
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_a_missing_package_comes_with_its_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
@@ -194,5 +209,5 @@ def test_a_damaged_model_file_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_to_onnx", lambda model: onnx.load(folder / "model.onnx"))  # that takes seconds
-    with pytest.raises(CheckpointError, match=r"missing/model\.onnx could not be written: .*No such file"):
+    with pytest.raises(OutputError, match=r"missing/model\.onnx could not be written: .*No such file"):
         export_onnx(folder / "model.pth", tmp_path / "missing" / "model.onnx")

@@ -1,19 +1,18 @@
-"""A small record with known picks, models of a few lines that find them, none or all, and peaks by hand."""
+"""A small record with known picks, and models of a few lines that find them, none or all."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from xiaonet.evaluation.models import Reading
-from xiaonet.evaluation.peaks import Peaks
+from xiaonet.evaluation.models import ContinuousPick
 
 P, S, LENGTH = 4000, 4400, 8000
 
 
 class Oracle:
-    """Gives a peak of a given height, so many samples late, wherever a sample stands out: up for P, down for S."""
+    """Gives a peak of a given height, `late` samples after every sample that stands out: up for P, down for S."""
 
-    description, probabilistic = "an oracle", True
+    description, runtime, probabilistic = "an oracle", "none", True
     thresholds: Mapping[str, float] = {"P": 0.3, "S": 0.3}
 
     def __init__(self, name: str = "oracle", late: int = 0, height: float = 0.8, everywhere: float = 0.0) -> None:
@@ -34,8 +33,8 @@ class Oracle:
         curves[:, 2] = 1 - curves[:, :2].max(axis=1)
         return curves
 
-    def pick(self, stream, thresholds: Mapping[str, float]) -> list[Reading]:
-        return [Reading(trace.stats.starttime.ns, "P", 0.9) for trace in stream if trace.stats.channel.endswith("Z")]
+    def pick(self, stream, thresholds: Mapping[str, float]) -> list[ContinuousPick]:
+        return [ContinuousPick(trace.stats.starttime.ns, "P", 0.9) for trace in stream if trace.stats.channel.endswith("Z")]
 
 
 def record(p: float = P, s: float = S, seed: int = 0) -> np.ndarray:
@@ -45,10 +44,3 @@ def record(p: float = P, s: float = S, seed: int = 0) -> np.ndarray:
         if 0 <= sample < LENGTH:
             samples[2, int(sample)] = value
     return samples
-
-
-def peaks(*rows: tuple[int, int, float]) -> Peaks:
-    """Peaks from (window, sample, height), ordered as `find_peaks` orders them, with an uncertainty of 0.1 s."""
-    rows = tuple(sorted(rows, key=lambda row: (row[0], -row[2])))
-    window, sample, height = (np.array([row[column] for row in rows]) for column in range(3))
-    return Peaks(window.astype(int), sample.astype(int), height.astype(float), np.full(len(rows), 0.1))

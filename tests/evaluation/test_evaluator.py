@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ from oracle import record as quake
 from stand_in import MIDNIGHT, record, write_days
 from xiaonet import Config
 from xiaonet.data.pipeline import Windows
-from xiaonet.errors import CheckpointError, ConfigError, DataError
+from xiaonet.errors import ConfigError, DataError, OutputError
+from xiaonet.evaluation import kept
 from xiaonet.evaluation.continuous import count_false_picks
-from xiaonet.evaluation.evaluator import Evaluator, evaluate, read_thresholds
-from xiaonet.evaluation.models import load_models
-from xiaonet.evaluation.peaks import find_peaks
+from xiaonet.evaluation.evaluator import Evaluator, evaluate
+from xiaonet.evaluation.models import StaLtaModel, load_models
 from xiaonet.evaluation.scores import PhaseScores
+from xiaonet.evaluation.thresholds import read_thresholds
 from xiaonet.io.archive import Archive
+from xiaonet.scoring.peaks import find_peaks
 from xiaonet.training.trainer import train
 
 
@@ -66,15 +69,48 @@ def test_thresholds_are_chosen_on_dev_and_then_given(picked, tmp_path, evaluator
     assert (1.0, 1.0) == (final.subsets["all"]["P"].f1["0.5"].value, final.tasks.detection.f1)
 
 
-def test_a_phase_that_is_nowhere_labelled_keeps_the_models_own_threshold(write_set):
-    p_only = write_set([quake(seed=seed) for seed in range(4)], trace_p_arrival_sample=[4000.0] * 4, split=["dev"] * 4)
+@pytest.fixture
+def p_only(write_set) -> Path:
+    """Four records with labels of P alone, in split dev."""
+    return write_set([quake(seed=seed) for seed in range(4)], trace_p_arrival_sample=[4000.0] * 4, split=["dev"] * 4)
+
+
+def test_a_phase_without_labels_keeps_the_models_own_threshold(p_only):
     tuned = evaluate(Evaluator(str(p_only), "dev", tune=True), [Oracle("weak", height=0.25)]).metrics.models[0]
     assert tuned.thresholds["P"] <= 0.25
     assert Oracle("weak", height=0.25).thresholds["S"] == tuned.thresholds["S"]
+    assert ("tuned", {"P": "tuned", "S": "model"}) == (tuned.threshold_from, tuned.threshold_sources)
+
+
+def test_a_threshold_that_was_given_comes_before_the_models_where_none_can_be_tuned(p_only):
+    evaluator, weak = Evaluator(str(p_only), "dev", tune=True), Oracle("weak", height=0.25)
+    found = evaluate(evaluator, [weak], thresholds={"weak": {"P": 0.7, "S": 0.6}}).metrics.models[0]
+    assert ({"P": "tuned", "S": "given"}, 0.6) == (found.threshold_sources, found.thresholds["S"])
+    assert 0.7 != found.thresholds["P"]
+
+
+def test_only_tuned_thresholds_are_read_from_a_tuned_evaluation(p_only, picked, tmp_path):
+    weak = Oracle("weak", height=0.25)
+    tuned = evaluate(Evaluator(str(p_only), "dev", tune=True), [weak]).metrics
+    (tmp_path / "metrics.json").write_text(tuned.model_dump_json())
+    given = read_thresholds(str(tmp_path / "metrics.json"), [weak])
+    assert {"weak": {"P": tuned.models[0].thresholds["P"]}} == given
+    final = evaluate(Evaluator(str(picked), "test"), [weak], thresholds=given).metrics.models[0]
+    assert {"P": "given", "S": "model"} == final.threshold_sources
+
+
+def test_metrics_of_older_versions_are_read(picked, tmp_path):
+    """They do not say where each threshold comes from."""
+    content = json.loads(evaluate(Evaluator(str(picked), "dev", tune=True), [Oracle()]).metrics.model_dump_json())
+    tuned = content["models"][0]["thresholds"]
+    del content["models"][0]["threshold_sources"]
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    given = read_thresholds(str(tmp_path / "metrics.json"), [Oracle()])["oracle"]
+    assert tuned == {phase: given[phase] for phase in "PS"}
 
 
 def test_thresholds_are_never_chosen_on_test(picked):
-    with pytest.raises(ConfigError, match="thresholds are not chosen on split 'test': it is for the final figure; tune with --split dev"):
+    with pytest.raises(ConfigError, match=r"thresholds cannot be tuned on split 'test', .*; tune with --split dev"):
         Evaluator(str(picked), "test", tune=True)
 
 
@@ -84,9 +120,9 @@ def test_thresholds_are_never_chosen_on_test(picked):
         ("0", "--threshold is 0; wanted a probability above 0 and up to 1, or a metrics.json"),
         ("1.5", "--threshold is 1.5; wanted a probability above 0 and up to 1, or a metrics.json"),
         ("nan", "--threshold is nan; wanted a probability above 0 and up to 1, or a metrics.json"),
-        ("none.json", "--threshold none.json is no number, and cannot be read as a metrics.json"),
-        ("untuned.json", "untuned.json holds no chosen thresholds; make it with --tune --split dev"),
-        ("other.json", "other.json knows no threshold of oracle; it has other"),
+        ("none.json", "--threshold none.json is neither a number nor a metrics.json"),
+        ("untuned.json", "untuned.json holds no tuned thresholds; make it with --tune --split dev"),
+        ("other.json", "other.json has no thresholds of oracle, only of other; tune all models in one command"),
     ],
 )
 def test_thresholds_that_cannot_be_used(picked, tmp_path, monkeypatch, text, message):
@@ -99,7 +135,7 @@ def test_thresholds_that_cannot_be_used(picked, tmp_path, monkeypatch, text, mes
     assert message in str(caught.value)
 
 
-def test_what_a_model_gave_is_kept(evaluator, picked, tmp_path):
+def test_outputs_are_kept(evaluator, picked, tmp_path):
     first = Oracle()
     before = evaluate(evaluator, [first]).metrics
     again = Oracle()
@@ -111,23 +147,61 @@ def test_what_a_model_gave_is_kept(evaluator, picked, tmp_path):
     assert after.models[0].seconds is None
     for changed in (Evaluator(str(picked), "test", seed=1, keep=tmp_path / "kept"), Evaluator(str(picked), "dev", keep=tmp_path / "kept")):
         other = Oracle()
-        changed.measure(other)
+        changed.run(other)
         assert other.calls > 0
 
 
-def test_a_kept_file_that_is_damaged_is_made_anew(evaluator, tmp_path):
-    expected = evaluator.measure(Oracle()).peaks["P"].sample.tolist()
+def test_kept_output_is_not_used_for_another_runtime(evaluator):
+    first = Oracle()
+    evaluator.run(first)
+    for runtime, computed in (("none", False), ("other 1.0", True), ("other 2.0", True)):
+        model = Oracle()
+        model.runtime = runtime
+        evaluator.run(model)
+        assert computed == (model.calls > 0), runtime
+
+
+def test_kept_output_is_not_used_after_a_change_of_the_code(evaluator, monkeypatch):
+    evaluator.run(Oracle())
+    monkeypatch.setattr(kept, "source_digest", lambda folder: "changed")
+    model = Oracle()
+    evaluator.run(model)
+    assert model.calls > 0
+
+
+@pytest.mark.parametrize("change", ["content", "name", "new file"])
+def test_the_digest_of_the_code_knows_every_change(tmp_path, change):
+    (tmp_path / "picking").mkdir()
+    (tmp_path / "picking" / "picks.py").write_text("WIDEST = 500")
+    (tmp_path / "notes.txt").write_text("one")
+    kept.source_digest.cache_clear()
+    before = kept.source_digest(tmp_path)
+    (tmp_path / "notes.txt").write_text("two")  # not code
+    kept.source_digest.cache_clear()
+    assert before == kept.source_digest(tmp_path)
+    if change == "content":
+        (tmp_path / "picking" / "picks.py").write_text("WIDEST = 501")
+    elif change == "name":
+        (tmp_path / "picking" / "picks.py").rename(tmp_path / "picking" / "other.py")
+    else:
+        (tmp_path / "picking" / "new.py").touch()
+    kept.source_digest.cache_clear()
+    assert before != kept.source_digest(tmp_path)
+
+
+def test_a_kept_file_that_is_damaged_is_computed_again(evaluator, tmp_path):
+    expected = evaluator.run(Oracle()).peaks["P"].sample.tolist()
     [file] = (tmp_path / "kept").iterdir()
     file.write_bytes(file.read_bytes()[:200])
     model = Oracle()
-    assert expected == evaluator.measure(model).peaks["P"].sample.tolist()
+    assert expected == evaluator.run(model).peaks["P"].sample.tolist()
     assert model.calls > 0
 
 
 def test_a_folder_that_cannot_be_made(picked, tmp_path):
     (tmp_path / "file").write_text("here")
-    with pytest.raises(CheckpointError, match=r"file/kept cannot be made: .*; choose another --out"):
-        Evaluator(str(picked), "test", keep=tmp_path / "file" / "kept").measure(Oracle())
+    with pytest.raises(OutputError, match=r"file/kept cannot be made: .*; choose another --out"):
+        Evaluator(str(picked), "test", keep=tmp_path / "file" / "kept").run(Oracle())
 
 
 def test_the_task_loss_is_the_final_test_loss_of_the_run(tmp_path, made_up):
@@ -199,6 +273,14 @@ def test_data_without_a_test_split_or_labels(write_set):
         Evaluator(str(write_set(noise, "one", trace_p_arrival_sample=[3000.0] * 2, split=["train", "dev"])))
     with pytest.raises(DataError, match="no column of P or S picks"):
         Evaluator(str(write_set(noise, "two", split=["test"] * 2)))
+
+
+def test_sta_lta_gives_one_s_for_both_horizontals_of_continuous_records(tmp_path):
+    """Ten minutes of two stations. Each has three onsets on both horizontals, and one on the vertical."""
+    onsets = {"E": [60, 180, 300], "N": [60.2, 180, 300.1], "Z": [240]}
+    stream = record(MIDNIGHT, 600, onsets) + record(MIDNIGHT, 600, onsets, instrument="XX.BBB..HH")
+    found = count_false_picks(StaLtaModel(), Archive([write_days(stream, tmp_path / "sds")]), {"P": 0.9, "S": 0.9})
+    assert {"P": 2, "S": 6} == {phase: round(rate * found.hours) for phase, rate in found.per_hour.items()}
 
 
 def test_false_picks_in_continuous_records(tmp_path):

@@ -1,10 +1,11 @@
 import numpy as np
 import obspy
 import pytest
+import seisbench
 import seisbench.models as sbm
 import torch
 
-from stand_in import record
+from stand_in import MIDNIGHT, record
 from xiaonet import Picker, XiaoNet, save_model
 from xiaonet.errors import CheckpointError, ConfigError, TeacherError
 from xiaonet.evaluation.models import SeisBenchModel, StaLtaModel, TriggerSettings, load_models
@@ -49,14 +50,14 @@ def test_phasenet_gives_what_seisbench_gives(windows, phasenet):
     np.testing.assert_allclose(expected, theirs.annotate(windows)[0], atol=1e-4)
 
 
-def test_the_bundled_teacher_is_judged_by_its_name(windows):
+def test_the_bundled_teacher_is_evaluated_by_its_name(windows):
     [ours] = load_models(["seisbench:PhaseNet/bundled"])
     expected = PhaseNetTeacher.from_pretrained("bundled")(torch.from_numpy(windows.astype(np.float32))).numpy()
     assert ("bundled", {"P": 0.3, "S": 0.3}) == (ours.name, ours.thresholds)
     np.testing.assert_allclose(expected, ours.annotate(windows), atol=1e-4)
 
 
-def test_models_that_are_no_phasenet_go_through_annotate(windows, phasenet, monkeypatch):
+def test_models_other_than_phasenet_use_annotate(windows, phasenet, monkeypatch):
     """PhaseNet's own annotate stands for that of any other model: the picks are those of the batches."""
     direct = SeisBenchModel("PhaseNet/any")
     other = SeisBenchModel("PhaseNet/any")
@@ -117,6 +118,41 @@ def test_sta_lta_picks_streams():
     assert [] == StaLtaModel().pick(record(seconds=60), {"P": 0.99, "S": 0.99})
 
 
+def test_sta_lta_picks_continuous_records_as_it_picks_windows():
+    """Every onset is found once, at the same sample and height."""
+    stream = obspy.read()
+    window = np.stack([stream.select(component=component)[0].data for component in "ENZ"])[None]
+    heights = StaLtaModel().annotate(window)[0]
+    start = stream[0].stats.starttime
+    expected = sorted(
+        (int(start.ns + at * 10**7), phase, heights[row, at]) for row, phase in enumerate("PS") for at in np.flatnonzero(heights[row])
+    )
+    found = StaLtaModel().pick(stream, {"P": 0.01, "S": 0.01})
+    assert [pick[:2] for pick in expected] == [pick[:2] for pick in found]
+    np.testing.assert_allclose([pick[2] for pick in expected], [pick.probability for pick in found], rtol=1e-9)
+    assert 1 == sum(pick.phase == "S" for pick in found)
+
+
+def test_sta_lta_picks_one_s_where_a_horizontal_starts_later():
+    stream = record(MIDNIGHT, 60, {"E": [30], "N": [30.1]})
+    stream.select(component="N")[0].trim(MIDNIGHT + 10)
+    found = [pick for pick in StaLtaModel().pick(stream, {"P": 0.9, "S": 0.9}) if pick.phase == "S"]
+    assert [MIDNIGHT.ns + 30 * 10**9] == [pick.time_ns for pick in found]
+
+
+def test_every_model_names_its_runtime(phasenet):
+    import onnxruntime
+
+    models = load_models(["xiaonet", "seisbench:PhaseNet/any", "stalta"])
+    expected = [
+        f"onnxruntime {onnxruntime.__version__}",
+        f"seisbench {seisbench.__version__}, torch {torch.__version__}",
+        f"obspy {obspy.__version__}",
+    ]
+    assert expected == [model.runtime for model in models]
+    assert f"torch {torch.__version__}" == load_models(["xiaonet"], runtime="torch")[0].runtime
+
+
 def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path):
     for number, folder in enumerate(("a", "b")):
         (tmp_path / folder).mkdir()
@@ -129,10 +165,14 @@ def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path):
 @pytest.mark.parametrize(
     ("specs", "error", "message"),
     [
-        ([], ConfigError, "no model is named; wanted e.g. xiaonet seisbench:PhaseNet/stead"),
-        (["stalta", "stalta"], ConfigError, "stalta is named twice, or another file of the same content; name each model once"),
-        (["seisbench:PhaseNot/stead"], ConfigError, "seisbench:PhaseNot/stead is no model; wanted a class of seisbench.models and weights"),
-        (["seisbench:PhaseNet"], ConfigError, "seisbench:PhaseNet is no model; wanted a class of seisbench.models and weights"),
+        ([], ConfigError, "no model is named; wanted one or more, e.g. xiaonet seisbench:PhaseNet/stead"),
+        (["stalta", "stalta"], ConfigError, "stalta is named twice, or has the same content as another file; name each model once"),
+        (
+            ["seisbench:PhaseNot/stead"],
+            ConfigError,
+            "seisbench:PhaseNot/stead is not a model; wanted a class of seisbench.models",
+        ),
+        (["seisbench:PhaseNet"], ConfigError, "seisbench:PhaseNet is not a model; wanted a class of seisbench.models and weights"),
         (["xiaonett"], CheckpointError, "there is no model 'xiaonett'; did you mean xiaonet"),
         (["none.pth"], CheckpointError, "there is no file none.pth"),
     ],
@@ -148,7 +188,7 @@ def test_a_model_of_another_input_specification_is_refused(monkeypatch, tmp_path
     with pytest.raises(TeacherError, match="any works at 50 Hz; wanted 100 Hz"):
         load_models(["seisbench:PhaseNet/any"])
     monkeypatch.setattr(sbm.GPD, "from_pretrained", classmethod(lambda cls, name: sbm.GPD(phases="NX", classes=2)))
-    with pytest.raises(TeacherError, match=r"GPD/any knows .*; wanted P and S, it lacks P, S"):
+    with pytest.raises(TeacherError, match=r"GPD/any has phases .*; wanted P and S, it lacks P, S"):
         load_models(["seisbench:GPD/any"])
     from xiaonet.nn import checkpoint
 

@@ -89,7 +89,7 @@ def test_picks_outside_the_trace_are_no_labels(write_set):
     assert [[(200.0, "S")], [(3000.0, "P")], []] == [record.onsets for record in records]
 
 
-def test_a_short_record_goes_on_with_its_last_sample(write_set):
+def test_a_short_record_is_filled_up_with_its_last_sample(write_set):
     samples = np.stack([np.arange(2000.0) + 1] * 3)
     data = open_data(str(write_set([samples] * 40, trace_p_arrival_sample=[1000.0] * 40, split=["dev"] * 40)))
     batches = list(cut(data, list(range(40)), [0] * 40))
@@ -101,7 +101,7 @@ def test_a_short_record_goes_on_with_its_last_sample(write_set):
 @pytest.mark.parametrize(
     ("components", "told"), [("ENZ", "three components"), ("Z", "vertical alone"), ("EZ", "other components"), ("", "other components")]
 )
-def test_subsets_go_by_source_and_components(write_set, components, told):
+def test_subsets_are_by_source_and_components(write_set, components, told):
     samples = np.random.default_rng(0).normal(size=(3, 6000))
     for row, component in enumerate("ENZ"):
         samples[row] *= component in components
@@ -110,7 +110,7 @@ def test_subsets_go_by_source_and_components(write_set, components, told):
     assert [f"here, {told}", told] == [record.traits["subset"] for record in records]
 
 
-def test_traits_are_told_where_they_are_known(picked):
+def test_traits_of_a_record(picked):
     _, [first, *_] = read_records(open_data(str(picked)), "dev", STATUSES)
     assert (4.0, 0.5) == (first.traits["s_minus_p_s"], first.traits["magnitude"])
     assert np.isnan(first.traits["distance_km"])
@@ -124,7 +124,7 @@ def test_traits_are_told_where_they_are_known(picked):
         ("tset", "split 'tset' is empty: the column split holds {'dev': 6, 'test': 6}; choose one of these with --split"),
     ],
 )
-def test_a_split_that_is_not_there_is_named(picked, split, message):
+def test_an_empty_split_is_named(picked, split, message):
     with pytest.raises(DataError) as caught:
         read_records(open_data(str(picked)), split, STATUSES)
     assert message == str(caught.value)
@@ -134,7 +134,7 @@ def test_a_split_that_is_not_there_is_named(picked, split, message):
 def test_a_split_without_a_label_that_counts_is_refused(write_set, statuses):
     picks = [np.nan if status == "unpicked" else 100.0 for status in statuses]
     path = write_set([np.ones((3, 6000))] * 3, trace_p_arrival_sample=picks, trace_p_status=statuses, split=["test"] * 3)
-    with pytest.raises(DataError, match="no pick to be judged in the 3 records of split 'test': wanted P or S"):
+    with pytest.raises(DataError, match="no pick counts in the 3 records of split 'test': wanted P or S"):
         read_records(open_data(str(path)), "test", STATUSES)
 
 

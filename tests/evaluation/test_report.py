@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from oracle import Oracle
+from oracle import Oracle, record
 
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.evaluation.evaluator import Evaluator, evaluate
 from xiaonet.evaluation.metrics import Metrics, Value
 from xiaonet.evaluation.report import interval, number, table, write_report
@@ -111,21 +111,35 @@ def test_the_schema_in_the_documents_is_that_of_the_code():
     assert Metrics.model_json_schema() == json.loads(path.read_text())
 
 
-def test_tuned_thresholds_are_said_to_flatter(picked, tmp_path):
+def test_the_page_warns_of_tuned_thresholds(picked, tmp_path):
     page = write_report(evaluate(Evaluator(str(picked), "dev", tune=True), [Oracle()]), tmp_path / "tuned")
-    assert "Thresholds were chosen on these windows, so the figures flatter." in page.read_text()
-    assert "One model has nothing to be compared with." in page.read_text()
+    assert "The thresholds were tuned on these windows, so the scores are too good." in page.read_text()
+    assert "There is only one model, so there are no differences." in page.read_text()
 
 
-def test_the_table_tells_what_decides(evaluator):
+def test_the_page_says_which_threshold_could_not_be_tuned(write_set, tmp_path):
+    p_only = write_set([record(seed=seed) for seed in range(4)], trace_p_arrival_sample=[4000.0] * 4, split=["dev"] * 4)
+    page = write_report(evaluate(Evaluator(str(p_only), "dev", tune=True), [Oracle()]), tmp_path / "tuned")
+    expected = r"P 0\.\d\d \(tuned on these windows\), S 0\.30 \(advised by the model, because no label of S counts here\)"
+    assert re.search(expected, page.read_text())
+
+
+def test_the_table_on_the_console(evaluator):
     heads, rows = table(evaluate(evaluator, [Oracle(), Oracle("late", late=30)]).metrics)
-    assert ["", "P F1", "S F1", "P at 0.1 s", "S at 0.1 s", "P, S false an hour"] == heads
+    assert ["", "F1 of P", "F1 of S", "P recall, 0.1 s", "S recall, 0.1 s", "false P, S per hour"] == heads
     expected = [
         ["all records"],
         ["  oracle", "1.00 [1.00, 1.00]", "1.00 [1.00, 1.00]", "1.00", "1.00", "0.0, 0.0"],
         ["  late", "1.00 [1.00, 1.00]", "1.00 [1.00, 1.00]", "0.00", "0.00", "0.0, 0.0"],
     ]
     assert expected == rows[:3]
+
+
+def test_the_table_leaves_out_records_without_labels(write_set):
+    columns = {"trace_p_arrival_sample": [4000.0, None], "trace_p_status": ["manual", "unpicked"], "trace_dataset": ["here", "there"]}
+    data = write_set([record(seed=seed) for seed in range(2)], split=["dev"] * 2, **columns)
+    _, rows = table(evaluate(Evaluator(str(data), "dev"), [Oracle()]).metrics)
+    assert ["all records", "here, three components"] == [row[0] for row in rows if len(row) == 1]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +151,7 @@ def test_the_table_tells_what_decides(evaluator):
         (Value(value=-0.1, low=-0.2, high=0.0), "−0.10 [−0.20, 0.00]"),
     ],
 )
-def test_figures_in_words(value, expected):
+def test_figures_as_text(value, expected):
     assert expected == interval(value)
     assert "–" == number(None)
 
@@ -148,7 +162,7 @@ def test_a_full_disk_leaves_the_older_report(evaluator, tmp_path, write_limit):
     page = write_report(found, folder)
     before = page.read_bytes()
     write_limit(20_000)
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         write_report(found, folder)
     write_limit(-1)
     assert before == page.read_bytes()

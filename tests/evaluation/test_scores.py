@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import peaks
 from sklearn.metrics import average_precision_score
 
+from peaks_by_hand import peaks
 from xiaonet.evaluation.metrics import Value
-from xiaonet.evaluation.scores import Judged, PhaseScores, average_precision, best_threshold, precision_recall, stability
+from xiaonet.evaluation.scores import PhaseScores, average_precision, best_threshold, match_labels, precision_recall, stability
+from xiaonet.scoring.matching import MatchedPeaks
 
 NAN = np.nan
 NONE = peaks()
@@ -78,8 +79,8 @@ def test_a_pick_far_off_is_an_outlier_and_not_in_the_mean():
     ],
 )
 def test_what_lies_at_a_windows_ends(label, pick, right, false, labels):
-    sums = Judged.of(peaks((0, pick, 0.9)), windows([[label]]), "P", 0.5).sums(0.3, "x")
-    assert (right, false, labels) == tuple(int(sums[f"{name} x"][0]) for name in ("right", "false", "labels"))
+    counts = match_labels(peaks((0, pick, 0.9)), windows([[label]]), "P", 0.5).counts(0.3)
+    assert (right, false, labels) == tuple(int(values[0]) for values in counts)
 
 
 def test_a_phase_that_is_not_judged_counts_nowhere():
@@ -165,21 +166,23 @@ def test_a_subset_counts_its_own_windows_alone():
 def test_average_precision_is_that_of_scikit_learn(rows):
     heights, right = np.array([height for height, _ in rows]) / 1000, np.array([one for _, one in rows])
     found = peaks(*((window, 1000, height) for window, height in enumerate(heights)))
-    judged = Judged(found, right, right.astype(int))
+    matched = MatchedPeaks(found, right, right.astype(int))
     if right.any():
-        np.testing.assert_allclose(average_precision_score(right, heights), average_precision(judged))
+        np.testing.assert_allclose(average_precision_score(right, heights), average_precision(matched))
     else:
-        assert average_precision(judged) is None
+        assert average_precision(matched) is None
 
 
 def test_the_best_threshold_lies_between_right_and_false():
     own = windows([[1000]] * 4)
     found = peaks(*((window, 1000, 0.6) for window in range(4)), *((window, 2000, 0.4) for window in range(4)))
-    assert 0.51 == best_threshold(Judged.of(found, own, "P", 0.5))  # the middle of 0.41 to 0.60
+    assert 0.51 == best_threshold(match_labels(found, own, "P", 0.5))  # the middle of 0.41 to 0.60
 
 
 def test_points_of_the_curve():
-    points = {point.threshold: (point.precision, point.recall) for point in precision_recall(Judged.of(PEAKS, windows(LABELS), "P", 0.5))}
+    points = {
+        point.threshold: (point.precision, point.recall) for point in precision_recall(match_labels(PEAKS, windows(LABELS), "P", 0.5))
+    }
     assert (4 / 6, 4 / 5) == points[0.01]
     assert (1.0, 1 / 5) == points[0.85]
     assert 0.95 not in points
@@ -194,7 +197,7 @@ def test_calibration():
     assert pytest.approx(0.55) == metrics.calibration_error
 
 
-def test_what_gives_no_probabilities_has_no_calibration():
+def test_a_model_without_probabilities_has_no_calibration():
     own = windows(LABELS)
     metrics = PhaseScores.of(PEAKS, own, "P", 0.3, probabilistic=False).metrics(all_of(own), seed=0)
     assert (None, [], None, None) == (metrics.calibration_error, metrics.reliability, metrics.within_one_sigma, metrics.within_two_sigma)

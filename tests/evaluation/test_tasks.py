@@ -122,7 +122,7 @@ def write_targets(folder, **changes):
     return folder
 
 
-def test_published_targets_are_brought_to_100_hz(tmp_path):
+def test_published_targets_are_converted_to_100_hz(tmp_path):
     found = tasks.read_targets(write_targets(tmp_path / "targets"), "dev")
     assert (200, 3200) == tuple(found["task1.csv"][["start_sample", "end_sample"]].iloc[0])
     assert (200, 1200, 501.0) == tuple(found["task23.csv"][["start_sample", "end_sample", "phase_onset"]].iloc[0])
@@ -138,5 +138,5 @@ def test_targets_that_cannot_be_used(tmp_path, picked):
     with pytest.raises(DataError, match=r"task1.csv lacks sampling_rate, start_sample, end_sample, trace_type"):
         tasks.read_targets(folder, "dev")
     data, _ = read_records(open_data(str(picked)), "dev", STATUSES)
-    with pytest.raises(DataError, match=r"task1.csv: 1 targets are of records that are not in the split, such as 'a'"):
+    with pytest.raises(DataError, match=r"task1.csv: 1 targets belong to records that are not in the split, such as 'a'"):
         tasks.answer(Oracle(), data, tasks.read_targets(write_targets(tmp_path / "others"), "dev"))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from obspy.io.quakeml.core import _validate
 from pyarrow import parquet
 
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import ConfigError, OutputError
 from xiaonet.io import picks as formats
 from xiaonet.io.picks import COLUMNS, check_format, write_picks
 from xiaonet.picking.picks import Pick
@@ -286,7 +286,7 @@ def test_a_check_leaves_nothing_behind_and_what_stood_there(tmp_path: Path, suff
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "picks.csv").mkdir()
-    with pytest.raises(CheckpointError, match=r"picks\.csv is a folder; wanted a file"):
+    with pytest.raises(OutputError, match=r"picks\.csv is a folder; wanted a file"):
         check_format(tmp_path / "picks.csv")
 
 
@@ -295,20 +295,20 @@ def test_a_missing_folder_is_told_before_any_pick_is_made(tmp_path: Path) -> Non
         raise AssertionError("asked for a pick")
         yield P
 
-    with pytest.raises(CheckpointError, match=r"no/picks\.csv cannot be written: .*No such file or directory.*; make the folder"):
+    with pytest.raises(OutputError, match=r"no/picks\.csv cannot be written: .*No such file or directory.*; make the folder"):
         write_picks(never(), tmp_path / "no" / "picks.csv", {})
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root may write to, such as Linux's /proc/self")
 def test_a_folder_that_cannot_be_written_to_is_told() -> None:
-    with pytest.raises(CheckpointError, match=r"/proc/self/picks\.xml cannot be written: "):
+    with pytest.raises(OutputError, match=r"/proc/self/picks\.xml cannot be written: "):
         check_format(Path("/proc/self/picks.xml"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(CheckpointError, match=r"picks\.csv cannot be written: .*Permission denied"):
+    with pytest.raises(OutputError, match=r"picks\.csv cannot be written: .*Permission denied"):
         check_format(tmp_path / "picks.csv")
 
 
@@ -326,7 +326,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, suffix: str
     write_picks([P, S], path, PROVENANCE)
     before = path.read_bytes()
     write_limit(20_000)
-    with pytest.raises(CheckpointError, match=r"could not be written: .*what stood there before is untouched"):
+    with pytest.raises(OutputError, match=r"could not be written: .*what stood there before is untouched"):
         write_picks(picks_of_a_network(2000), path, PROVENANCE)
     write_limit(10_000_000)
     assert (before, [path]) == (path.read_bytes(), list(tmp_path.iterdir()))

@@ -11,7 +11,7 @@ import torch
 
 from xiaonet.config.schema import Config
 from xiaonet.constants import input_specification
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import CheckpointError, ConfigError, OutputError
 from xiaonet.nn import checkpoint
 from xiaonet.nn.checkpoint import FORMAT, VERSION, load_model, load_tensors, read_model_file, save_model, save_tensors, without_folders
 from xiaonet.nn.model import PLAIN, XiaoNet
@@ -304,7 +304,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
     save_model(model_like(1), path)
     before = path.read_bytes()
     write_limit(len(before) // 2)
-    with pytest.raises(CheckpointError, match=r"model\.pth could not be written: .*what stood there before is untouched"):
+    with pytest.raises(OutputError, match=r"model\.pth could not be written: .*what stood there before is untouched"):
         save_model(model_like(2), path)
     write_limit(10 * len(before))
     assert before == path.read_bytes()

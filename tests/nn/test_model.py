@@ -10,6 +10,7 @@ from torch import nn
 
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.nn import model as home
+from xiaonet.nn.layers import BatchNorm, Conv, MaxPool
 from xiaonet.nn.model import PLAIN, WIDE, XiaoNet, count_multiply_adds
 
 STRIDE = 8  # three halvings
@@ -78,8 +79,9 @@ def test_layers_are_those_of_the_design() -> None:
     assert (64, 128) == (model.bottleneck[0].in_channels, model.bottleneck[0].out_channels)
     assert [(192, 64), (96, 32), (48, 16)] == [(block[0].in_channels, block[0].out_channels) for block in model.decoder]
     assert (16, 3) == (model.head.in_channels, model.head.out_channels)
-    expected = ["Conv1d", "BatchNorm1d", "ReLU", "Conv1d", "BatchNorm1d", "ReLU", "Dropout"]
+    expected = ["Conv", "BatchNorm", "ReLU", "Conv", "BatchNorm", "ReLU", "Dropout"]
     assert [expected] * 7 == [[type(layer).__name__ for layer in block] for block in [*model.encoder, model.bottleneck, *model.decoder]]
+    assert (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d) == (Conv.__base__, BatchNorm.__base__, MaxPool.__base__)
 
 
 def test_three_poolings_halve_the_window_to_375_samples() -> None:
@@ -87,7 +89,7 @@ def test_three_poolings_halve_the_window_to_375_samples() -> None:
     lengths = []
     model.pool.register_forward_hook(lambda pool, arguments, pooled: lengths.append(pooled.shape[-1]))
     model(torch.zeros(1, 3, 3001))
-    assert nn.MaxPool1d is type(model.pool)
+    assert (MaxPool, 2, 2) == (type(model.pool), model.pool.kernel_size, model.pool.stride)
     assert [1500, 750, 375] == lengths
 
 

@@ -9,8 +9,9 @@ from obspy import Stream
 
 from strategies import records, spans, stream
 from xiaonet.constants import WINDOW_SAMPLES
-from xiaonet.picking.annotation import BATCH, CHUNK, GUARD, MARGIN, WINDOW_STEP, Annotation, Network, annotate_chunk, chunks
-from xiaonet.picking.segments import BRIDGE, FLAT, Grid, Instrument, Segment, sort_stream
+from xiaonet.picking.annotation import CHUNK, GUARD, MARGIN, WINDOW_BATCH, WINDOW_STEP, Annotation, Network, annotate_chunk, chunks
+from xiaonet.picking.cleaning import BRIDGE, FLAT
+from xiaonet.picking.segments import Grid, Instrument, Segment, sort_stream
 from xiaonet.picking.stacking import TAPER_SAMPLES
 from xiaonet.picking.windows import normalize
 
@@ -117,7 +118,7 @@ def test_the_network_gets_whole_normalised_windows_in_small_batches(data: st.Dat
     seen({letter: data.draw(records(SAMPLES)) for letter in "ENZ"}, model=spy)
     for batch in batches:
         assert (np.float32, (3, WINDOW_SAMPLES)) == (batch.dtype, batch.shape[1:])
-        assert 1 <= len(batch) <= BATCH
+        assert 1 <= len(batch) <= WINDOW_BATCH
         assert set() == set(np.abs(batch).max(axis=-1).round(6).ravel().tolist()) - {0.0, 1.0}
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from strategies import RATES, TYPES, cut, cuts, records, spans, stream, times_ns, trace
-from xiaonet.picking.segments import BRIDGE, FLAT, SMOOTH, Grid, Instrument, Piece, Segment, nominal_rate, sort_stream, steady, unusable
+from xiaonet.picking.cleaning import BRIDGE, FLAT, SMOOTH
+from xiaonet.picking.segments import Grid, Instrument, Piece, Segment, nominal_rate, sort_stream, split_drifting, why_unusable
 
 HUNDRED = Fraction(100)
 WHOLE_RATES = [20.0, 31.25, 40.0, 50.0, 62.5, 80.0, 100.0, 125.0, 128.0, 200.0, 250.0, 500.0]  # whole nanoseconds a sample
@@ -116,20 +117,20 @@ def test_a_rate_in_a_header_stands_for_a_ratio_of_small_integers(rate: float, ex
         ("CX.PB01..HHZ", 10.0, "sampled at 10 Hz; wanted at least 20 Hz"),
         ("CX.PB01..HHZ", float("nan"), "sampled at nan Hz; wanted at least 20 Hz"),
         ("CX.PB01..HHZ", float("inf"), "sampled at inf Hz; wanted at least 20 Hz"),
-        ("CX.PB01..BDF", 100.0, "channel code 'BDF' names no component; wanted one that ends in E, 2, N, 1, Z, 3"),
-        ("CX.PB01..", 100.0, "channel code '' names no component; wanted one that ends in E, 2, N, 1, Z, 3"),
-        ("CX.PB.01..HHZ", 100.0, "wanted a name of four codes, NET.STA.LOC.CHA, without further dots"),
+        ("CX.PB01..BDF", 100.0, "channel code 'BDF' has no component; wanted a code that ends in E, 2, N, 1, Z, 3"),
+        ("CX.PB01..", 100.0, "channel code '' has no component; wanted a code that ends in E, 2, N, 1, Z, 3"),
+        ("CX.PB.01..HHZ", 100.0, "wanted a name NET.STA.LOC.CHA with three dots"),
     ],
 )
 def test_what_cannot_be_used_is_told_with_the_reason(seed_id: str, rate: float, reason: str) -> None:
-    assert reason == unusable(seed_id, rate)
+    assert reason == why_unusable(seed_id, rate)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(rate=st.floats(99.9, 100.1), samples=st.integers(1, 500_000), start_ns=times_ns)
 def test_parts_of_a_drifting_record_are_on_time_to_a_tenth_of_a_sample(rate: float, samples: int, start_ns: int) -> None:
     data = np.arange(samples)
-    parts = steady(Piece("XX.STA..HHZ", start_ns, samples, rate, lambda: data))
+    parts = split_drifting(Piece("XX.STA..HHZ", start_ns, samples, rate, lambda: data))
     np.testing.assert_array_equal(data, np.concatenate([part.load() for part in parts]))
     for part in parts:
         first, last = part.load()[[0, -1]].tolist()
@@ -140,7 +141,7 @@ def test_parts_of_a_drifting_record_are_on_time_to_a_tenth_of_a_sample(rate: flo
 
 def test_a_record_with_a_steady_clock_stays_whole() -> None:
     piece = Piece("XX.STA..HHZ", 0, 10**7, 100.0, lambda: np.zeros(0))
-    assert [piece] == steady(piece)
+    assert [piece] == split_drifting(piece)
 
 
 def test_instruments_are_told_apart_by_network_station_location_band_and_rate() -> None:
@@ -199,7 +200,7 @@ def test_skipped_traces_are_listed_and_the_rest_is_used() -> None:
     assert ["XX.STA..HH"] == [instrument.name for instrument in instruments]
     assert [
         "XX.STA..HHN: no samples",
-        "XX.STA..LDO: channel code 'LDO' names no component; wanted one that ends in E, 2, N, 1, Z, 3",
+        "XX.STA..LDO: channel code 'LDO' has no component; wanted a code that ends in E, 2, N, 1, Z, 3",
         "XX.STA..LHZ: sampled at 1 Hz; wanted at least 20 Hz",
         "XX.STA..HHE: samples are complex128; wanted real numbers",
     ] == skipped
@@ -213,7 +214,7 @@ def test_traces_at_most_30_s_apart_share_a_segment(gap_s: float, segments: int) 
     assert spans == [(segment.first, segment.end) for segment in instrument.segments]
 
 
-def test_a_run_begins_with_the_first_component_and_ends_with_the_last() -> None:
+def test_a_segment_begins_with_the_first_component_and_ends_with_the_last() -> None:
     instrument = only_instrument([trace(noise(100), 7 * 10**7), trace(noise(200), 2 * 10**7, seed_id="XX.STA..HHN")])
     assert [Segment(Grid(HUNDRED, 0), 2, 202)] == instrument.segments
 

@@ -232,7 +232,7 @@ def test_an_unknown_runtime_gets_near_ones_and_the_list() -> None:
 
 
 def test_no_threads_are_refused() -> None:
-    with pytest.raises(ConfigError, match="threads is 0; wanted an integer of at least 1"):
+    with pytest.raises(ConfigError, match="threads is 0; wanted an integer from 1 to 1024"):
         load_predictor("xiaonet-nano", threads=0)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.nn.checkpoint import load_model
 from xiaonet.nn.model import XiaoNet
 from xiaonet.training.stopping import EarlyStopping
@@ -65,7 +65,7 @@ def test_the_best_student_lies_in_the_file(tmp_path: Path) -> None:
 
 def test_a_student_that_could_not_be_saved_does_not_count_as_the_best(tmp_path: Path, student: XiaoNet) -> None:
     stop = EarlyStopping(2, tmp_path / "missing" / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         stop(0.5, student)
     assert (float("inf"), 0) == (stop.best_loss, stop.best_epoch)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xiaonet.config.schema import Config
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import ConfigError
 from xiaonet.training.students import train_students
 
 
@@ -15,12 +15,12 @@ def test_other_settings_over_finished_students_are_refused_with_what_differs(sma
     short = small.override(["training.epochs=1", "distillation.teacher=none"])
     models = train_students(short, tmp_path, 1)
     before = models[0].read_bytes()
-    message = re.escape(f"{tmp_path / 'student-1'} holds a run with other settings: training.epochs was 1 and is now 2, model.dropout was")
-    with pytest.raises(CheckpointError, match=message):
+    message = re.escape(f"{tmp_path / 'student-1'} holds a run with other settings: training.epochs 1, wanted 2, model.dropout 0.0, wanted")
+    with pytest.raises(ConfigError, match=message):
         train_students(short.override(["training.epochs=2", "model.dropout=0.1"]), tmp_path, 2)
     assert before == models[0].read_bytes()
     assert not (tmp_path / "student-2").exists()
-    with pytest.raises(CheckpointError, match=r"training\.seed was 0 and is now 5"):
+    with pytest.raises(ConfigError, match=r"training\.seed 0, wanted 5"):
         train_students(short.override(["training.seed=5"]), tmp_path, 1)
 
 

@@ -18,18 +18,18 @@ from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.training.targets import compute_targets, describe_inputs, fuse, gather, load_records, save_records, teacher_probabilities
 
 
-def _spike_seer(windows: torch.Tensor) -> torch.Tensor:
+def _spike_detector(windows: torch.Tensor) -> torch.Tensor:
     """P where the vertical is above 10, S where it is below -10."""
     p, s = (windows[:, 2] > 10).float(), (windows[:, 2] < -10).float()
     return torch.stack([p, s, 1 - p - s], dim=1)
 
 
 @pytest.mark.parametrize("samples", [3001, 3002, 6001, 9001])
-def test_every_sample_is_seen_once_whatever_the_length(samples: int) -> None:
+def test_every_sample_is_covered_at_any_record_length(samples: int) -> None:
     waveform = np.zeros((3, samples), np.float32)
     waveform[2, [0, 1500, samples - 1]] = 100
     waveform[2, 2000] = -100
-    curves = teacher_probabilities(waveform, _spike_seer)
+    curves = teacher_probabilities(waveform, _spike_detector)
     assert_array_equal([0, 1500, samples - 1], np.flatnonzero(curves[0]))
     assert_array_equal([2000], np.flatnonzero(curves[1]))
     assert np.float16 == curves.dtype
@@ -39,10 +39,10 @@ def test_every_sample_is_seen_once_whatever_the_length(samples: int) -> None:
 def test_an_offset_changes_nothing() -> None:
     waveform = np.random.default_rng(0).normal(size=(3, 4000)).astype(np.float32)
     waveform[2, 700] = 50
-    assert_array_equal(teacher_probabilities(waveform, _spike_seer), teacher_probabilities(waveform + 1000, _spike_seer))
+    assert_array_equal(teacher_probabilities(waveform, _spike_detector), teacher_probabilities(waveform + 1000, _spike_detector))
 
 
-def test_teachers_are_weighed_and_shifted_early_by_what_they_read_late() -> None:
+def test_teachers_are_weighted_and_shifted_by_their_delay() -> None:
     one, other = np.zeros((2, 100), np.float16), np.zeros((2, 100), np.float16)
     one[0, 50], other[0, 52] = 1, 1
     fused = fuse({"one": one, "other": other}, {"one": 0.25, "other": 0.75}, {"other": 2})
@@ -76,7 +76,7 @@ def test_records_of_all_sources(write_set, tmp_path: Path, capsys: pytest.Captur
     assert "nowhere: there is no such file" in capsys.readouterr().out
 
 
-def test_picks_are_found_by_any_name_within_their_records_and_trusted_unless_automatic(write_set) -> None:
+def test_picks_are_found_by_any_name_within_their_records_and_count_as_manual_unless_automatic(write_set) -> None:
     records = write_set(
         [np.ones((3, 3100))] * 5,
         split=["train"] * 5,
@@ -90,7 +90,7 @@ def test_picks_are_found_by_any_name_within_their_records_and_trusted_unless_aut
     assert_array_equal([[100, 200], [100, np.nan], [np.nan] * 2, [np.nan] * 2, [100, np.nan]], [onsets for _, _, onsets, _ in found])
 
 
-def test_nothing_made_up_across_a_gap_is_taught(write_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_interpolated_across_a_gap_are_not_trained_on(write_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nine seconds are missing after 100 of 300, less than what the picker bridges."""
     labelled = write_set([np.ones((3, 3100))], split=["train"], trace_p_arrival_sample=[5.0])
     stream, start = record(UTCDateTime(2024, 1, 2), seconds=300), UTCDateTime(2024, 1, 2)
@@ -109,7 +109,7 @@ def test_a_record_shorter_than_a_window_is_refused(write_set) -> None:
         list(gather(str(short)))
 
 
-def test_records_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+def test_records_are_the_same_after_saving_and_loading(tmp_path: Path) -> None:
     path = tmp_path / "records.npz"
     rng = np.random.default_rng(0)
     records = [
@@ -166,8 +166,8 @@ def _with_another_weight(teacher_file: Path, folder: Path) -> Path:
     return other
 
 
-@pytest.mark.parametrize(("name", "late"), [("stead", -1), ("original", 2), ("okla", -1)])
-def test_what_a_teacher_reads_late_on_analysts_picks(labelled: Path, teachers: Path, name: str, late: int) -> None:
+@pytest.mark.parametrize(("name", "delay"), [("stead", -1), ("original", 2), ("okla", -1)])
+def test_delay_of_each_teacher_on_analysts_picks(labelled: Path, teachers: Path, name: str, delay: int) -> None:
     """The figure of the recipes, on the analysts' P of every fifth training record; half a sample is left to chance."""
     rows = [raw for raw in gather(str(labelled)) if raw[3]][::5]
     [share] = [{name: 1.0}]
@@ -177,4 +177,4 @@ def test_what_a_teacher_reads_late_on_analysts_picks(labelled: Path, teachers: P
         near = found.target[0, at - 50 : at + 51]
         if near.max() > 0.1:
             residuals.append(int(near.argmax()) - 50)
-    assert abs(float(np.median(residuals)) - late) <= 1
+    assert abs(float(np.median(residuals)) - delay) <= 1

@@ -20,7 +20,7 @@ from xiaonet import files
 from xiaonet.config.schema import Config, DistillationSettings
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data
-from xiaonet.errors import CheckpointError, DataError, TrainingError
+from xiaonet.errors import CheckpointError, DataError, OutputError, TrainingError
 from xiaonet.nn.checkpoint import load_model, read_model_file, without_folders
 from xiaonet.training.losses import task_loss
 from xiaonet.training.setup import load_teacher
@@ -158,7 +158,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(finished, tm
         real(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(CheckpointError, match=rf"No space left on device.*--resume {folder}"):
+    with pytest.raises(OutputError, match=rf"No space left on device.*--resume {folder}"):
         train(config, folder)
     monkeypatch.setattr(files.os, "fsync", real)
     resume(folder)
@@ -196,13 +196,13 @@ def test_two_processes_stopped_by_ctrl_c_give_the_losses_of_one(finished, tmp_pa
 
 def test_a_folder_with_a_run_is_not_written_over(finished):
     config, result = finished
-    with pytest.raises(CheckpointError, match=rf"holds a run already: resume it with --resume {result.folder}, or choose another --out"):
+    with pytest.raises(OutputError, match=rf"holds a run already: resume it with --resume {result.folder}, or choose another --out"):
         train(config, result.folder)
 
 
 def test_a_folder_that_cannot_be_made(small, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"cannot be made or written to: .*choose another --out"):
+    with pytest.raises(OutputError, match=r"cannot be made or written to: .*choose another --out"):
         train(small, tmp_path / "file" / "run")
 
 

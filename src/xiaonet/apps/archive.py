@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from xiaonet.constants import SAMPLE_NS, SECOND_NS
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.io.picks import write_picks
 from xiaonet.picker import Picker
@@ -113,7 +113,7 @@ def pick_archive(
         sketch: is shown every chunk, from any thread.
 
     Raises:
-        CheckpointError: `out` or its journal cannot be written; or there is a journal and
+        OutputError: `out` or its journal cannot be written; or there is a journal and
             `resume` is not set, or there is none and it is, or it belongs to another run.
     """
     tasks = plan(archive)
@@ -155,8 +155,8 @@ def pick_archive(
                 raise
         try:
             write_picks(journal.picks(tasks), out, picker.provenance)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}; all picks are kept in {journal.path}: go on with --resume") from error
+        except OutputError as error:
+            raise OutputError(f"{error}; all picks are kept in {journal.path}: go on with --resume") from error
         summary = journal.summary(tasks)
     journal.path.unlink()
     return summary
@@ -196,12 +196,12 @@ class Journal:
             self.file = path.open("rb")
             self._read(fingerprint)
         except FileExistsError as error:
-            raise CheckpointError(f"{path} is there: an earlier run was stopped; go on with --resume, or delete that file") from error
+            raise OutputError(f"{path} is there: an earlier run was stopped; go on with --resume, or delete that file") from error
         except FileNotFoundError as error:
             fix = "leave --resume out" if resume else "choose a folder that exists"
-            raise CheckpointError(f"{path} cannot be {'read' if resume else 'written'}: there is no such file or folder; {fix}") from error
+            raise OutputError(f"{path} cannot be {'read' if resume else 'written'}: there is no such file or folder; {fix}") from error
         except OSError as error:
-            raise CheckpointError(f"{path} cannot be written: {error.strerror}; choose another place for the picks") from error
+            raise OutputError(f"{path} cannot be written: {error.strerror}; choose another place for the picks") from error
 
     def __enter__(self) -> Self:
         return self
@@ -214,7 +214,7 @@ class Journal:
         try:
             place = self._write({**vars(result), "picks": [astuple(pick) for pick in result.picks]})
         except OSError as error:
-            raise CheckpointError(
+            raise OutputError(
                 f"{self.path} cannot be written: {error.strerror}; what was done before is safe: free some space and go on with --resume"
             ) from error
         self._remember(result, place)
@@ -253,7 +253,7 @@ class Journal:
             self._write({"fingerprint": fingerprint})
             return
         if head != self._line({"fingerprint": fingerprint}):
-            raise CheckpointError(
+            raise OutputError(
                 f"{self.path} was made from other files or with other settings; repeat the command as it was, "
                 "or delete that file and leave --resume out"
             )

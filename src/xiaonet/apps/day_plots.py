@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xiaonet.apps.archive import DAY, Task
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SECOND_NS, WINDOW_SAMPLES
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import OutputError
 from xiaonet.files import write_atomically
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
@@ -41,7 +41,7 @@ class DayPlots:
         thresholds: least probability of a pick, by phase.
 
     Raises:
-        CheckpointError: the folder or a picture cannot be written.
+        OutputError: the folder or a picture cannot be written.
         ModuleNotFoundError: matplotlib is missing.
     """
 
@@ -52,7 +52,7 @@ class DayPlots:
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise CheckpointError(
+            raise OutputError(
                 f"{folder} cannot be made: {error.strerror}; choose another place for the picks, or leave --plot out"
             ) from error
         self._days: dict[str, _Day] = {}

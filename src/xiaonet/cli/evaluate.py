@@ -39,10 +39,12 @@ def evaluate(
 ) -> None:
     """Compare models on the same windows and write a report with confidence intervals."""
     from xiaonet.config.schema import Config
-    from xiaonet.evaluation.evaluator import KEPT, Evaluator, read_thresholds
+    from xiaonet.evaluation.evaluator import Evaluator
     from xiaonet.evaluation.evaluator import evaluate as score
+    from xiaonet.evaluation.kept import KEPT
     from xiaonet.evaluation.models import load_models
     from xiaonet.evaluation.report import table, write_report
+    from xiaonet.evaluation.thresholds import read_thresholds
     from xiaonet.io.archive import Archive
     from xiaonet.training.setup import load_teacher
 

@@ -74,7 +74,7 @@ def train(
         from xiaonet.training.students import train_students
 
         models = train_students(settings, folder, students, note=reason)
-        console.ok("Students", f"{students} trained", f"average them with: xiaonet pick FOLDER --model {'+'.join(map(str, models))}")
+        console.ok("Students", f"{students} ready", f"average them with: xiaonet pick FOLDER --model {'+'.join(map(str, models))}")
 
 
 def finetune(

@@ -5,8 +5,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, kl_div
+from torch.nn.functional import kl_div
 
+from xiaonet.nn.layers import convolve
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import FLOAT, LARGEST_SAMPLE, QuantizedXiaoNet, folded, weight_scale
 
@@ -95,7 +96,7 @@ class _RoundingConv(nn.Module):
         if self.rounded and self.step is not None:
             gain = self.step_in / self.step
             weight = _round(weight, weight_scale(weight.detach() * gain)[:, None, None] / gain)
-        x = conv1d(x, weight, own.bias, padding=own.padding, dilation=own.dilation)
+        x = convolve(x, weight, own.bias, own.dilation[0])
         if self.step is None:
             return x
         return _round(x.clamp(0, LARGEST_SAMPLE * self.step), self.step)

@@ -12,7 +12,7 @@ import torch
 
 from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
 from xiaonet.deploy.onnx import check, export_onnx, header_of
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import ConfigError, OutputError
 from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import INT8, load_model, read_model_file
@@ -40,8 +40,8 @@ def export(model_file: Path, kind: str, out: Path) -> list[Path]:
     Raises:
         ConfigError: the format is unknown or cannot be had here, packages for it are missing, or it takes
             no quantized model.
-        CheckpointError: the model file cannot be read, the new one cannot be written, or it does not
-            give what torch gives.
+        CheckpointError: the model file cannot be read, or the new one does not give what torch gives.
+        OutputError: the new file cannot be written.
     """
     if kind in NOT_HERE:
         raise ConfigError(f"format {kind} is not available here, because {NOT_HERE[kind]}; take one of {', '.join(FORMATS)}")
@@ -80,7 +80,7 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
             for target in reversed(targets):
                 os.replace(xml.with_suffix(target.suffix), target)
     except OSError as error:
-        raise CheckpointError(f"{targets[0]} could not be written: {error}; free some space or choose another folder") from error
+        raise OutputError(f"{targets[0]} could not be written: {error}; free some space or choose another folder") from error
     return targets
 
 

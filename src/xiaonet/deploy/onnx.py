@@ -13,13 +13,13 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import obspy
 import torch
-from torch import Tensor, nn
 
-from xiaonet.constants import COMPONENTS, KERNEL_SIZE, STRIDE, WINDOW_SAMPLES
+from xiaonet.constants import COMPONENTS, STRIDE, WINDOW_SAMPLES
 from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import load_model, read_model_file
+from xiaonet.nn.layers import Conv
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import QuantizedXiaoNet
 from xiaonet.picking.windows import normalize
@@ -96,14 +96,18 @@ def _to_onnx(model: XiaoNet) -> "ModelProto":
     """The bare graph, with batch normalisation folded into the convolutions by the exporter."""
     example = torch.zeros(2, len(COMPONENTS), WINDOW_SAMPLES)
     free = torch.export.Dim.AUTO
+    for layer in model.modules():
+        if isinstance(layer, Conv):
+            layer.weight = torch.nn.Parameter(layer.weight.unsqueeze(2))  # the exporter would leave this to the runtime
     with _quiet():
         program = torch.onnx.export(
-            _OneSampleHigh(model).eval(),
+            model.eval(),
             (example,),
+            kwargs={"planar": True},
             dynamo=True,
             input_names=["windows"],
             output_names=["probabilities"],
-            dynamic_shapes=({0: free, 2: free},),
+            dynamic_shapes={"windows": {0: free, 2: free}, "planar": None},
             verbose=False,
         )
     if program is None:
@@ -114,50 +118,6 @@ def _to_onnx(model: XiaoNet) -> "ModelProto":
         batch, _, samples = end.type.tensor_type.shape.dim
         batch.dim_param, samples.dim_param = "batch", "samples"
     return graph
-
-
-class _OneSampleHigh(nn.Module):
-    """The same network on images one sample high: onnxruntime's kernels for those are 1.5 times as fast."""
-
-    def __init__(self, model: XiaoNet) -> None:
-        super().__init__()
-        self.encoder, self.bottleneck, self.decoder, self.head = map(_lift, (model.encoder, model.bottleneck, model.decoder, model.head))
-        self.pool = nn.MaxPool2d((1, 2))
-        self.upsample = nn.Upsample(scale_factor=(1.0, 2.0))
-
-    def forward(self, windows: Tensor) -> Tensor:
-        samples = windows.shape[-1]
-        steps = samples // STRIDE
-        x = windows.narrow(-1, 0, STRIDE * steps).unsqueeze(2)
-        skips: list[Tensor] = []
-        for block in self.encoder:
-            skips.append(block(x))
-            x = self.pool(skips[-1])
-        x = self.bottleneck(x)
-        for block in self.decoder:
-            x = block(torch.cat([self.upsample(x), skips.pop()], dim=1))
-        x = self.head(x).squeeze(2)
-        return torch.cat([x, x[..., -1:].expand(-1, -1, samples - STRIDE * steps)], dim=-1).softmax(dim=1)
-
-
-def _lift(module: nn.Module) -> Any:
-    """A copy of a module for signals as one for images one sample high."""
-    if isinstance(module, nn.Conv1d):
-        dilation = module.dilation[0]  # and as much padding
-        lifted: nn.Module = nn.Conv2d(
-            module.in_channels, module.out_channels, (1, KERNEL_SIZE), padding=(0, dilation * (KERNEL_SIZE // 2)), dilation=(1, dilation)
-        )
-        lifted.load_state_dict({name: value[:, :, None] if value.ndim == 3 else value for name, value in module.state_dict().items()})
-    elif isinstance(module, nn.BatchNorm1d):
-        lifted = nn.BatchNorm2d(module.num_features, module.eps)
-        lifted.load_state_dict(module.state_dict())
-    elif isinstance(module, nn.ModuleList):
-        return nn.ModuleList(map(_lift, module))
-    elif isinstance(module, nn.Sequential):
-        return nn.Sequential(*map(_lift, module))
-    else:
-        return module  # such as ReLU: the same for both
-    return lifted
 
 
 def _strip(graph: "ModelProto") -> None:

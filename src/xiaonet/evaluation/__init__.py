@@ -1,1 +1,1 @@
-"""Scores like a evaluator's: the same windows for all models, intervals with every figure, one report."""
+"""Evaluation: all models see the same windows, every figure has an interval, and one report shows them."""

@@ -1,4 +1,4 @@
-"""Picks in continuous records that hold no earthquake: each of them is false."""
+"""Picks in continuous records without earthquakes, where every pick is false."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,26 +15,26 @@ from xiaonet.picking.spans import true_spans
 
 
 def count_false_picks(model: EvaluatedModel, archive: Archive, thresholds: Mapping[str, float]) -> FalsePicks:
-    """Picks for each hour of a station, as users of the model would take them.
+    """Picks per hour of one station, as a user of the model would get them.
 
-    Records are brought to 100 Hz and given to every model alike, a day of an instrument at a time.
+    All models see the same samples at 100 Hz, one day of an instrument at a time.
 
     Raises:
-        DataError: there is nothing to pick.
+        DataError: there are no records.
     """
     hours, picks = 0.0, dict.fromkeys(thresholds, 0)
     for task in plan(archive):
         for stream, samples in _streams(task):
             hours += samples / SAMPLING_RATE / 3600
-            for reading in model.pick(stream, thresholds):
-                picks[reading.phase] += 1
+            for pick in model.pick(stream, thresholds):
+                picks[pick.phase] += 1
     if not hours:
         raise DataError(f"no continuous records to look for false picks in: {'; '.join(archive.problems) or 'nothing was found'}")
     return FalsePicks(hours=hours, per_hour={phase: number / hours for phase, number in picks.items()})
 
 
 def _streams(task: Task) -> Iterator[tuple[Stream, int]]:
-    """The components of each segment within a day, gaps cut out, and how many samples have any of them."""
+    """The traces of each segment of a day, split at gaps, and the number of samples that any component has."""
     segments = list(dict.fromkeys(segment for segment, _, _ in task.ranges))
     for segment in segments:
         own = [(first, end) for other, first, end in task.ranges if other == segment]

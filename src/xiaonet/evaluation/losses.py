@@ -1,4 +1,4 @@
-"""The prescribed losses, of anything that gives probabilities."""
+"""The prescribed losses of any model that gives probabilities."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from xiaonet.evaluation.models import EvaluatedModel
 from xiaonet.nn.teacher import Teacher
 from xiaonet.training.losses import distillation_loss, task_loss
 
-SMALLEST = 1e-30  # for probabilities that float32 has rounded to zero
+SMALLEST = 1e-30  # in place of probabilities that float32 rounds to zero
 
 
 def measure_losses(
@@ -30,18 +30,18 @@ def measure_losses(
 ) -> Losses:
     """Task, distillation and combined loss over one prescribed window of each record.
 
-    For a model of `xiaonet train` the task loss on the test split is the final test loss of its run, if
-    seed and statuses are those of the run.
+    For a model of `xiaonet train`, the task loss on the test split is the final test loss of its run if seed
+    and statuses are the same.
 
     Args:
-        model: gives probabilities.
-        data: of the split.
-        teacher: to be compared with; None for the task loss alone.
+        model: must give probabilities.
+        data: the records of one split.
+        teacher: for the distillation loss; None for the task loss alone.
         temperature: T of the distillation loss.
         alpha: weight of the distillation loss.
-        seed: of the windows.
-        incomplete_statuses: of phases that may be there unpicked.
-        batch_size: windows at once.
+        seed: random seed of the windows.
+        incomplete_statuses: statuses of phases that may be present without a pick.
+        batch_size: number of windows at once.
     """
     windows = Windows(data, seed=seed, incomplete_statuses=incomplete_statuses)
     loader = make_loader(windows, Batches(len(data), batch_size, shuffle=False), num_workers=0, pin_memory=False)

@@ -1,8 +1,10 @@
-"""What `metrics.json` holds. `docs/metrics.schema.json` is made from this; what cannot be told is null."""
+"""The content of `metrics.json`. A figure that is unknown is null. `docs/metrics.schema.json` is made from these classes."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+ThresholdSource = Literal["model", "given", "tuned"]
 
 
 class _Part(BaseModel):
@@ -10,7 +12,7 @@ class _Part(BaseModel):
 
 
 class Value(_Part):
-    """A figure with its 95 % interval from a bootstrap over events; no interval for fewer than five of them."""
+    """A figure with its 95 % interval from a bootstrap over events; no interval for fewer than five events."""
 
     value: float | None = None
     low: float | None = None
@@ -18,17 +20,17 @@ class Value(_Part):
 
 
 class Bin(_Part):
-    """A class of a reliability diagram."""
+    """One class of a reliability diagram."""
 
     probability: float
-    """Mean height of its peaks."""
+    """Mean height of the peaks in it."""
     right: float
-    """Share of them that have a label within 0.5 s."""
+    """Share of these peaks that have a label within 0.5 s."""
     picks: int
 
 
 class CurvePoint(_Part):
-    """A point of a precision-recall curve, within 0.5 s."""
+    """One point of a precision-recall curve, within 0.5 s."""
 
     threshold: float
     precision: float
@@ -39,55 +41,55 @@ class PhaseMetrics(_Part):
     """How a model picks one phase on one subset. Keys `0.1` and `0.5` are tolerances in s."""
 
     threshold: float
-    """Least probability of a pick."""
+    """Lowest probability of a pick."""
     labels: int
-    """Picks that were to be found, once for each window that holds them."""
+    """Labels that should be found. A label counts once for each window that holds it."""
     picks: int
     precision: dict[str, Value]
     recall: dict[str, Value]
     f1: dict[str, Value]
     prescribed_f1: Value
-    """Within 0.5 s at the prescribed height of 0.3."""
+    """F1 within 0.5 s at the prescribed threshold of 0.3."""
     average_precision: float | None
-    """Within 0.5 s over all thresholds from 0.01 on."""
+    """Within 0.5 s, over all thresholds from 0.01 up."""
     mean_s: Value
-    """Pick less label, of the pick nearest to each label, outliers left out; positive is late."""
+    """Mean of pick minus label, for the pick nearest to each label, without outliers. Positive means a late pick."""
     std_s: Value
     mae_s: Value
     outliers: Value
-    """Share of these that are off by more than 1 s."""
+    """Share of nearest picks that are more than 1 s from the label."""
     calibration_error: float | None
-    """Expected calibration error over all peaks from 0.01 on."""
+    """Expected calibration error over all peaks from 0.01 up."""
     reliability: list[Bin]
     within_one_sigma: float | None
-    """Share of right picks within their told uncertainty of the label; 0.683 if that is a standard deviation."""
+    """Share of right picks whose label is within one uncertainty of the pick; 0.683 if the uncertainty is a standard deviation."""
     within_two_sigma: float | None
-    """Within twice that; 0.954."""
+    """The same for two uncertainties; 0.954."""
     curve: list[CurvePoint]
     residual_counts: list[int]
-    """Labels by residual, from -1 to 1 s in steps of 0.02 s."""
+    """Histogram of residuals from -1 to 1 s in steps of 0.02 s."""
 
 
 class Stability(_Part):
-    """Picks seen again in another window of the same record."""
+    """Picks compared with those of another window of the same record."""
 
     picks: int
     changed: float | None
-    """Share with none of their phase within 0.1 s there."""
+    """Share of picks without a pick of the same phase within 0.1 s in the other window."""
     jitter_s: float | None
-    """Root mean square of the distance of those that stay."""
+    """Root mean square of the shift of the other picks."""
 
 
 class FalsePicks(_Part):
-    """Picks where there should be none."""
+    """Picks where there is no earthquake."""
 
     hours: float
     per_hour: dict[str, float | None]
-    """By phase, for each hour of one station."""
+    """By phase, per hour of one station."""
 
 
 class Detection(_Part):
-    """A task of two answers: F1 and Matthews' coefficient need a threshold from dev."""
+    """A task with two possible answers. F1 and Matthews' correlation coefficient need a threshold tuned on dev."""
 
     targets: int
     area_under_curve: float | None
@@ -97,7 +99,7 @@ class Detection(_Part):
 
 
 class Onset(_Part):
-    """Task 3 for one phase, in s."""
+    """Task 3 for one phase: onset minus label, in s."""
 
     targets: int
     mean_s: float | None
@@ -106,27 +108,27 @@ class Onset(_Part):
 
 
 class Tasks(_Part):
-    """The pick benchmark's three tasks (Münchmeyer et al. 2022)."""
+    """The three tasks of the pick benchmark (Münchmeyer et al. 2022)."""
 
     detection: Detection
-    """Task 1: is there an earthquake in 30 s?"""
+    """Task 1: is there an earthquake in these 30 s?"""
     identification: Detection
-    """Task 2: is the phase in these 10 s P (against S)?"""
+    """Task 2: is the phase in these 10 s P or S? P is the positive answer."""
     onset: dict[str, Onset]
-    """Task 3: when in these 10 s does it begin?"""
+    """Task 3: when does the phase in these 10 s begin?"""
 
 
 class Losses(_Part):
-    """As prescribed, over one prescribed window of each record."""
+    """The prescribed losses, over one prescribed window of each record."""
 
     task: float
     distillation: float | None
-    """KL of the softened distributions times T²; null without a teacher."""
+    """KL divergence of the softened probabilities, times T²; null without a teacher."""
     combined: float | None
 
 
 class Class(_Part):
-    """A class of a breakdown."""
+    """Records of one class of a trait, such as those of magnitude 1 to 2."""
 
     trait: str
     name: str
@@ -141,26 +143,29 @@ class ModelMetrics(_Part):
     name: str
     description: str
     digest: str
-    """SHA-256 of what decides its curves."""
-    threshold_from: Literal["model", "given", "tuned"]
+    """SHA-256 of everything that decides its probabilities."""
+    threshold_from: ThresholdSource
+    """Source of the thresholds: `tuned` if any was tuned on these windows, else `given` if any was given, else `model`."""
+    threshold_sources: dict[str, ThresholdSource] = Field(default_factory=dict)
+    """By phase. A phase without labels cannot be tuned. Empty in files of older versions."""
     thresholds: dict[str, float]
     subsets: dict[str, dict[str, PhaseMetrics]]
-    """By subset (`all`, and each source with three components and with the vertical alone) and phase."""
+    """By subset and phase. Subsets are `all` windows and those of each source by components."""
     breakdown: dict[str, list[Class]]
     """By phase."""
     noise: FalsePicks
-    """Windows before the first pick, and records without any."""
+    """In windows before the first pick, and in records without picks."""
     continuous: FalsePicks | None
-    """The archive given as noise, picked as a user would."""
+    """In continuous records without earthquakes, picked as a user would."""
     stability: Stability
     tasks: Tasks
     losses: Losses | None
     seconds: float | None
-    """Spent on curves and peaks of all windows; null where they were kept from before."""
+    """Time for probabilities and peaks of all windows; null if they were kept from an earlier evaluation."""
 
 
 class Difference(_Part):
-    """One model's figures less another's, on the same events. Keys are such as `f1 0.5`, `recall 0.1`, `mae`."""
+    """Figures of one model minus those of another (`less`), on the same events. Keys are `f1 0.5`, `recall 0.1`, `mae` and so on."""
 
     model: str
     less: str
@@ -170,22 +175,22 @@ class Difference(_Part):
 
 
 class Metrics(_Part):
-    """An evaluation."""
+    """One evaluation."""
 
     format: Literal["xiaonet-metrics-1"] = "xiaonet-metrics-1"
     xiaonet: str
     created: str
     data: str
     fingerprint: str
-    """Of records, picks, statuses and splits."""
+    """Digest of records, picks, statuses and splits."""
     split: Literal["train", "dev", "test"]
     tuned: bool
-    """Whether thresholds were chosen on these very windows."""
+    """Whether thresholds were tuned on these windows."""
     seed: int
     windows: int
     records: int
     events: int
     not_judged: dict[str, int]
-    """By phase, windows in which it may be there unpicked."""
+    """By phase, number of windows where the phase may be present without a pick."""
     models: list[ModelMetrics]
     differences: list[Difference] = Field(default_factory=list)

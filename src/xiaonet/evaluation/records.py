@@ -1,4 +1,4 @@
-"""Windows that models are judged on, cut from the records of one split, with what is known of each."""
+"""The windows on which models are scored: places in the records of one split, with labels and traits."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from xiaonet.picking.picks import amplitude_and_snr
 from xiaonet.picking.windows import fill_nonfinite
 
 Array = NDArray[Any]
-MARGIN = 100  # samples: at least so far a window's ends stay from the picks that it is cut around
-EDGE = 50  # samples beside a window's ends where nothing counts as missed or as false
-BATCH = 32  # windows cut at once
+MARGIN = 100  # samples: least distance of a window's ends from the picks that it is cut around
+EDGE = 50  # samples at both ends of a window where nothing counts as missed or as false
+WINDOWS_AT_ONCE = 32
 
-# What breakdowns go by: edges of the classes, and the columns of SeisBench that say it.
+# Traits of records by which scores are broken down: edges of their classes, and their columns in SeisBench.
 CLASSES: Mapping[str, tuple[float, ...]] = {
     "snr_db": (5, 10, 20, 30),
     "s_minus_p_s": (1, 2, 4, 8),
@@ -35,16 +35,16 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class LabelledWindows:
-    """Places of windows in a data set, and what is known of each.
+    """Places of windows in a data set, with their labels and traits.
 
     Attributes:
         data: the records.
-        rows: `(windows,)` of the records.
+        rows: `(windows,)` rows of the records in the data set.
         starts: `(windows,)` first samples at 100 Hz.
-        labels: by phase `(windows, labels)`, samples from the window's start; NaN where there are fewer.
-        judged: by phase `(windows,)`, false where the phase may be there and nobody picked it.
-        events: `(windows,)` numbers of the events that the records are of.
-        traits: a row a window: `subset`, `components`, `snr_db`, `s_minus_p_s`, `distance_km`, `magnitude`.
+        labels: by phase, `(windows, labels)` samples from the window's start, filled up with NaN.
+        judged: by phase, `(windows,)` false where the phase may be present without a pick.
+        events: `(windows,)` number of the earthquake.
+        traits: one row a window: `subset`, `components`, `snr_db`, `s_minus_p_s`, `distance_km`, `magnitude`.
     """
 
     data: WaveformData
@@ -60,20 +60,20 @@ class LabelledWindows:
 
     @property
     def hours(self) -> float:
-        """Length of all windows together."""
+        """Total length of all windows."""
         return len(self) * WINDOW_SAMPLES / SAMPLING_RATE / 3600
 
     def batches(self) -> Iterator[NDArray[np.float64]]:
-        """The samples, `(up to 32, 3, 3001)` in E, N, Z order and the records' units."""
+        """Samples `(up to 32, 3, 3001)` in E, N, Z order, in the records' units."""
         yield from cut(self.data, self.rows, self.starts)
 
 
 def cut(data: WaveformData, rows: Sequence[int] | Array, starts: Sequence[int] | Array) -> Iterator[NDArray[np.float64]]:
-    """Windows of records, 32 at a time; a record that is too short goes on with its last sample."""
+    """Windows of records, 32 at a time. A record that is too short is filled up with its last sample."""
     last, record = -1, np.empty((len(COMPONENTS), 0))
-    for first in range(0, len(rows), BATCH):
-        windows = np.empty((min(BATCH, len(rows) - first), len(COMPONENTS), WINDOW_SAMPLES))
-        for window, row, start in zip(windows, rows[first : first + BATCH], starts[first : first + BATCH], strict=True):
+    for first in range(0, len(rows), WINDOWS_AT_ONCE):
+        windows = np.empty((min(WINDOWS_AT_ONCE, len(rows) - first), len(COMPONENTS), WINDOW_SAMPLES))
+        for window, row, start in zip(windows, rows[first : first + WINDOWS_AT_ONCE], starts[first : first + WINDOWS_AT_ONCE], strict=True):
             if row != last:
                 last, record = int(row), fill_nonfinite(data.get_waveforms(int(row)))
             piece = record[:, start : start + WINDOW_SAMPLES]
@@ -84,15 +84,15 @@ def cut(data: WaveformData, rows: Sequence[int] | Array, starts: Sequence[int] |
 
 @dataclass(frozen=True)
 class LabelledRecord:
-    """What is known of one record.
+    """The labels and traits of one record.
 
     Attributes:
-        row: in its data set.
-        name: `trace_name` there.
-        samples: at 100 Hz.
+        row: its row in the data set.
+        name: its `trace_name`.
+        samples: its length at 100 Hz.
         picks: by phase, samples within the record.
-        judged: by phase, false where it may be there and nobody picked it.
-        event: that it is of.
+        judged: by phase, false where the phase may be present without a pick.
+        event: name of the earthquake.
         traits: as in `LabelledWindows`.
     """
 
@@ -106,11 +106,11 @@ class LabelledRecord:
 
     @property
     def onsets(self) -> list[tuple[float, str]]:
-        """Samples and phases in order of time."""
+        """Samples and phases of all picks, sorted by time."""
         return sorted((sample, phase) for phase, samples in self.picks.items() for sample in samples)
 
     def starts(self, rng: np.random.Generator, number: int) -> list[int]:
-        """Where windows around its picks begin."""
+        """First samples of `number` windows around its picks."""
         if not self.onsets:
             return []
         times = [sample for sample, _ in self.onsets]
@@ -119,7 +119,7 @@ class LabelledRecord:
         return [self._start(rng, *targets[turn % len(targets)]) for turn in range(number)]
 
     def quiet_starts(self, rng: np.random.Generator) -> list[int]:
-        """Where a window without an earthquake begins, if there is room for one and all phases are known."""
+        """First sample of a window without an earthquake; none if there is no room, or a phase may be present without a pick."""
         if not all(self.judged.values()):
             return []
         latest = int(self.onsets[0][0]) - MARGIN - WINDOW_SAMPLES if self.onsets else max(0, self.samples - WINDOW_SAMPLES)
@@ -133,15 +133,15 @@ class LabelledRecord:
 
 
 def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[str]) -> tuple[WaveformData, list[LabelledRecord]]:
-    """The records of a split, and what is known of each.
+    """The records of a split, with their labels and traits.
 
     Args:
-        data: opened by `open_data`.
+        data: a data set from `open_data`.
         split: `train`, `dev` or `test`.
-        incomplete_statuses: statuses of a phase that say: this phase may be there unpicked. It is not judged.
+        incomplete_statuses: statuses which mean that the phase may be present without a pick. It is not judged then.
 
     Raises:
-        DataError: the split is empty, or none of its records has a pick that can be judged.
+        DataError: the split is empty, or none of its records has a pick that counts.
     """
     part = data.get_split(split) if split in SPLITS else None
     if part is None or len(part) == 0:
@@ -150,23 +150,23 @@ def read_records(data: WaveformData, split: str, incomplete_statuses: Sequence[s
     records = [_record(row, part.get_sample(row), incomplete_statuses) for row in range(len(part))]
     if not any(record.picks[phase] and record.judged[phase] for record in records for phase in PICKED_PHASES):
         raise DataError(
-            f"no pick to be judged in the {len(part)} records of split {split!r}: wanted P or S in "
+            f"no pick counts in the {len(part)} records of split {split!r}: wanted P or S in "
             f"trace_p_arrival_sample or the like, within the record, with a status other than {', '.join(incomplete_statuses)}"
         )
     return part, records
 
 
 def around_picks(data: WaveformData, records: Sequence[LabelledRecord], number: int, seed: int) -> LabelledWindows:
-    """Windows at random places around the picks of records, `number` of each.
+    """`number` windows of each record, at random places around its picks.
 
-    Their ends lie at least a second from the picks that they are cut around: all of a record if they fit
-    into one window, else one after the other.
+    A window holds all picks of the record if they fit, or else each pick in turn. Its ends are at least one
+    second from these picks.
     """
     return _join(data, [(record, start) for record in records for start in record.starts(_rng(seed, record), number)])
 
 
 def before_picks(data: WaveformData, records: Sequence[LabelledRecord], seed: int) -> LabelledWindows:
-    """A window before the first pick of each record that has room for it, and one of each without any pick."""
+    """One window before the first pick of each record that has room for it, and one of each record without picks."""
     return _join(data, [(record, start) for record in records for start in record.quiet_starts(_rng(seed, record))])
 
 

@@ -1,4 +1,4 @@
-"""`metrics.json` and `report.html`: one page that needs no network, for reading and for print."""
+"""`metrics.json`, `report.html` and the table on the console. The page needs no network and can be printed."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from xiaonet.evaluation.metrics import Metrics, Value
 from xiaonet.evaluation.scores import MIN_EVENTS
 from xiaonet.files import make_folder, write_atomically
 
-NONE = "–"
+UNKNOWN = "–"
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> Path:
-    """Write `metrics.json` and `report.html`, and the answers to the benchmark's tasks.
+    """Write `metrics.json` and `report.html`.
 
     Returns:
         The path of the page.
 
     Raises:
-        CheckpointError: the folder cannot be made or written to.
+        OutputError: the folder or a file cannot be written.
     """
     make_folder(folder)
     metrics = evaluation.metrics.model_dump_json(indent=1)
@@ -32,7 +32,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> Path:
 
 
 def to_html(evaluation: Evaluation) -> str:
-    """The page."""
+    """The page `report.html`."""
     environment = Environment(loader=PackageLoader("xiaonet.evaluation", ""), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"interval": interval, "number": number, "count": "{:,}".format}
     return environment.get_template("report.html.jinja").render(
@@ -55,10 +55,12 @@ def to_html(evaluation: Evaluation) -> str:
 
 
 def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table on the console: the figures that decide, by subset and model."""
-    heads = ["", "P F1", "S F1", "P at 0.1 s", "S at 0.1 s", "P, S false an hour"]
+    """Headings and rows of the table on the console: the main figures by subset and model."""
+    heads = ["", "F1 of P", "F1 of S", "P recall, 0.1 s", "S recall, 0.1 s", "false P, S per hour"]
     rows = []
-    for subset in metrics.models[0].subsets:
+    for subset, phases in metrics.models[0].subsets.items():
+        if not any(own.labels for own in phases.values()):
+            continue
         rows.append([subset if subset != ALL else "all records"])
         for model in metrics.models:
             own = model.subsets[subset]
@@ -74,12 +76,12 @@ def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
 
 
 def interval(value: Value, digits: int = 2) -> str:
-    """`0.85 [0.79, 0.91]`, without an interval where there is none."""
+    """A figure as `0.85 [0.79, 0.91]`, or as `0.85` without an interval."""
     if value.low is None or value.high is None:
         return number(value.value, digits)
     return f"{number(value.value, digits)} [{number(value.low, digits)}, {number(value.high, digits)}]"
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A figure with so many decimals, or a dash."""
-    return NONE if value is None else f"{value:.{digits}f}".replace("-", "−")
+    """A figure with `digits` decimals, or a dash if it is None."""
+    return UNKNOWN if value is None else f"{value:.{digits}f}".replace("-", "−")

@@ -6,7 +6,6 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
-from fractions import Fraction
 from functools import lru_cache, partial
 from glob import glob
 from pathlib import Path
@@ -17,7 +16,16 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import SAMPLE_NS, SECOND_NS
 from xiaonet.io.miniseed import Packed, decode, scan
-from xiaonet.picking.segments import JOIN, Extent, Instrument, Piece, Segment, nominal_rate, steady, unusable
+from xiaonet.picking.segments import (
+    LONGEST_GAP_NS,
+    Channel,
+    Piece,
+    Segment,
+    build_instruments,
+    nominal_rate,
+    split_drifting,
+    why_unusable,
+)
 from xiaonet.picking.time_index import TimeIndex
 
 # NET.STA.LOC.CHA.TYPE.YEAR.DAY, as files of an SDS archive are named.
@@ -25,9 +33,6 @@ SDS_NAME = re.compile(r"(?P<net>[^.]*)\.(?P<sta>[^.]*)\.(?P<loc>[^.]*)\.(?P<cha>
 DAY = timedelta(days=1)
 CACHED_FILES = 64  # whose contents are remembered
 CACHED_PIECES = 32  # that stay decoded: 1 MB each
-
-
-Channel = tuple[str, Fraction]  # SEED identifier and rate
 
 
 class _Entry(NamedTuple):
@@ -65,7 +70,7 @@ class Archive:
         for path in self._find_files(paths):
             self._add(path, entries)
         self._indexes = {channel: TimeIndex(found) for channel, found in entries.items()}
-        self.instruments = self._sort()
+        self.instruments = build_instruments(self._indexes, self._pieces)
 
     def within(self, segment: Segment) -> Segment:
         """The part of a segment that was asked for."""
@@ -132,7 +137,7 @@ class Archive:
         for packed in found:
             if not self._is_chosen(packed.seed_id[:-1]):
                 continue
-            if reason := unusable(packed.seed_id, packed.rate):
+            if reason := why_unusable(packed.seed_id, packed.rate):
                 reasons.append(f"{packed.seed_id}: {reason}")
             else:
                 channels.setdefault((packed.seed_id, nominal_rate(packed.rate)), []).append(packed)
@@ -147,26 +152,17 @@ class Archive:
         for channel, index in channels.items():
             own: list[_Entry] = []
             for packed in index.pieces:
-                if own and packed.start_ns <= own[-1].end_ns + JOIN:
+                if own and packed.start_ns <= own[-1].end_ns + LONGEST_GAP_NS:
                     own[-1] = own[-1]._replace(end_ns=max(own[-1].end_ns, packed.end_ns))
                 else:
                     own.append(_Entry(packed.start_ns, packed.end_ns, path))
             entries.setdefault(channel, []).extend(own)
 
-    def _sort(self) -> list[Instrument]:
-        instruments: dict[Channel, Instrument] = {}
-        for seed_id, rate in sorted(self._indexes):
-            name = seed_id[:-1]
-            instrument = instruments.setdefault((name, rate), Instrument(name, rate, partial(self._pieces, rate)))
-            instrument.extents[seed_id[-1]] = [Extent(entry.start_ns, entry.end_ns) for entry in self._indexes[seed_id, rate].pieces]
-        return list(instruments.values())
-
-    def _pieces(self, rate: Fraction, seed_id: str, first_ns: int, end_ns: int) -> Iterator[Piece]:
-        channel = seed_id, rate
+    def _pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
         for path in dict.fromkeys(entry.path for entry in self._indexes[channel].find(first_ns, end_ns)):
             index = self._scan(path).get(channel)
             for packed in index.find(first_ns, end_ns) if index else ():  # a file that is gone by now holds nothing
-                yield from steady(Piece(seed_id, packed.start_ns, packed.samples, packed.rate, partial(self._load, packed)))
+                yield from split_drifting(Piece(packed.seed_id, packed.start_ns, packed.samples, packed.rate, partial(self._load, packed)))
 
     def _load(self, packed: Packed) -> NDArray[Any]:
         try:

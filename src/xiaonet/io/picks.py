@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from xiaonet.constants import SECOND_NS
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import ConfigError, OutputError
 from xiaonet.files import write_atomically
 from xiaonet.picking.picks import Pick
 
@@ -54,7 +54,7 @@ def check_format(path: Path) -> None:
 
     Raises:
         ConfigError: no format goes by this suffix, or a package that it needs is missing.
-        CheckpointError: the folder is not there or not to be written to, or `path` is a folder.
+        OutputError: the folder is not there or not to be written to, or `path` is a folder.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
@@ -65,11 +65,11 @@ def check_format(path: Path) -> None:
         except ModuleNotFoundError as error:
             raise ConfigError(f"{path} needs pyarrow, which is not installed: pip install 'xiaonet[parquet]', or write .csv") from error
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; wanted a file: choose another name")
+        raise OutputError(f"{path} is a folder; wanted a file: choose another name")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error}; make the folder, or choose one that you may write to") from error
+        raise OutputError(f"{path} cannot be written: {error}; make the folder, or choose one that you may write to") from error
 
 
 def write_picks(picks: Iterable[Pick], path: Path, provenance: Mapping[str, str]) -> int:
@@ -85,7 +85,7 @@ def write_picks(picks: Iterable[Pick], path: Path, provenance: Mapping[str, str]
 
     Raises:
         ConfigError: no format goes by this suffix, or a package that it needs is missing.
-        CheckpointError: the file could not be written; what was at `path` stays.
+        OutputError: the file could not be written; what was at `path` stays.
     """
     check_format(path)
     written = 0

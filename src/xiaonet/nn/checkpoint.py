@@ -60,7 +60,7 @@ def save_model(
 
     Raises:
         ConfigError: a threshold is missing, unknown or not between 0 and 1.
-        CheckpointError: the folder cannot be written to, or the disk is full; an older file of
+        OutputError: the folder cannot be written to, or the disk is full. An older file of
             that name is left as it was.
     """
     heights = checked_thresholds(DEFAULT_THRESHOLDS if thresholds is None else thresholds)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from xiaonet.constants import BASE_CHANNELS, COMPONENTS, KERNEL_SIZE, LEVELS, PHASES, STRIDE, WINDOW_SAMPLES
+from xiaonet.constants import BASE_CHANNELS, COMPONENTS, LEVELS, PHASES, STRIDE, WINDOW_SAMPLES
 from xiaonet.errors import ConfigError, WaveformError
+from xiaonet.nn.layers import BatchNorm, Conv, MaxPool, Upsample
 
 Dilations = Sequence[Sequence[int]]
 
@@ -23,8 +24,8 @@ class ConvBlock(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, dilations: Sequence[int], dropout: float) -> None:
         layers: list[nn.Module] = []
         for channels, dilation in zip((in_channels, out_channels), dilations, strict=True):
-            convolution = nn.Conv1d(channels, out_channels, KERNEL_SIZE, padding=dilation, dilation=dilation)
-            layers += [convolution, nn.BatchNorm1d(out_channels), nn.ReLU()]
+            convolution = Conv(channels, out_channels, dilation)
+            layers += [convolution, BatchNorm(out_channels), nn.ReLU()]
             # Normalisation takes the bias out again, so its gradient is nothing but rounding, which
             # Adam would blow up to steps of full size.
             if convolution.bias is not None:
@@ -100,15 +101,16 @@ class XiaoNet(nn.Module):
         self.decoder = nn.ModuleList(
             ConvBlock(below + skip, skip, pair, dropout) for below, skip, pair in zip(widths[:0:-1], widths[-2::-1], up, strict=True)
         )
-        self.pool = nn.MaxPool1d(2)
-        self.upsample = nn.Upsample(scale_factor=2)
-        self.head = nn.Conv1d(base_channels, num_phases, KERNEL_SIZE, padding=1)
+        self.pool = MaxPool()
+        self.upsample = Upsample()
+        self.head = Conv(base_channels, num_phases)
 
-    def forward(self, windows: Tensor) -> Tensor:
+    def forward(self, windows: Tensor, planar: bool = False) -> Tensor:
         """Probabilities that sum to 1 over the phases.
 
         Args:
             windows: `(batch, 3, samples)`, floating, normalised, in E, N, Z order, 100 Hz.
+            planar: compute with images one sample high, channels last.
 
         Returns:
             `(batch, 3, samples)` in P, S, noise order.
@@ -116,13 +118,15 @@ class XiaoNet(nn.Module):
         Raises:
             WaveformError: the rank, the channels, the length or the type do not fit.
         """
-        return self.logits(windows).float().softmax(dim=1)
+        return self.logits(windows, planar).float().softmax(dim=1)
 
-    def logits(self, windows: Tensor) -> Tensor:
-        """The same before the softmax; the losses start from these. Raises as `forward` does."""
+    def logits(self, windows: Tensor, planar: bool = False) -> Tensor:
+        """Compute what goes into the softmax, which the losses take. Arguments and errors are those of `forward`."""
         self._check(windows)
-        samples = windows.shape[-1]
-        x = windows[..., : samples - samples % STRIDE]  # 3001 -> 3000
+        whole = windows.shape[-1] // STRIDE * STRIDE  # 3001 -> 3000
+        x = windows.narrow(-1, 0, whole)
+        if planar:
+            x = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = []
         for block in self.encoder:
             skips.append(block(x))
@@ -131,7 +135,9 @@ class XiaoNet(nn.Module):
         for block in self.decoder:
             x = block(torch.cat([self.upsample(x), skips.pop()], dim=1))
         x = self.head(x)
-        last = x[..., -1:].expand(-1, -1, samples % STRIDE)
+        if planar:
+            x = x.squeeze(2)
+        last = x[..., -1:].expand(-1, -1, windows.shape[-1] - whole)
         return torch.cat([x, last], dim=-1)  # 3000 -> 3001; zeros would not sum to 1 after a softmax
 
     @property

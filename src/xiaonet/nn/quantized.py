@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from xiaonet.constants import LEVELS
+from xiaonet.nn.layers import convolve
 from xiaonet.nn.model import XiaoNet
 
 FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights: the windows themselves, and the logits, are no whole numbers
@@ -35,7 +35,7 @@ class QuantizedConv(nn.Module):
 
     def __init__(self, like: nn.Conv1d, *, precise: bool, first: bool = False, last: bool = False) -> None:
         super().__init__()
-        self.padding, self.dilation = like.padding, like.dilation
+        self.dilation = like.dilation[0]
         self.precise, self.first, self.last = precise, first, last
         channels = len(like.weight)
         self.weight = _fixed(torch.zeros(like.weight.shape, dtype=torch.float32 if precise else torch.int8))
@@ -46,10 +46,10 @@ class QuantizedConv(nn.Module):
         """Whole numbers to whole numbers; the first takes windows, and the last gives logits."""
         if self.first:
             x = (x * PEAK).round()
-        sums = conv1d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=self.padding, dilation=self.dilation)
+        sums = convolve(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.dilation)
         if self.last:
             return sums
-        steps = sums if self.scale is None else sums * self.scale[:, None]
+        steps = sums if self.scale is None else sums * self.scale.view(-1, *(1,) * (x.ndim - 2))
         return steps.round().clamp(0, LARGEST_SAMPLE)
 
 

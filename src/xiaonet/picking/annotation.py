@@ -1,8 +1,16 @@
-"""Probability curves of a record of any length, the same however it was cut.
+"""Compute probabilities of P, S and noise for a continuous record of any length.
 
-Windows start at fixed samples counted from 1970-01-01. A window holds only components that are there
-from its first sample to its last, so that no gap is ever seen as a step. Where windows overlap, they
-are averaged with weights that fall off towards their ends, where the network lacks context.
+A record is annotated in chunks of about an hour. In each chunk:
+
+1. Windows of 3001 samples (30 s) start every 2000 samples (20 s), on a grid counted from 1970-01-01. So the
+   result does not depend on where the record begins or how it was cut. Two more windows start at the first
+   and end at the last sample of the data.
+2. A window has only components that are recorded over its whole length, so no gap looks like a step. The
+   others are zeros. Where no component fills a window, the data are extended with their mean.
+3. The network computes probabilities for each window.
+4. Overlapping windows are stacked with a taper, because the network lacks context near their ends.
+5. Samples within half a second of a gap, an end of data or a marked bridge are not trusted: nothing is
+   picked there.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,30 +21,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
-from xiaonet.picking.segments import Instrument, Samples, Segment
+from xiaonet.picking.cleaning import Samples
+from xiaonet.picking.segments import Instrument, Segment
 from xiaonet.picking.spans import true_spans
 from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import normalize
 
-WINDOW_STEP = 2000  # samples between two windows; a multiple of the network's stride
-CHUNK = 180 * WINDOW_STEP  # samples worked on at once: an hour
-BATCH = 8  # windows given to the network at once: more leave the cache
+WINDOW_STEP = 2000  # samples between the starts of two windows; a multiple of the network's stride
+CHUNK = 180 * WINDOW_STEP  # samples in memory at once: an hour
+WINDOW_BATCH = 8  # windows given to the network at once; more do not fit into the processor's cache
 GUARD = 50  # samples beside a gap or an end of data where nothing is picked
-MARGIN = 1000  # samples beside a chunk that its picks may look at
+MARGIN = 1000  # samples on either side of a chunk that its picks may look at
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Annotation(NamedTuple):
-    """What the network says of samples `first` to `end` of a segment, and what it saw.
+    """Probabilities of samples `first` up to `end` of a segment, with the waveform and a margin around them.
 
     Attributes:
         first: first sample of the chunk, counted on the segment's grid.
-        end: the one after the last.
-        start: first sample of the arrays below, which reach beyond the chunk on both sides.
+        end: the sample after the last.
+        start: first sample of the arrays below, which extend beyond the chunk on both sides.
         probabilities: `(3, samples)` of P, S and noise; NaN where there is no data.
-        waveform: `(3, samples)` in E, N, Z order, in the unit of the record; NaN where there is none.
-        trusted: `(samples,)`: far enough from gaps and ends of data to pick.
+        waveform: `(3, samples)` in E, N, Z order, in the unit of the record; NaN where there is no data.
+        trusted: `(samples,)`: true where a pick may be made, far enough from gaps and ends of data.
     """
 
     first: int
@@ -48,7 +57,7 @@ class Annotation(NamedTuple):
 
 
 class _Stretch(NamedTuple):
-    """Samples `first` to `end` that are seen by windows on `rows` within `low` to `high`."""
+    """Samples `first` up to `end`, covered by windows of the components `rows` between samples `low` and `high`."""
 
     first: int
     end: int
@@ -64,39 +73,41 @@ def chunks(segment: Segment) -> Iterator[tuple[int, int]]:
 
 
 def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: int, network: Network) -> Annotation:
-    """Probabilities of samples `first` to `end` of a segment and of a margin around them."""
+    """Compute probabilities of samples `first` up to `end` of a segment and of a margin around them.
+
+    Args:
+        instrument: which instrument.
+        segment: one of its segments.
+        first: first sample, counted on the segment's grid.
+        end: the sample after the last.
+        network: gives probabilities `(batch, 3, 3001)` of P, S and noise for normalized windows `(batch, 3, 3001)`.
+    """
     start, stop = first - MARGIN, end + MARGIN
     reach = WINDOW_SAMPLES + GUARD
     waveform, bridged = instrument.waveform(segment, start - reach, stop + reach)
-    there = ~np.isnan(waveform)
-    windows = [(stretch, at) for stretch in _stretches(there, reach, reach + stop - start) for at in _starts(stretch, start - reach)]
+    has_data = ~np.isnan(waveform)
+    stretches = _stretches(has_data, reach, reach + stop - start)
+    windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, start - reach)]
     stack = Stack(len(PHASES), waveform.shape[1])
-    for group in range(0, len(windows), BATCH):
-        batch = windows[group : group + BATCH]
+    for group in range(0, len(windows), WINDOW_BATCH):
+        batch = windows[group : group + WINDOW_BATCH]
         probabilities = network(normalize(np.stack([_window(waveform, stretch, at) for stretch, at in batch])))
-        for (stretch, at), curve in zip(batch, probabilities, strict=True):
-            stack.add(curve, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
+        for (stretch, at), window in zip(batch, probabilities, strict=True):
+            stack.add(window, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
     inside = slice(reach, -reach)
-    return Annotation(
-        first=first,
-        end=end,
-        start=start,
-        probabilities=stack.mean()[:, inside],
-        waveform=waveform[:, inside],
-        trusted=_trusted(there, bridged)[inside],
-    )
+    return Annotation(first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, bridged)[inside])
 
 
-def _stretches(there: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:
-    """Cut samples `first` to `end` where what can be looked at changes."""
-    cuts = _changes(there)
-    spans = [true_spans(row) for row in there]
-    bounds = [first, *cuts[(cuts > first) & (cuts < end)].tolist(), end]
+def _stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:
+    """Cut samples `first` up to `end` where the components or their range change."""
+    changes = _changes(has_data)
+    spans = [true_spans(row) for row in has_data]
+    bounds = [first, *changes[(changes > first) & (changes < end)].tolist(), end]
     stretches: list[_Stretch] = []
     for low, high in pairwise(bounds):
-        if not there[:, low].any():
+        if not has_data[:, low].any():
             continue
-        cover = _cover(spans, np.flatnonzero(there[:, low]).tolist(), low)
+        cover = _cover(spans, np.flatnonzero(has_data[:, low]).tolist(), low)
         if stretches and stretches[-1][2:] == cover:
             stretches[-1] = stretches[-1]._replace(end=high)
         else:
@@ -105,23 +116,23 @@ def _stretches(there: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]
 
 
 def _cover(spans: list[NDArray[np.int64]], rows: list[int], sample: int) -> tuple[int, int, tuple[int, ...]]:
-    """The components to look at around a sample, and the range in which all of them are there.
+    """The components to use around a sample, and the range in which all of them have data.
 
-    As many as fill a window; where none does, those with the longest common range.
+    As many components as fill a window; if none does, those with the longest common range.
     """
-    own = {row: spans[row][np.searchsorted(spans[row][:, 0], sample, side="right") - 1] for row in rows}
+    around = {row: spans[row][np.searchsorted(spans[row][:, 0], sample, side="right") - 1] for row in rows}
     choices = []
     for number in range(len(rows), 0, -1):
         for subset in combinations(rows[::-1], number):  # the vertical first
-            low, high = max(own[row][0] for row in subset), min(own[row][1] for row in subset)
+            low, high = max(around[row][0] for row in subset), min(around[row][1] for row in subset)
             choices.append((min(high - low, WINDOW_SAMPLES), int(low), int(high), subset))
             if high - low >= WINDOW_SAMPLES:
                 return choices[-1][1:]
     return max(choices, key=lambda choice: choice[0])[1:]
 
 
-def _starts(stretch: _Stretch, offset: int) -> Iterator[int]:
-    """First samples of the windows that a stretch is seen by; `offset` is where the array starts on the grid."""
+def _window_starts(stretch: _Stretch, offset: int) -> Iterator[int]:
+    """First samples of the windows that cover a stretch; `offset` is the array's first sample on the grid."""
     latest = stretch.high - WINDOW_SAMPLES
     if latest <= stretch.low:  # shorter than a window
         yield stretch.low
@@ -136,7 +147,7 @@ def _starts(stretch: _Stretch, offset: int) -> Iterator[int]:
 
 
 def _window(waveform: Samples, stretch: _Stretch, at: int) -> Samples:
-    """`(3, 3001)` samples; the mean where a short stretch ends, zeros for components that are not there."""
+    """`(3, 3001)` samples; a short stretch is extended with its mean, and components that are not used are zeros."""
     window = np.zeros((len(COMPONENTS), WINDOW_SAMPLES))
     end = min(at + WINDOW_SAMPLES, stretch.high)
     for row in stretch.rows:
@@ -145,10 +156,10 @@ def _window(waveform: Samples, stretch: _Stretch, at: int) -> Samples:
     return window
 
 
-def _trusted(there: NDArray[np.bool_], bridged: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Samples farther than the guard from where a component comes, goes or was made up."""
-    trusted = np.asarray(there.any(axis=0) & ~bridged.any(axis=0))
-    for change in _changes(there & ~bridged):
+def _trusted(has_data: NDArray[np.bool_], bridged: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Samples beyond the guard around every change from data to no data, or to a bridge, on any component."""
+    trusted = np.asarray(has_data.any(axis=0) & ~bridged.any(axis=0))
+    for change in _changes(has_data & ~bridged):
         trusted[max(change - GUARD, 0) : change + GUARD] = False
     return trusted
 

@@ -1,17 +1,20 @@
-"""The one rule by which samples become a network's input: demean, detrend, divide by the peak."""
+"""Normalize windows for the network: demean, detrend, divide by the peak of each component.
+
+Training, evaluation and picking all use these functions.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.errors import WaveformError
 
-DEAD = 1e-9  # of the largest sample: a component that moves less than this stands still
+DEAD = 1e-9  # of the largest sample: a component whose peak is smaller after detrending is dead
 
 
 def normalize(window: NDArray[np.generic]) -> NDArray[np.float32]:
     """Demean, detrend and scale each component to a peak of 1, whatever its unit.
 
-    A component that stands still becomes zeros; samples that are not finite count as its mean.
+    A dead component becomes zeros. Samples that are not finite are replaced by the mean of their component.
 
     Args:
         window: `(…, components, samples)`, any real type, any unit.
@@ -34,7 +37,7 @@ def normalize(window: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Put each component's mean where its samples are NaN or infinite, and zeros where all are."""
+    """Replace samples that are NaN or infinite by the mean of their component, or by zeros if all are."""
     x = waveform.astype(np.float64)
     finite = np.isfinite(x)
     if finite.all():
@@ -45,7 +48,7 @@ def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def silence_dead(window: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Zero the components that stand still or only drift, such as a dead channel at a constant count."""
+    """Set dead components to zero: those that are constant or only drift."""
     return np.asarray(np.where(_peak(_detrend(window)) <= DEAD * _peak(window), 0.0, window))
 
 
@@ -54,9 +57,9 @@ def _peak(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _detrend(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take the straight line of least squares out; `scipy.signal` does the same but is slow to import."""
+    """Remove the straight line of least squares, as `scipy.signal.detrend` does, which is slow to import."""
     time = np.arange(x.shape[-1]) - (x.shape[-1] - 1) / 2
-    rest: NDArray[np.float64] = x - x.mean(axis=-1, keepdims=True)
-    slope = rest @ time / max(time @ time, 1.0)
-    rest -= slope[..., None] * time
-    return rest
+    demeaned: NDArray[np.float64] = x - x.mean(axis=-1, keepdims=True)
+    slope = demeaned @ time / max(time @ time, 1.0)
+    demeaned -= slope[..., None] * time
+    return demeaned

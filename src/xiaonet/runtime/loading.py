@@ -17,6 +17,8 @@ from xiaonet.runtime.predictor import Predictor
 from xiaonet.runtime.torch_runtime import TorchPredictor
 from xiaonet.shipped import model_path, suggestion
 
+MOST_THREADS = 1024
+
 _RUNTIMES: tuple[type[OnnxRuntimePredictor | OpenVinoPredictor | TorchPredictor], ...] = (
     OnnxRuntimePredictor,
     OpenVinoPredictor,
@@ -47,8 +49,8 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
         raise ConfigError(f"model is {model!r}; wanted the name of a shipped model or the path of a model file")
     if runtime not in get_args(Runtime):
         raise ConfigError(f"runtime is {runtime!r}{suggestion(str(runtime), get_args(Runtime))}")
-    if not isinstance(threads, int) or threads < 1:
-        raise ConfigError(f"threads is {threads!r}; wanted an integer of at least 1")
+    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise ConfigError(f"threads is {threads!r}; wanted an integer from 1 to {MOST_THREADS}")
     if len(names := split_names(str(model), "the model", "xiaonet+xiaonet-nano")) > 1:
         return Ensemble([load_predictor(name, runtime, threads) for name in names])
     path = model_path(model, ".pth" if runtime == "torch" else ".onnx")

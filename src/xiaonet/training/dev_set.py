@@ -1,6 +1,6 @@
-"""Windows with onsets and without, on which a recipe's thresholds are chosen."""
+"""The windows on which a training run chooses the thresholds of its model."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,33 +11,36 @@ from xiaonet.constants import COMPONENTS, DISTANCE, PICKED_PHASES, WINDOW_SAMPLE
 from xiaonet.data.columns import first_picks
 from xiaonet.data.sets import open_data, require_window
 from xiaonet.errors import DataError
-from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
+from xiaonet.scoring.matching import MatchedPeaks
+from xiaonet.scoring.peaks import Peaks, find_peaks
+from xiaonet.scoring.thresholds import choose_threshold
 
-Picked = tuple[NDArray[np.floating], float, float]  # waveform, samples of P and S, NaN where nobody picked S
+PickedRecord = tuple[NDArray[np.floating], float, float]  # waveform, samples of P and S; S is NaN where nobody picked it
 
-DEV_WINDOWS = 5  # of each record, at random positions
-BEFORE, AFTER = 30, 800  # samples between noise and P, and between S and a coda without onsets
-ABSENT = float("inf")  # in place of an onset that is not there; NaN is one that nobody looked for
-TOLERANCE = 50  # samples: 0.5 s between a pick and its label
-HEIGHTS = np.round(np.arange(0.05, 0.96, 0.05), 2)
-AS_GOOD = 0.005  # of F1: within this of the best, the highest threshold is taken, for quiet records
+WINDOWS_PER_RECORD = 5  # at random places around the picks
+BEFORE_P, AFTER_S = 30, 800  # samples between noise and P, and between S and a coda without onsets
+ABSENT = float("inf")  # sample of a phase that is not in a window; NaN where nobody looked for the phase
+TOLERANCE, SHARP_TOLERANCE = 50, 10  # samples: 0.5 and 0.1 s between a pick and its label
+THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)  # to choose from
+F1_MARGIN = 0.005  # the highest threshold within this of the best F1 is chosen; `choose_threshold` says why
 
 
 class DevSet:
-    """Windows of records that analysts picked, with their onsets and without, and how well a network does on them.
+    """Windows of records that an analyst picked, and how well a network picks them.
 
-    Of each record five windows hold its onsets; one before them and one of its coda, where there is room, hold none, so
-    that a threshold is chosen against noise as well. Where nobody picked S, the windows are not asked about it. All are
-    judged a second time with the vertical alone, as many stations have it, so that a threshold suits both, unless that is not wanted.
+    Five windows of each record hold its onsets. Where there is room, one window before the onsets and one of
+    the coda hold none, so that noise has a say in the threshold. Windows where nobody picked S do not count
+    for S. By default, every window counts a second time with its vertical alone, because many stations have
+    no horizontals.
 
     Args:
-        records: waveforms `(3, samples)` with the samples of P and S.
-        seed: of the windows' places.
-        vertical_alone: whether each window is judged without its horizontals too.
+        records: waveforms `(3, samples)` at 100 Hz, each with the samples of P and S.
+        seed: random seed of the places of windows.
+        vertical_alone: whether every window counts without its horizontals, too.
     """
 
-    def __init__(self, records: Iterable[Picked], seed: int = 0, *, vertical_alone: bool = True) -> None:
+    def __init__(self, records: Iterable[PickedRecord], seed: int = 0, *, vertical_alone: bool = True) -> None:
         rng = np.random.default_rng(seed)
         windows: list[NDArray[np.float32]] = []
         self.onsets: list[tuple[float, float]] = []
@@ -45,7 +48,7 @@ class DevSet:
             last = s if s - p < WINDOW_SAMPLES - 400 else p
             high = max(min(int(p) - 100, waveform.shape[-1] - WINDOW_SAMPLES), 0)
             low = min(max(0, int(last) + 100 - WINDOW_SAMPLES), high)
-            for start in rng.integers(low, high + 1, DEV_WINDOWS).tolist():
+            for start in rng.integers(low, high + 1, WINDOWS_PER_RECORD).tolist():
                 windows.append(normalize(waveform[:, start : start + WINDOW_SAMPLES]))
                 self.onsets.append((p - start, s - start if s - start < WINDOW_SAMPLES else np.nan))
             for quiet in _without_onsets(waveform, p, s):
@@ -59,29 +62,45 @@ class DevSet:
 
     @torch.inference_mode()
     def scores(self, model: nn.Module) -> dict[str, dict[str, float]]:
-        """F1 within 0.5 s, its threshold, and the recall within 0.1 s there, for P and S."""
-        probabilities = torch.cat([model(batch) for batch in torch.split(self.windows, 32)]).numpy()
-        return {phase: self._scores(probabilities[:, row], row) for row, phase in enumerate(PICKED_PHASES)}
-
-    def _scores(self, curves: NDArray[np.float32], row: int) -> dict[str, float]:
-        counted = [(curve, onsets[row]) for curve, onsets in zip(curves, self.onsets, strict=True) if not np.isnan(onsets[row])]
-        values = [f1(counted, height) for height in HEIGHTS]
-        height = float(HEIGHTS[np.flatnonzero(np.array(values) >= max(values) - AS_GOOD)[-1]])
-        sharp = sum(bool((np.abs(find_picks(curve, height, DISTANCE)[0] - onset) <= 10).any()) for curve, onset in counted)
-        present = sum(onset != ABSENT for _, onset in counted)
-        return {"F1": round(max(values), 3), "threshold": height, "recall within 0.1 s": round(sharp / max(present, 1), 3)}
+        """The best F1 within 0.5 s, the threshold chosen, and the recall within 0.1 s at it, for P and S."""
+        peaks = find_peaks((model(batch).numpy() for batch in torch.split(self.windows, 32)), DISTANCE)
+        return {phase: _scores(peaks[phase], onsets) for phase, onsets in zip(PICKED_PHASES, zip(*self.onsets, strict=True), strict=True)}
 
 
-def picked_records(labelled: str, split: str) -> list[Picked]:
-    """The records of a split of what `open_data` opens in which an analyst picked P.
+def _scores(peaks: Peaks, onsets: Sequence[float]) -> dict[str, float]:
+    f1 = match_onsets(peaks, onsets).f1(THRESHOLDS)
+    threshold = choose_threshold(THRESHOLDS, f1, margin=F1_MARGIN, prefer="highest")
+    right, _, labels = match_onsets(peaks, onsets, SHARP_TOLERANCE).counts(threshold)
+    recall = int(right.sum()) / max(int(labels.sum()), 1)
+    return {"F1": round(float(f1.max()), 3), "threshold": threshold, "recall within 0.1 s": round(recall, 3)}
+
+
+def match_onsets(peaks: Peaks, onsets: Sequence[float], tolerance: int = TOLERANCE) -> MatchedPeaks:
+    """Match peaks of a phase with the one onset or none of each window.
+
+    Args:
+        peaks: of the phase.
+        onsets: a sample for each window; `ABSENT` where there is no onset, NaN where it is unknown.
+        tolerance: largest distance of a right pick from the onset, in samples.
+    """
+    samples = np.asarray(onsets, dtype=float)
+    return MatchedPeaks.of(peaks, np.where(np.isfinite(samples), samples, np.nan)[:, None], ~np.isnan(samples), tolerance)
+
+
+def picked_records(labelled: str, split: str) -> list[PickedRecord]:
+    """The records of a split in which an analyst picked P.
+
+    Args:
+        labelled: what `open_data` opens.
+        split: `train`, `dev` or `test`.
 
     Raises:
-        DataError: there are none, or one is shorter than a window.
+        DataError: there is no such record, or one is shorter than a window.
     """
-    data, found = open_data(labelled), list[Picked]()
+    data, found = open_data(labelled), list[PickedRecord]()
     for row in np.flatnonzero(data.metadata["split"] == split).tolist():
         if not first_picks(data.metadata.iloc[row].to_dict(), np.inf)[0][1]:
-            continue  # without reading its samples
+            continue  # spares reading its samples
         waveform, metadata = data.get_sample(row)
         (p, manual), (s, _) = first_picks(metadata, waveform.shape[-1])
         if manual:
@@ -93,19 +112,9 @@ def picked_records(labelled: str, split: str) -> list[Picked]:
 
 
 def _without_onsets(waveform: NDArray[np.floating], p: float, s: float) -> Iterator[NDArray[np.floating]]:
-    """What of a record is noise: until shortly before P, mirrored if short, and its end, if that is long after S."""
-    before = waveform[:, : max(int(p) - BEFORE, 0)][:, -WINDOW_SAMPLES:]
+    """The noise before P, mirrored if it is short, and the end of the record if that is long after S."""
+    before = waveform[:, : max(int(p) - BEFORE_P, 0)][:, -WINDOW_SAMPLES:]
     if (lacking := WINDOW_SAMPLES - before.shape[1]) < WINDOW_SAMPLES // 2:
         yield np.pad(before, ((0, 0), (0, lacking)), mode="reflect")
-    if waveform.shape[1] - WINDOW_SAMPLES > s + AFTER:
+    if waveform.shape[1] - WINDOW_SAMPLES > s + AFTER_S:
         yield waveform[:, -WINDOW_SAMPLES:]
-
-
-def f1(counted: list[tuple[NDArray[np.float32], float]], height: float) -> float:
-    """F1 of curves of a phase, each with its one onset or none: the first pick within 0.5 s is right, any other is wrong."""
-    right = wrong = missed = 0
-    for curve, onset in counted:
-        picks, _ = find_picks(curve, height, DISTANCE)
-        hit = bool((np.abs(picks - onset) <= TOLERANCE).any())
-        right, missed, wrong = right + hit, missed + (not hit and onset != ABSENT), wrong + len(picks) - hit
-    return 2 * right / max(2 * right + wrong + missed, 1)

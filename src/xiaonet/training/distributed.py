@@ -11,23 +11,26 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from xiaonet.nn.layers import BatchNorm
 
-class GlobalBatchNorm1d(nn.BatchNorm1d):
+
+class GlobalBatchNorm1d(BatchNorm):
     """`BatchNorm1d` whose statistics are those of the global batch; every process has an equal share."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `(batch, channels, samples)` as `BatchNorm1d` would normalise the global batch."""
+        """Normalise `(batch, channels, …, samples)` as `BatchNorm` would normalise the global batch."""
         if not self.training:
             return super().forward(input)
         x = input.float()
-        count = x.shape[0] * x.shape[2] * torch.distributed.get_world_size()
-        mean = _sum_over_processes(x.sum(dim=(0, 2))) / count
-        centred = x - mean[:, None]
-        variance = _sum_over_processes(centred.square().sum(dim=(0, 2))) / count
+        others = (0, *range(2, x.ndim))  # all dimensions but the channels
+        shape = (-1, *(1,) * (x.ndim - 2))
+        count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
+        mean = _sum_over_processes(x.sum(dim=others)) / count
+        centred = x - mean.view(shape)
+        variance = _sum_over_processes(centred.square().sum(dim=others)) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        normalised = centred * scale[:, None] + self.bias[:, None]
-        return normalised.to(input.dtype)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
@@ -41,7 +44,7 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
 def share_batch_norm(module: nn.Module) -> None:
     """Turn every `BatchNorm1d` below `module` into one over all processes, in place."""
     for child in module.modules():
-        if type(child) is nn.BatchNorm1d:
+        if isinstance(child, nn.BatchNorm1d):
             child.__class__ = GlobalBatchNorm1d
 
 

@@ -32,7 +32,6 @@ from xiaonet.nn.teacher import FusedTeacher, new_phasenet, remove_delay
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import soft_target_loss
 from xiaonet.training.objective import AfterBatch, Objective, TrainingResult
-from xiaonet.training.planar import planar_logits
 from xiaonet.training.run_folder import RunFolder, notes
 from xiaonet.training.setup import load_members, locate_data, make_student
 from xiaonet.training.targets import compute_targets, describe_inputs, gather, load_records, save_records
@@ -137,7 +136,7 @@ class DrawnWindows(Objective):
         self.teacher.to(fabric.device)
         self.average = make_average(self.student, config.objective.averaging_decay)
         if isinstance(self.student, XiaoNet):
-            forward = functools.partial(planar_logits, self.student)
+            forward = functools.partial(self.student.logits, planar=True)
         else:
             forward = functools.partial(self.student, logits=True)
         self.forward = torch.compile(forward) if config.training.compile else forward

@@ -15,7 +15,7 @@ from torch import nn
 
 from xiaonet import console
 from xiaonet.config.schema import Config
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import CheckpointError, OutputError
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import load_tensors, save_model, save_tensors
 from xiaonet.nn.model import XiaoNet
@@ -84,16 +84,16 @@ def make_run_folder(path: Path) -> None:
     """Make a folder for a new run.
 
     Raises:
-        CheckpointError: it holds a run already, or cannot be written to.
+        OutputError: it holds a run already, or cannot be written to.
     """
     try:
         if (path / "manifest.json").exists():
-            raise CheckpointError(f"{path} holds a run already: resume it with --resume {path}, or choose another --out")
+            raise OutputError(f"{path} holds a run already: resume it with --resume {path}, or choose another --out")
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path):
             pass  # it can be written to
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be made or written to: {error}; choose another --out") from error
+        raise OutputError(f"{path} cannot be made or written to: {error}; choose another --out") from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

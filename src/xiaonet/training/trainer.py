@@ -17,7 +17,7 @@ import torch
 
 from xiaonet import console
 from xiaonet.config.schema import Config
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import CheckpointError, ConfigError, OutputError
 from xiaonet.training.drawn_windows import DrawnWindows, open_drawn_windows
 from xiaonet.training.epochs import EpochObjective
 from xiaonet.training.interruption import StopRequest
@@ -40,7 +40,7 @@ def train(config: Config, folder: Path, *, note: str = "", records: Path | None 
         records: file that keeps the teachers' targets for drawn windows; `records.npz` in the folder by default.
 
     Raises:
-        CheckpointError: the folder holds a run already, or cannot be written to.
+        OutputError: the folder holds a run already, or cannot be written to.
         XiaoNetError: data, teacher or settings do not fit; the message names the fix.
         KeyboardInterrupt: after Ctrl-C, when the state is saved.
     """
@@ -82,7 +82,7 @@ def train_or_resume(config: Config, folder: Path, *, note: str = "", records: Pa
     """Train in a folder, or continue the run with the same settings that it holds. Arguments and errors are those of `train`.
 
     Raises:
-        CheckpointError: the folder holds a run with other settings.
+        ConfigError: the folder holds a run with other settings.
     """
     if not (folder / "manifest.json").exists():
         return train(config, folder, note=note, records=records)
@@ -94,16 +94,16 @@ def require_same_settings(config: Config, folder: Path) -> None:
     """Refuse other settings than those of the run in a folder, apart from the place and the note.
 
     Raises:
-        CheckpointError: names the settings that differ.
+        ConfigError: names the settings that differ.
     """
     if not (folder / "resume.pt").exists() and not is_finished(read_manifest(folder)):
         return  # nothing was trained
     changes = config.changes(Config.read(folder / "config.json"))
-    differing = [
-        f"{key} was {before!r} and is now {now!r}" for key, (before, now) in changes.items() if not key.startswith((*PLACE, "note"))
-    ]
+    differing = [f"{key} {before}, wanted {now}" for key, (before, now) in changes.items() if not key.startswith((*PLACE, "note"))]
     if differing:
-        raise CheckpointError(f"{folder} holds a run with other settings: {', '.join(differing)}; choose another --out, or delete it")
+        raise ConfigError(
+            f"{folder} holds a run with other settings: {', '.join(differing)}; choose another --out, or repeat the earlier command"
+        )
 
 
 class Trainer:
@@ -149,8 +149,8 @@ class Trainer:
                     self._save_state()
                     self.objective.write_records()
             return self.objective.finish()
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}. Then resume with: {self.folder.resume_command}") from error
+        except OutputError as error:
+            raise OutputError(f"{error}. Then resume with: {self.folder.resume_command}") from error
         finally:
             self.objective.close()
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import peaks
 from scipy.signal import find_peaks as find_peaks_of_scipy
 
-from xiaonet.evaluation.peaks import find_peaks, match, residuals
+from peaks_by_hand import peaks
+from xiaonet.scoring.matching import match, residuals
+from xiaonet.scoring.peaks import find_peaks
 
 NAN = np.nan
 
@@ -18,14 +19,14 @@ CURVES = st.tuples(st.integers(50, 400), st.integers(0, 2**32 - 1)).map(  # no t
 
 
 @given(CURVES, st.integers(1, 120), st.sampled_from([0.05, 0.3, 0.5, 0.9]))
-def test_a_threshold_afterwards_gives_what_scipy_finds_with_it(curve, distance, height):
+def test_peaks_above_a_threshold_are_those_that_scipy_finds_with_it(curve, distance, height):
     expected, _ = find_peaks_of_scipy(curve, height=height, distance=distance)
     found = find_peaks([np.stack([curve, curve, 1 - curve])[None]], distance)["S"].above(height)
     assert expected.tolist() == sorted(found.sample.tolist())
     assert sorted(curve[expected]) == sorted(found.height)
 
 
-def test_peaks_come_by_window_and_height():
+def test_peaks_are_sorted_by_window_and_height():
     curve = np.zeros(900)
     curve[[100, 400, 700]] = 0.2, 0.9, 0.5
     batch = np.stack([curve, np.zeros(900), 1 - curve])[None]
@@ -67,7 +68,7 @@ def test_whether_a_peak_is_right_does_not_depend_on_the_threshold(rows, labels, 
 
 
 @given(SOME, LABELS)
-def test_matching_goes_by_a_loop_over_windows_too(rows, labels):
+def test_matching_is_that_of_a_loop_over_windows(rows, labels):
     found, wanted = peaks(*rows), np.array(labels)
     expected = []
     free = [{at: label for at, label in enumerate(row) if not np.isnan(label)} for row in wanted]

@@ -1,0 +1,100 @@
+"""Find samples that hold no data, and bridge short gaps.
+
+Three things in a continuous record look like an onset but are none:
+
+- A component that does not change for more than 2 s. The sensor or the digitizer was not working.
+- Zeros that were written into a gap. The trace jumps to zero and back, far more than it moves beside the jump.
+- The two sides of a gap.
+
+The first two become gaps. Gaps of up to 10 s are then bridged by a straight line, so that a network can see
+across them, and are marked. Nothing is picked within a marked bridge or close to it.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xiaonet.picking.spans import true_spans
+
+BRIDGE = 10.0  # s: longest gap that is bridged
+SMOOTH = 0.05  # s: a bridge up to this long is not marked; it is too short to look like an onset
+FLAT = 2.0  # s: a component that is constant for longer holds no data
+BESIDE = 0.5  # s on either side of zeros, to compare the jumps with
+JUMP = 5.0  # zeros were written if the trace jumps by more than so many times the mean step beside them
+
+Samples = NDArray[np.float64]
+
+
+def to_float(data: NDArray[Any]) -> Samples:
+    """Convert samples of any real type to float64, with NaN where they are masked or not finite."""
+    values = np.ma.filled(data.astype(np.float64), np.nan) if np.ma.isMaskedArray(data) else data.astype(np.float64)
+    if data.dtype.kind == "f":
+        values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def cleaning_reach(rate: float) -> int:
+    """Number of samples on either side of a range that `clean` needs to treat the range correctly."""
+    return int(BRIDGE * rate) + int(FLAT * rate) + 1 + int(BESIDE * rate) + 1
+
+
+def clean(samples: Samples, rate: float) -> NDArray[np.bool_]:
+    """Turn samples that hold no data into NaN and bridge short gaps, in place.
+
+    Args:
+        samples: `(samples,)` of one channel, NaN in gaps.
+        rate: Hz.
+
+    Returns:
+        `(samples,)`: true in bridges that could look like an onset.
+    """
+    samples[_constant(samples, int(FLAT * rate) + 1) | _written_zeros(samples, int(BESIDE * rate))] = np.nan
+    return _bridge(samples, int(BRIDGE * rate), int(SMOOTH * rate))
+
+
+def _constant(samples: Samples, length: int) -> NDArray[np.bool_]:
+    """Mark runs of more than `length` equal samples."""
+    constant = np.zeros(len(samples), dtype=bool)
+    few = samples[:: max(length // 8, 1)]  # a quick look: such a run holds at least 7 equal ones of these
+    steps = min(length, 7)
+    if len(few) <= steps or np.convolve(few[1:] == few[:-1], np.ones(steps), "valid").max() < steps:
+        return constant
+    spans = true_spans(samples[1:] == samples[:-1])
+    for low, high in spans[spans[:, 1] - spans[:, 0] >= length]:
+        constant[low : high + 1] = True
+    return constant
+
+
+def _written_zeros(samples: Samples, beside: int) -> NDArray[np.bool_]:
+    """Mark zeros that begin and end with a jump far larger than the steps of `beside` samples on either side."""
+
+    def steps(at: NDArray[np.int64]) -> Samples:
+        return np.abs(samples[at + 1] - samples[at])
+
+    low, high = true_spans(samples == 0).T
+    near = np.arange(1, beside + 1)
+    inside = (low > beside) & (high < len(samples) - beside)
+    low, high = low[inside], high[inside]
+    jump = np.minimum(steps(low - 1), steps(high - 1))
+    for distance in near[:3]:  # rejects most zero crossings early
+        larger = ~(jump <= steps(low - 1 - distance)) & ~(jump <= steps(high - 1 + distance))
+        low, high, jump = low[larger], high[larger], jump[larger]
+    around = steps(np.concatenate([low - 1 - near[:, None], high - 1 + near[:, None]]))
+    moves = (around > 0).sum(axis=0)
+    apart = (moves > beside) & (jump * moves > JUMP * np.nansum(around, axis=0))
+    written = np.zeros(len(samples), dtype=bool)
+    for first, end in zip(low[apart], high[apart], strict=True):
+        written[first:end] = True
+    return written
+
+
+def _bridge(samples: Samples, longest: int, smooth: int) -> NDArray[np.bool_]:
+    """Bridge gaps of up to `longest` samples by straight lines, in place; mark those of more than `smooth`."""
+    bridged = np.zeros(len(samples), dtype=bool)
+    data = true_spans(~np.isnan(samples))
+    for low, high in zip(data[:-1, 1], data[1:, 0], strict=True):
+        if high - low <= longest:
+            bridged[low:high] = high - low > smooth
+            samples[low:high] = np.interp(np.arange(low, high), (low - 1, high), (samples[low - 1], samples[high]))
+    return bridged

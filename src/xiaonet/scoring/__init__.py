@@ -1,0 +1,1 @@
+"""How picks are matched with labels, and how thresholds are chosen: the same rules for training and evaluation."""
