@@ -405,7 +405,7 @@ def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):
     options = ["--set", "training.epochs=1", "--set", "training.num_workers=0", "--set", "training.learning_rate=1e-3"]
     status, told = run("finetune", "xiaonet-nano", "--data", str(made_up), "--out", "run", *options)
     assert status == 0, told
-    assert re.search(r"^✓ Start: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
+    assert re.search(r"^✓ Initial model: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
     found = Config.read(tmp_path / "run" / "config.json")
     assert ("initial", "xiaonet-nano", 5, 1.0) == (
         found.distillation.teacher,
