@@ -130,12 +130,12 @@ def test_the_old_name_of_prefilter_is_accepted_with_a_warning(
     ("words", "message"),
     [
         (["--out", "picks.txt"], "✗ Config: stopped - picks.txt ends in '.txt'; wanted one of .csv, .xml, "),
-        (["--out", "no/such/picks.csv"], "✗ Checkpoint: stopped - no/such/picks.csv cannot be written: "),
-        (["--out", "folder.csv"], "✗ Checkpoint: stopped - folder.csv is a folder; wanted a file: choose another name"),
+        (["--out", "no/such/picks.csv"], "✗ Output: stopped - no/such/picks.csv cannot be written: "),
+        (["--out", "folder.csv"], "✗ Output: stopped - folder.csv is a folder; wanted a file: choose another name"),
         (["--from", "yesterday"], "✗ Config: stopped - --from is 'yesterday'; wanted a UTC time such as 2014-05-01 or 2014-05-01T06:00:00"),
         (["--to", "2020-13-01"], "✗ Config: stopped - --to is '2020-13-01'; wanted a UTC time"),
-        (["--threshold", "1.5"], "✗ Config: stopped - threshold is {'P': 1.5, 'S': 1.5}; wanted a probability above 0 and up to 1"),
-        (["--resume"], "✗ Checkpoint: stopped - picks.csv.journal cannot be read: there is no such file or folder; leave --resume out"),
+        (["--threshold", "1.5"], "✗ Config: stopped - threshold is 1.5; wanted a probability above 0 and up to 1"),
+        (["--resume"], "✗ Output: stopped - picks.csv.journal cannot be read: there is no such file or folder; leave --resume out"),
         (["--stations", "CX.*"], "✗ Waveform: stopped - nothing to pick in "),
         (["--from", "2021-01-01"], "✗ Waveform: stopped - nothing to pick in "),
         (["--from", "2020-09-15", "--to", "2020-09-14"], "✗ Waveform: stopped - nothing to pick in "),
@@ -162,8 +162,8 @@ def test_nothing_to_pick_is_told_with_the_reasons(run: Callable[..., tuple[int, 
     status, told = run("folder", "notes.txt", "nowhere/*.mseed")
     assert 1 == status
     assert [
-        "! Skipped: nowhere/*.mseed: there is no such file, folder or match",
-        f"! Skipped: {tmp_path / 'notes.txt'}: no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))",
+        "! Skipped: nowhere/*.mseed: no such file or folder",
+        f"! Skipped: {tmp_path / 'notes.txt'}: no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))",
         "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed; wanted miniSEED with components E, N, Z "
         "or 1, 2, Z at 20 Hz or more, from the chosen times and stations",
     ] == told
@@ -195,7 +195,7 @@ def test_a_journal_in_the_way_is_named(run: Callable[..., tuple[int, list[str]]]
         (["--resume"], "picks.csv.journal was made from other files or with other settings; repeat the command as it was, or delete"),
     ):
         status, told = run(data, *words)
-        assert (1, True) == (status, told[-1].startswith(f"✗ Checkpoint: stopped - {message}"))
+        assert (1, True) == (status, told[-1].startswith(f"✗ Output: stopped - {message}"))
     assert "{}\n" == (tmp_path / "picks.csv.journal").read_text()
 
 

@@ -57,18 +57,11 @@ def evaluate(
     settings = Config.read(config) if config else Config()
     evaluator = Evaluator(data, split, tune=tune, windows_per_record=windows, seed=seed, targets=targets, keep=out / KEPT, config=settings)
     console.ok("Data", f"{evaluator.name}, split {split}", f"{len(evaluator.windows)} windows of {len(evaluator.records)} records")
-    distillation = settings.distillation.model_copy(update={"teacher": teacher})
+    teacher_model = load_teacher(settings.distillation.model_copy(update={"teacher": teacher}))
     archive = Archive(noise) if noise else None
     try:
         with console.WindowProgress("Scoring", len(loaded) * evaluator.total) as progress:
-            found = score(
-                evaluator,
-                loaded,
-                thresholds=thresholds,
-                teacher=load_teacher(distillation),
-                archive=archive,
-                on_progress=progress.update,
-            )
+            found = score(evaluator, loaded, thresholds=thresholds, teacher=teacher_model, archive=archive, on_progress=progress.update)
     except KeyboardInterrupt:
         console.warn("Scoring", "stopped", f"finished predictions are kept in {out / KEPT}; repeat the command to continue")
         raise

@@ -87,7 +87,7 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
 def _to_executorch(model_file: Path, out: Path) -> list[Path]:
     """The network in float32 for windows of 3001 samples, up to 64 of them, and the header as the method `xiaonet`."""
     if not find_spec("executorch"):
-        raise ConfigError("format executorch is not available here, because its package is missing: pip install executorch")
+        raise ConfigError(f"format executorch is not available here, because its package is missing: {install_command('executorch')}")
     if read_model_file(model_file)["precision"] == INT8:
         raise ConfigError(
             f"{model_file} is quantized, and XNNPACK leaves its convolutions to kernels that take seconds a window; "

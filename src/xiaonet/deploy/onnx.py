@@ -17,6 +17,7 @@ import torch
 from xiaonet.constants import COMPONENTS, STRIDE, WINDOW_SAMPLES
 from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import load_model, read_model_file
 from xiaonet.nn.layers import Conv
@@ -73,7 +74,7 @@ def check_packages() -> None:
     """See whether what the export needs is installed; if not, a ConfigError names it."""
     missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]
     if missing:
-        raise ConfigError(f"export needs {' and '.join(missing)}: pip install 'xiaonet[export]'")
+        raise ConfigError(f"export needs {' and '.join(missing)}: {install_command(missing[0])}")
 
 
 def header_of(model_file: Path) -> dict[str, Any]:

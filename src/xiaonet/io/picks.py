@@ -38,6 +38,7 @@ from typing import IO, TYPE_CHECKING
 
 from xiaonet.constants import SECOND_NS
 from xiaonet.errors import ConfigError, OutputError
+from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
 from xiaonet.picking.picks import Pick
 
@@ -63,7 +64,7 @@ def check_format(path: Path) -> None:
         try:
             importlib.import_module("pyarrow.parquet")
         except ModuleNotFoundError as error:
-            raise ConfigError(f"{path} needs pyarrow, which is not installed: pip install 'xiaonet[parquet]', or write .csv") from error
+            raise ConfigError(f"{path} needs pyarrow, which is not installed: {install_command('pyarrow')}, or write .csv") from error
     if path.is_dir():
         raise OutputError(f"{path} is a folder; wanted a file: choose another name")
     try:
