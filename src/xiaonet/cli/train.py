@@ -114,7 +114,7 @@ def recipe(
     """
     from xiaonet.config.schema import Config
     from xiaonet.deploy.onnx import check_packages, export_onnx
-    from xiaonet.deploy.quantize import round_down
+    from xiaonet.deploy.quantize import quantize_for_torch
     from xiaonet.training.recipe import cook
 
     chosen = Config.read(file)
@@ -125,7 +125,7 @@ def recipe(
     if chosen.model.network == "xiaonet":
         rounded = done.model.with_name(f"{file.stem}-int8.pth")
         with console.busy("Quantizing"):
-            round_down(done.model, done.data, rounded)
+            quantize_for_torch(done.model, done.data, rounded)
             for model in (done.model, rounded):
                 export_onnx(model, model.with_suffix(".onnx"))
                 files += [model, model.with_suffix(".onnx")]
@@ -195,7 +195,7 @@ def _pick_example(folder: Path) -> Path:
 
     from xiaonet.files import write_atomically
     from xiaonet.picker import Picker
-    from xiaonet.plots.record import to_png
+    from xiaonet.plots.style import to_png
 
     picker, stream = Picker(folder / "saved_model_fp32.pth"), obspy.read()
     picks = picker.pick(stream)

@@ -253,7 +253,8 @@ class Run:
         teachers: asked about every window where the recipe wants it.
 
     Raises:
-        CheckpointError: the file is of another recipe, damaged, or cannot be written.
+        CheckpointError: the file is of another recipe or damaged.
+        OutputError: it cannot be written.
     """
 
     def __init__(self, recipe: Config, pool: Pool, state: Path, teachers: FusedTeacher | None = None) -> None:

@@ -187,8 +187,8 @@ class _Run:
                 while not self._done():
                     self._train_epoch()
             return self._finish()
-        except OutputError as error:
-            raise OutputError(f"{error}. When that is mended, go on with: xiaonet train --resume {self.folder}") from error
+        except (CheckpointError, OutputError) as error:
+            raise type(error)(f"{error}. When that is mended, go on with: xiaonet train --resume {self.folder}") from error
         finally:
             if self.events is not None:
                 self.events.close()
