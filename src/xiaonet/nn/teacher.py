@@ -1,4 +1,4 @@
-"""Teachers, frozen for good: a PhaseNet that speaks our component and phase order, a model of ours, or several as one."""
+"""Frozen teachers: a SeisBench PhaseNet in XiaoNet's component and phase order, a XiaoNet model, or several of them fused."""
 
 import math
 import re
@@ -22,31 +22,31 @@ from xiaonet.shipped import WEIGHTS
 
 Curves = TypeVar("Curves", Tensor, NDArray[Any])
 
-BUNDLED = "bundled"  # the teacher that comes with XiaoNet
+BUNDLED = "bundled"  # name of the teacher that comes with XiaoNet
 FORMAT = "xiaonet-phasenet"
 LIKE_OURS = {"component_order": COMPONENTS, "phases": PHASES, "norm": "peak", "norm_detrend": True}
-HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
+HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that is not aligned with north
 VERSIONED = re.compile(r"(?P<name>.+?)\.(?:pt|json)(?:\.v(?P<version>.+))?")
 
 
 class _FrozenParameter(nn.Parameter):
-    """A weight that no module, not even a parent of the teacher's, can thaw."""
+    """A weight that stays frozen, even if a parent module asks for gradients."""
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         return self
 
 
 class Teacher(nn.Module):
-    """What teachers have in common: `train()` and `requires_grad_()` change nothing, whether called here or on a parent.
+    """Base class of the teachers. `train()` and `requires_grad_()` change nothing, whether called on it or on a parent module.
 
     Attributes:
-        name: what the console and the provenance call it.
+        name: used by the console and in the provenance.
     """
 
     name: str
 
     def freeze(self) -> None:
-        """Freeze all weights for good."""
+        """Freeze all weights. Nothing can unfreeze them."""
         for module in self.modules():
             for key, weight in list(module.named_parameters(recurse=False)):
                 module.register_parameter(key, _FrozenParameter(weight.detach(), requires_grad=False))
@@ -58,22 +58,22 @@ class Teacher(nn.Module):
 
     @abstractmethod
     def logits(self, windows: Tensor) -> Tensor:
-        """The same before the softmax, without gradients."""
+        """Logits of the same shape, without gradients."""
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever the mode."""
         return super().train(False)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What the model says of itself, for the console and the provenance."""
+        """Properties of the teacher, for the console and the provenance."""
 
 
 class ModelTeacher(Teacher):
-    """A model of ours as the teacher of another: the anchor that keeps fine-tuning from forgetting.
+    """A XiaoNet model as the teacher. In fine-tuning it keeps the student from forgetting.
 
     Args:
-        model: a copy of its own; it is frozen.
+        model: a copy for the teacher alone, which freezes it.
         name: of the model.
     """
 
@@ -93,17 +93,17 @@ class ModelTeacher(Teacher):
 
 
 class PhaseNetTeacher(Teacher):
-    """SeisBench's PhaseNet, frozen for good, for E, N, Z windows of 3001 samples.
+    """A frozen SeisBench PhaseNet for E, N, Z windows of 3001 samples.
 
-    Component order, phase order, normalisation and window are read off the model, never assumed.
+    Component order, phase order, normalisation and window are read from the model.
 
     Args:
         model: a loaded `seisbench.models.PhaseNet`.
-        name: what the console and the provenance call it.
+        name: used by the console and in the provenance.
 
     Raises:
-        TeacherError: the model lacks P, S or noise, has no component of ours, another sampling
-            rate, or a window shorter than ours.
+        TeacherError: the model lacks P, S or noise or one of E, N, Z, or has another sampling rate or a
+            shorter window.
     """
 
     def __init__(self, model: PhaseNet, name: str = "PhaseNet") -> None:
@@ -121,7 +121,7 @@ class PhaseNetTeacher(Teacher):
         self.name = name
         self.model = model
         self.phase_order = [labels.index(phase) for phase in PHASES]
-        # A component that we lack, such as a hydrophone, is fed zeros, as SeisBench does.
+        # A further component, such as a hydrophone, gets zeros, as in SeisBench.
         self.component_order = [COMPONENTS.find(component) for component in components]
         self.freeze()
 
@@ -132,7 +132,7 @@ class PhaseNetTeacher(Teacher):
         `bundled` is the PhaseNet that comes with XiaoNet; a file `.pth` is one that `xiaonet recipe` made.
 
         Raises:
-            TeacherError: the weights cannot be had; the message names the remedies.
+            TeacherError: the weights could not be loaded; the message names the fixes.
             CheckpointError: the file `.pth` is missing or damaged.
         """
         path = Path(name).expanduser()
@@ -144,7 +144,7 @@ class PhaseNetTeacher(Teacher):
             return cls(PhaseNet.from_pretrained(name), name)
         except (OSError, ValueError, RuntimeError) as error:
             raise TeacherError(
-                f"PhaseNet weights {name!r} cannot be had: {error}. Either use --teacher {BUNDLED}, which comes with XiaoNet; "
+                f"PhaseNet weights {name!r} could not be loaded: {error}. Use --teacher {BUNDLED}, which comes with XiaoNet; "
                 f"or give a local file, --teacher PATH/{path.name.split('.')[0]}.pt with its .json beside it; "
                 "or set SEISBENCH_CACHE_ROOT to a SeisBench cache that holds them; or use --teacher none to learn from the labels alone"
             ) from error
@@ -158,7 +158,7 @@ class PhaseNetTeacher(Teacher):
         """
         if windows.ndim != 3 or windows.shape[1:] != (len(COMPONENTS), WINDOW_SAMPLES):
             raise TeacherError(f"windows have shape {tuple(windows.shape)}; wanted (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES})")
-        # One factor for the window keeps SeisBench's 1e-10 beside the peak from mattering in m/s.
+        # SeisBench divides by the peak + 1e-10, which flattens records in m/s unless they are scaled first.
         peak = windows.abs().amax(dim=(1, 2), keepdim=True)
         windows = windows / torch.where(peak > 0, peak, 1)
         windows = F.pad(windows, (0, 0, 0, 1))[:, self.component_order]  # index -1 finds the zeros
@@ -169,7 +169,7 @@ class PhaseNetTeacher(Teacher):
         return logits[:, self.phase_order, extra // 2 : extra // 2 + WINDOW_SAMPLES]
 
     def describe(self) -> dict[str, Any]:
-        """What the model says of itself, for the console and the provenance."""
+        """Properties of the teacher, for the console and the provenance."""
         return {
             "weights": self.name,
             "parameters": f"{sum(p.numel() for p in self.parameters()):,}",
@@ -244,13 +244,13 @@ def _load_file(path: Path) -> PhaseNet:
 
 
 def new_phasenet() -> nn.Module:
-    """A PhaseNet with fresh weights that takes windows, and gives phases, as ours do."""
+    """A PhaseNet with random weights, and with XiaoNet's component order, phase order and normalisation."""
     model: nn.Module = PhaseNet(**LIKE_OURS)
     return model
 
 
 def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) -> None:
-    """Write a PhaseNet as one file, weights as float16, that `--teacher` takes. Raises as `save_model` does."""
+    """Write a PhaseNet as one file for `--teacher`, with weights in float16. Raises as `save_model` does."""
     arguments = {name: model.get_model_args()[name] for name in LIKE_OURS}
     weights = side_by_side({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()})
     save_tensors(
@@ -259,7 +259,7 @@ def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) ->
 
 
 def load_phasenet(path: Path) -> PhaseNet:
-    """Read such a file.
+    """Read a file that `save_phasenet` wrote.
 
     Raises:
         CheckpointError: it is missing, damaged, or of another kind.
