@@ -74,7 +74,7 @@ def test_no_reason_is_asked_for_a_place(run, monkeypatch):
         (["--data", "OKLA_1Mil_120s_Ver_3"], "✗ Data: stopped - data set 'OKLA_1Mil_120s_Ver_3' not found"),
         (["--teacher", "bundled+bundled"], "✗ Config: stopped - the teacher 'bundled+bundled' names bundled twice; name each once"),
         (["--teacher", "no/such.pth"], "✗ Checkpoint: stopped - there is no file no/such.pth"),
-        (["--teacher", "no/such.pt"], "✗ Teacher: stopped - PhaseNet weights 'no/such.pt' cannot be had"),
+        (["--teacher", "no/such.pt"], "✗ Teacher: stopped - PhaseNet weights 'no/such.pt' could not be loaded"),
         (["--resume", "nowhere"], "✗ Checkpoint: stopped - there is no run in nowhere: manifest.json is missing"),
         (
             ["--resume", "a", "--data", "b"],
@@ -150,7 +150,7 @@ def test_the_demo_distils_offline_and_says_from_what(run, offline, monkeypatch, 
     for folder in ("demo", "demo-2"):  # a second demo does not write over the first
         status, told = run("demo")
         assert status == 0, told
-        assert "✗ Teacher: could not be loaded - PhaseNet weights 'stead' cannot be had" in told
+        assert "✗ Teacher: could not be loaded - PhaseNet weights 'stead' could not be loaded" in told
         assert "! Teacher: bundled - the demo continues with the teacher that comes with XiaoNet" in told
         assert re.search(r"^✓ Pick P: ", told, re.MULTILINE)
         assert b"\x89PNG" == (tmp_path / "runs" / folder / "picks.png").read_bytes()[:4]

@@ -73,8 +73,8 @@ def test_a_file_whose_name_holds_a_plus_is_one_teacher(teacher_file, tmp_path):
     ("values", "error", "message"),
     [
         ({"teacher": "bundled+bundled"}, ConfigError, "the teacher 'bundled+bundled' names bundled twice; name each once"),
-        ({"teacher": "bundled+no/such.pt"}, TeacherError, "PhaseNet weights 'no/such.pt' cannot be had"),
-        ({"teacher": "bundled+none"}, TeacherError, "PhaseNet weights 'none' cannot be had"),
+        ({"teacher": "bundled+no/such.pt"}, TeacherError, "PhaseNet weights 'no/such.pt' could not be loaded"),
+        ({"teacher": "bundled+none"}, TeacherError, "PhaseNet weights 'none' could not be loaded"),
         ({"teacher": "bundled+"}, ConfigError, "the teacher 'bundled+' names nothing before or after a +; wanted e.g. stead+original"),
         ({"teacher": "bundled+initial"}, ConfigError, "distillation.teacher is initial, and training.initial_model is none"),
         ({"teacher": "bundled", "teacher_weights": {"bundled": 1}}, ConfigError, "the teacher is 'bundled' alone; join several with +"),
