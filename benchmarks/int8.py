@@ -20,7 +20,7 @@ import onnxruntime
 import seisbench.models as sbm
 import torch
 
-from xiaonet.deploy.comparison import BATCHES, RUNTIMES, milliseconds
+from xiaonet.deploy.comparison import RUNTIMES, TIMED_BATCHES, milliseconds
 from xiaonet.deploy.export import export
 from xiaonet.deploy.quantize import Calibration, quantize
 from xiaonet.runtime.loading import load_predictor
@@ -80,15 +80,17 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    windows = np.random.default_rng(0).uniform(-1, 1, (max(BATCHES), 3, 3001)).astype(np.float32)
+    windows = np.random.default_rng(0).uniform(-1, 1, (max(TIMED_BATCHES), 3, 3001)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         runners = {}
         for name in arguments.model or ["xiaonet", "xiaonet-nano"]:
             runners |= ours(name, arguments.data, Path(folder) / name)
         runners |= phasenet(Path(folder))
-        times = [milliseconds({name: run for name, (_, run) in runners.items()}, windows[:batch], arguments.turns) for batch in BATCHES]
-    print(f"| | KB | {' | '.join(f'ms, batch {batch} | PhaseNet in torch = 1' for batch in BATCHES)} |")
-    print(f"|---|---|{'---|---|' * len(BATCHES)}")
+        times = [
+            milliseconds({name: run for name, (_, run) in runners.items()}, windows[:batch], arguments.turns) for batch in TIMED_BATCHES
+        ]
+    print(f"| | KB | {' | '.join(f'ms, batch {batch} | PhaseNet in torch = 1' for batch in TIMED_BATCHES)} |")
+    print(f"|---|---|{'---|---|' * len(TIMED_BATCHES)}")
     for name, (size, _) in runners.items():
         cells = [f"{own[name]:.2f} | {own['PhaseNet, torch, FP32'] / own[name]:.2f}" for own in times]
         print(f"| {name} | {size / 1000:.0f} | {' | '.join(cells)} |")

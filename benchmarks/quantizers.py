@@ -27,7 +27,7 @@ import torch
 
 from xiaonet.constants import PICKED_PHASES
 from xiaonet.data.sets import open_data, split_data
-from xiaonet.deploy.comparison import BATCHES, milliseconds
+from xiaonet.deploy.comparison import TIMED_BATCHES, milliseconds
 from xiaonet.deploy.onnx import export_onnx, header_of
 from xiaonet.deploy.quantize import CALIBRATION_WINDOWS, RULES, calibration_windows, largest_samples
 from xiaonet.evaluation.evaluator import Evaluator
@@ -207,9 +207,9 @@ def main() -> None:
             rows[name] = [*(cell for own, judge in judges.items() for cell in judge.cells(curves[own])), f"{difference:.4f}", f"{size:,}"]
             runners[name], on_dev[name] = runner, curves["dev"]
             print(name, *rows[name], sep=" | ", flush=True)
-        windows = np.resize(judges["dev"].windows, (max(BATCHES), 3, 3001))
+        windows = np.resize(judges["dev"].windows, (max(TIMED_BATCHES), 3, 3001))
         rows = {PRECISE: ["0"] * 2 * len(judges) + ["0", f"{model_path(arguments.model, '.onnx').stat().st_size:,}"], **rows}
-        times = [milliseconds({PRECISE: precise, **runners}, windows[:batch], arguments.turns) for batch in BATCHES]
+        times = [milliseconds({PRECISE: precise, **runners}, windows[:batch], arguments.turns) for batch in TIMED_BATCHES]
     print(f"\nWindows: {', '.join(f'{name} {len(judge.windows)}' for name, judge in judges.items())}")
     for name in ("ours, onnxruntime", "ours, OpenVINO"):
         if name in on_dev:
@@ -220,7 +220,7 @@ def main() -> None:
         *(f"{name} {phase}" for name in judges for phase in PICKED_PHASES),
         "difference",
         "bytes",
-        *(f"ms, batch {one}" for one in BATCHES),
+        *(f"ms, batch {one}" for one in TIMED_BATCHES),
     ]
     print(f"| | {' | '.join(heads)} |")
     print(f"|---|{'---|' * len(heads)}")

@@ -1,11 +1,11 @@
-"""Picks that change when a record begins elsewhere: XiaoNet beside SeisBench's PhaseNet, in one run.
+"""Count picks that change when a record begins later, for XiaoNet and for SeisBench's PhaseNet.
 
     python benchmarks/stability.py --repeats 3
 
-Each record of the archives is picked as it is, and again without its first samples, a random number
-of up to 30 s. A pick changes if there is none of its phase within one sample of it, or none whose
-probability is within 0.01. Picks nearer than 31 s to an end of the shorter record do not count.
-PhaseNet has the weights `stead` and all settings as SeisBench sets them; XiaoNet is as shipped.
+Each record of the archives is picked twice: whole, and without a random number of samples (up to 30 s) at its
+start. A pick has changed if the second time there is no pick of its phase within one sample, or if the
+probability differs by more than 0.01. Picks within 31 s of an end of the shorter record do not count.
+PhaseNet has the weights `stead` and SeisBench's default settings. XiaoNet is used as shipped.
 """
 
 import argparse
@@ -25,27 +25,27 @@ from seisbench.models import PhaseNet
 
 from xiaonet import Picker
 
-NEAR = 31 * 10**9  # ns beside an end of a record
+NEAR = 31 * 10**9  # ns at either end of a record
 SAMPLE = 10**7  # ns
-LATEST = 3000  # samples that are left out at most
+LATEST = 3000  # samples that may be left out
 TOLERANCE = 0.01  # of probability
 
 
-class Reading(NamedTuple):
+class FoundPick(NamedTuple):
     time_ns: int
     phase: str
     probability: float
 
 
-EvaluatedModel = Callable[[obspy.Stream], list[Reading]]
+PickFunction = Callable[[obspy.Stream], list[FoundPick]]
 
 
-def of_xiaonet(picker: Picker) -> EvaluatedModel:
-    return lambda stream: [Reading(pick.time_ns, pick.phase, pick.probability) for pick in picker.pick(stream)]
+def of_xiaonet(picker: Picker) -> PickFunction:
+    return lambda stream: [FoundPick(pick.time_ns, pick.phase, pick.probability) for pick in picker.pick(stream)]
 
 
-def of_seisbench(model: PhaseNet) -> EvaluatedModel:
-    return lambda stream: [Reading(pick.peak_time.ns, pick.phase, pick.peak_value) for pick in model.classify(stream).picks]
+def of_seisbench(model: PhaseNet) -> PickFunction:
+    return lambda stream: [FoundPick(pick.peak_time.ns, pick.phase, pick.peak_value) for pick in model.classify(stream).picks]
 
 
 def records(archive: Path) -> list[obspy.Stream]:
@@ -57,36 +57,36 @@ def records(archive: Path) -> list[obspy.Stream]:
     return list(streams.values())
 
 
-def count_changed(pick: EvaluatedModel, stream: obspy.Stream, shifts: list[int]) -> np.ndarray:
-    """Picks; those not found within 0.1 s; those not found within a sample; those found with another probability."""
+def count_changed(pick: PickFunction, stream: obspy.Stream, shifts: list[int]) -> np.ndarray:
+    """Numbers of picks: all; not found within 0.1 s; not found within a sample; found with another probability."""
     whole = pick(stream)
     counts = np.zeros(4, dtype=int)
     for shift in shifts:
         later = stream.slice(max(trace.stats.starttime for trace in stream) + shift / 100)
         first, end = later[0].stats.starttime.ns + NEAR, later[0].stats.endtime.ns - NEAR
         again = pick(later)
-        for reading in whole:
-            if first <= reading.time_ns < end:
-                off = [(abs(other.time_ns - reading.time_ns), other.probability) for other in again if other.phase == reading.phase]
+        for found in whole:
+            if first <= found.time_ns < end:
+                off = [(abs(other.time_ns - found.time_ns), other.probability) for other in again if other.phase == found.phase]
                 near = [probability for time_ns, probability in off if time_ns <= 1.01 * SAMPLE]
-                alike = any(abs(probability - reading.probability) <= TOLERANCE for probability in near)
+                alike = any(abs(probability - found.probability) <= TOLERANCE for probability in near)
                 counts += [1, all(time_ns > 10 * SAMPLE for time_ns, _ in off), not near, bool(near) and not alike]
     return counts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="other beginnings of each record")
+    parser.add_argument("--repeats", type=int, default=3, help="random starts of each record")
     parser.add_argument("--archives", nargs="+", type=Path, default=[SHARED / "data" / "sds" / year for year in ("2019", "2014")])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    contestants = {"PhaseNet (SeisBench)": of_seisbench(PhaseNet.from_pretrained("stead")), "XiaoNet": of_xiaonet(Picker())}
+    models = {"PhaseNet (SeisBench)": of_seisbench(PhaseNet.from_pretrained("stead")), "XiaoNet": of_xiaonet(Picker())}
     print("| archive | picker | picks | not found within 0.1 s | not found within a sample | probability off by more than 0.01 | changed |")
     print("|---|---|---|---|---|---|---|")
     for archive in arguments.archives:
         streams = records(archive)
-        for name, pick in contestants.items():
+        for name, pick in models.items():
             rng = np.random.default_rng(arguments.seed)
             counts = sum(count_changed(pick, stream, rng.integers(1, LATEST, arguments.repeats).tolist()) for stream in streams)
             picks, gone, moved, other = np.broadcast_to(counts, 4).tolist()

@@ -1,4 +1,4 @@
-"""A network of a few lines, and miniSEED whose onsets it finds to the sample."""
+"""A stand-in for a network, and miniSEED in which it finds every onset exactly."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ MIDNIGHT = UTCDateTime("2020-09-15T00:00:00")
 
 
 class StandIn:
-    """Sees P where a sample of the vertical stands far above its window, and S on the north."""
+    """Finds P where a sample of the vertical is far larger than its window, and S on the north component."""
 
     runtime, description, digest = "none", "stand-in", "0" * 64
     thresholds: Mapping[str, float] = {"P": 0.5, "S": 0.5}
@@ -27,7 +27,7 @@ def record(
     onsets: Mapping[str, Sequence[float]] | None = None,
     instrument: str = "XX.ABC..HH",
 ) -> Stream:
-    """Noise of an instrument at 100 Hz with an onset, one high sample, at seconds after midnight of components."""
+    """Noise of an instrument at 100 Hz. `onsets` gives, for each component, seconds after midnight that get one high sample."""
     network, station, location, code = instrument.split(".")
     stream = Stream()
     for component in "ENZ":

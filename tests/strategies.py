@@ -1,4 +1,4 @@
-"""What hypothesis draws for the picker: records, times and cuts, and the streams they become."""
+"""Hypothesis strategies for picking: records, times and cuts; and streams made of them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -17,19 +17,19 @@ times_ns = st.one_of(
 
 
 def cuts(samples: int, most: int = 6) -> st.SearchStrategy[list[int]]:
-    """Bounds of the parts of a record, 0 and its length among them."""
+    """Bounds of the parts of a record, including 0 and its length."""
     return st.sets(st.integers(1, samples - 1), max_size=most).map(lambda inner: [0, *sorted(inner), samples])
 
 
 def spans(samples: int, longest: int, most: int = 3) -> st.SearchStrategy[list[tuple[int, int]]]:
-    """Stretches of a record: first sample and the one after the last."""
+    """Ranges of a record: first sample and the one after the last."""
     one = st.tuples(st.integers(0, samples - 1), st.integers(1, longest))
     return st.lists(one.map(lambda span: (span[0], min(span[0] + span[1], samples))), max_size=most)
 
 
 @st.composite
 def records(draw: st.DrawFn, samples: int) -> np.ndarray:
-    """Noise `(samples,)` with gaps (NaN) and stretches that stand still, of any length."""
+    """Noise `(samples,)` with gaps (NaN) and constant ranges of any length."""
     record = np.random.default_rng(draw(st.integers(0, 2**32))).standard_normal(samples)
     for first, end in draw(spans(samples, samples // 4)):
         record[first:end] = draw(st.sampled_from([0.0, 1.0]))
@@ -50,7 +50,7 @@ def stream(components: Mapping[str, np.ndarray], start_ns: int = 0, rate: float 
 
 
 def cut(whole: Trace, bounds: Sequence[int]) -> list[Trace]:
-    """A trace in parts."""
+    """Cut a trace into parts."""
     step = 1e9 / whole.stats.sampling_rate
     return [
         trace(whole.data[first:end], whole.stats.starttime.ns + round(first * step), whole.stats.sampling_rate, whole.id)

@@ -76,7 +76,7 @@ def test_an_unknown_name_lists_those_that_exist() -> None:
         "import xiaonet.cli.main",
         "import xiaonet.constants, xiaonet.errors, xiaonet.console, xiaonet.config.schema",
         "import xiaonet.picking.windows, xiaonet.picking.picks",
-        "import xiaonet.picker, xiaonet.apps.archive, xiaonet.apps.day_plots; xiaonet.Picker(runtime='onnxruntime')",
+        "import xiaonet.picker, xiaonet.apps.pick_archive, xiaonet.apps.day_plots; xiaonet.Picker(runtime='onnxruntime')",
     ],
 )
 def test_these_imports_need_no_heavy_package(statement: str) -> None:

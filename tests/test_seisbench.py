@@ -249,7 +249,7 @@ def test_weights_in_the_cache_of_seisbench_are_found_and_listed_beside_ours(tmp_
 
 @pytest.mark.usefixtures("no_network")
 def test_unknown_weights_get_near_names_and_the_list() -> None:
-    with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nona'; did you mean xiaonet-nano or xiaonet-int8 or xiaonet\?"):
+    with pytest.raises(CheckpointError, match=r"there is no model 'xiaonet-nona'; did you mean xiaonet-nano or xiaonet-int8 or xiaonet\?"):
         XiaoNet.from_pretrained("xiaonet-nona")
 
 

@@ -1,6 +1,6 @@
-"""The contract between XiaoNet and everything around it: one window in, one window out.
+"""Constants of the input and output of every model.
 
-A window is 30 s of three components; the extra sample closes the interval.
+A window is 30 s of three components at 100 Hz, with the samples at both ends.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Final, Literal
 from xiaonet.errors import ConfigError
 
 SAMPLING_RATE: Final = 100.0  # Hz
-WINDOW_SAMPLES: Final = 3001  # 30.00 s at 100 Hz, both ends included
+WINDOW_SAMPLES: Final = 3001  # 30.00 s at 100 Hz
 COMPONENTS: Final = "ENZ"  # east, north, vertical: the order of the input channels
 PHASES: Final = "PSN"  # P, S and noise: the order of the output channels
 NOISE: Final = PHASES.index("N")
@@ -18,20 +18,20 @@ PICKED_PHASES: Final = "PS"  # the phases that picks are made of
 SECOND_NS: Final = 10**9
 SAMPLE_NS: Final = SECOND_NS // int(SAMPLING_RATE)  # between two samples
 
-LEVELS: Final = 3  # encoder levels, each halving the time axis
-STRIDE: Final = 2**LEVELS  # 8 samples: lengths inside the network are multiples of it
+LEVELS: Final = 3  # encoder levels; each halves the length
+STRIDE: Final = 2**LEVELS  # samples; lengths inside the network are multiples of it
 KERNEL_SIZE: Final = 3  # of every convolution
-BASE_CHANNELS: Final = 16  # channels of the first level; they double with each level
-LABEL_SIGMA: Final = 30  # samples: 0.3 s, width of the soft label around a pick
-DISTANCE: Final = 100  # samples: at least 1 s between two picks of a phase
-DEFAULT_THRESHOLD: Final = 0.3  # least probability of a pick, unless a model file says otherwise
+BASE_CHANNELS: Final = 16  # channels of the first level; each further level has twice as many
+LABEL_SIGMA: Final = 30  # samples (0.3 s): width of the soft label around a pick
+DISTANCE: Final = 100  # samples: minimum distance of two picks of a phase, 1 s
+DEFAULT_THRESHOLD: Final = 0.3  # minimum probability of a pick, unless the model file recommends another
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
 
-Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]  # what runs a model; auto chooses by the kind of file
+Runtime = Literal["auto", "onnxruntime", "openvino", "torch"]  # auto chooses by the suffix of the file
 
 
 def input_specification() -> dict[str, object]:
-    """What a model file says of the windows that its model takes and gives."""
+    """The entries of a model file that describe input and output of its model."""
     return {
         "sampling_rate": SAMPLING_RATE,
         "window_samples": WINDOW_SAMPLES,
@@ -42,7 +42,7 @@ def input_specification() -> dict[str, object]:
 
 
 def input_specification_differences(found: Mapping[str, object]) -> dict[str, object]:
-    """Entries of a contract that are not as ours, with the values found there; none if it is ours."""
+    """Entries of an input specification that differ from `input_specification()`, with the values found."""
     ours = input_specification()
     return {key: found.get(key) for key in {**ours, **found} if found.get(key) != ours.get(key)}
 

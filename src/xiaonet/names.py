@@ -1,6 +1,6 @@
 """Names of models, teachers and data sets, several of which may be joined by `+`."""
 
-from pathlib import Path
+from os.path import exists, expanduser
 
 from xiaonet.errors import ConfigError
 
@@ -20,7 +20,7 @@ def split_names(text: str, what: str = "the name", example: str = "one+other") -
         >>> split_names("stead + original")
         ['stead', 'original']
     """
-    if "+" in text and Path(text).expanduser().exists():
+    if "+" in text and exists(expanduser(text)):
         return [text]
     names = [name.strip() for name in text.split("+")]
     if not all(names):

@@ -1,4 +1,4 @@
-"""XiaoNet as a model of SeisBench, for its tools: the same weights, the same probabilities."""
+"""XiaoNet as a SeisBench model, with the same weights and the same probabilities."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from obspy import Stream, Trace, UTCDateTime
 
 if __name__ == "seisbench":
     raise ImportError(
-        "this is xiaonet/seisbench.py and not SeisBench: the folder of the package xiaonet is on Python's path; run from another folder"
+        "this is xiaonet/seisbench.py, not SeisBench: the folder of the package xiaonet is on Python's path; run from another folder"
     )
 
 from seisbench.models import PhaseNet, WaveformModel
@@ -32,13 +32,13 @@ SHIPPED_VERSION = "1"
 
 
 class XiaoNet(WaveformModel):
-    """XiaoNet for `annotate`, `classify`, `save`, `load` and whatever else SeisBench does with its models.
+    """XiaoNet with `annotate`, `classify`, `save`, `load` and the other methods of SeisBench models.
 
-    What is picked, how windows overlap and what is discarded at their edges follows SeisBench's
-    PhaseNet; thresholds are those of the weights. A record shorter than a window is picked too.
+    Picking, overlap, stacking and blinding follow SeisBench's PhaseNet. The thresholds come with the weights. Records
+    shorter than a window are picked, too.
 
     Args:
-        precision: `fp32`, or `int8` for weights that `xiaonet quantize` wrote.
+        precision: `fp32`, or `int8` for weights from `xiaonet quantize`.
         **arguments: of `xiaonet.XiaoNet`, such as `base_channels`.
 
     Example:
@@ -67,10 +67,10 @@ class XiaoNet(WaveformModel):
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Weights and thresholds of a model file as `xiaonet train` writes it, `.pth`.
+        """Load weights and thresholds from a `.pth` model file, as `xiaonet train` writes it.
 
         Raises:
-            CheckpointError: as `xiaonet.load_model` does.
+            CheckpointError: see `xiaonet.load_model`.
         """
         content, network = read_model_file(path), load_model(path)
         model = cls(precision=content["precision"], **network.arguments)
@@ -88,21 +88,21 @@ class XiaoNet(WaveformModel):
     def from_pretrained(
         cls, name: str, version_str: str = "latest", update: bool = False, force: bool = False, wait_for_file: bool = False
     ) -> Self:
-        """Load a shipped model, without the network, or weights that lie in SeisBench's cache.
+        """Load a shipped model, which needs no download, or weights from SeisBench's cache.
 
         Args:
             name: `xiaonet`, `xiaonet-nano`, either with `-int8`, or weights in SeisBench's cache.
-            version_str: of the weights; shipped ones have version 1.
-            update: look for the weights at SeisBench's server too.
+            version_str: of the weights; shipped models have version 1.
+            update: look for the weights on SeisBench's server, too.
             force: download them again.
-            wait_for_file: wait for another process that is downloading them.
+            wait_for_file: wait for another process that downloads them.
 
         Raises:
             CheckpointError: there are no such weights.
         """
         if name in shipped_models():
             if version_str not in ("latest", SHIPPED_VERSION):
-                raise CheckpointError(f"{name} has version {SHIPPED_VERSION}, not {version_str}; leave version_str out")
+                raise CheckpointError(f"{name} has version {SHIPPED_VERSION}, not {version_str}; omit version_str")
             return cls.from_file(model_path(name, ".pth"))
         if update or name in cls.list_pretrained():
             loaded: Self = super().from_pretrained(name, version_str, update, force, wait_for_file)
@@ -111,11 +111,11 @@ class XiaoNet(WaveformModel):
 
     @classmethod
     def list_pretrained(cls, details: bool = False, remote: bool = True) -> list[str] | dict[str, str]:
-        """Shipped models and what lies in SeisBench's cache; SeisBench's server has none and is not asked.
+        """List the shipped models and those in SeisBench's cache. SeisBench's server has none and is not queried.
 
         Args:
-            details: also say what each is.
-            remote: as elsewhere in SeisBench; it changes nothing here.
+            details: return descriptions, too.
+            remote: has no effect; SeisBench's other models have it.
         """
         found: dict[str, str] = super().list_pretrained(details=True, remote=False)
         for name in shipped_models():
@@ -124,18 +124,18 @@ class XiaoNet(WaveformModel):
 
     @classmethod
     def list_versions(cls, name: str, remote: bool = True) -> list[str]:
-        """Versions of the weights of that name, as SeisBench lists them."""
+        """List the versions of weights."""
         if name in shipped_models():
             return [SHIPPED_VERSION]
         versions: list[str] = super().list_versions(name, remote)
         return versions
 
     def forward(self, x: Tensor, logits: bool = False) -> Tensor:
-        """Probabilities `(batch, 3, samples)` of P, S and noise, or logits, of normalised windows in E, N, Z order."""
+        """Compute probabilities `(batch, 3, samples)` of P, S and noise, or logits, for normalised windows in E, N, Z order."""
         return self.network.logits(x) if logits else self.network(x)
 
     def annotate_stream_pre(self, stream: Stream, argdict: Mapping[str, Any]) -> Stream:
-        """Demean, so that little is lost when SeisBench rounds to float32; resample; lengthen what is shorter than a window."""
+        """Demean, because SeisBench rounds to float32; resample; and pad records that are shorter than a window."""
         for trace in stream:
             data = fill_nonfinite(np.ma.filled(trace.data.astype(np.float64), np.nan))
             trace.data = data - data.mean()
@@ -150,7 +150,7 @@ class XiaoNet(WaveformModel):
         return stream
 
     async def annotate_async(self, stream: Stream, copy: bool = True, **kwargs: Any) -> Stream:
-        """Probability curves, which end where the records end."""
+        """Compute probabilities, cut at the ends of the records."""
         ends = _ends(stream)
         annotations: Stream = await super().annotate_async(stream, copy, **kwargs)
         for trace in annotations:
@@ -158,11 +158,11 @@ class XiaoNet(WaveformModel):
         return annotations
 
     def annotate_batch_pre(self, batch: Tensor, argdict: Mapping[str, Any]) -> Tensor:
-        """Normalise as everywhere in XiaoNet."""
+        """Normalise as the picker does."""
         return torch.from_numpy(normalize(batch.cpu().numpy())).to(batch.device)
 
     def get_model_args(self) -> dict[str, Any]:
-        """What `save` writes for `load` to build the network again."""
+        """The arguments with which `load` builds the network again."""
         return {"precision": INT8 if isinstance(self.network, QuantizedXiaoNet) else FP32, **self.network.arguments}
 
 

@@ -1,13 +1,13 @@
 """The models that come with XiaoNet, by name."""
 
 import difflib
-import os
 from collections.abc import Sequence
+from os.path import expanduser, isfile
 from pathlib import Path
 
 from xiaonet.errors import CheckpointError
 
-WEIGHTS = Path(__file__).with_name("weights")  # importlib.resources would take as long to import as the whole package
+WEIGHTS = Path(__file__).with_name("weights")  # faster than importlib.resources, which takes as long to import as the package
 
 
 def shipped_models() -> list[str]:
@@ -16,13 +16,18 @@ def shipped_models() -> list[str]:
 
 
 def model_path(model: str | Path, suffix: str) -> Path:
-    """The file of a shipped model of that suffix, or the given path of a model file.
+    """Find a model file.
+
+    Args:
+        model: name of a shipped model, or path of a model file.
+        suffix: of the file of a shipped model, such as `.onnx`.
 
     Raises:
-        CheckpointError: it is neither.
+        CheckpointError: there is no such model.
     """
-    if "\0" not in str(model) and (Path(model).suffix in (".onnx", ".xml", ".pth") or os.path.isfile(model)):
-        return Path(os.path.expanduser(model))  # unlike Path's own methods, these two never raise
+    path = expanduser(model)  # this and isfile never raise, unlike the methods of Path
+    if "\0" not in path and (Path(path).suffix in (".onnx", ".xml", ".pth") or isfile(path)):
+        return Path(path)
     if str(model) in shipped_models():
         return WEIGHTS / f"{model}{suffix}"
     raise CheckpointError(

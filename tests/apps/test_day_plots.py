@@ -17,15 +17,16 @@ import pytest
 from matplotlib.dates import num2date
 
 from xiaonet.apps import day_plots as gallery
-from xiaonet.apps.archive import Task, pick_archive
 from xiaonet.apps.day_plots import DayPlots
+from xiaonet.apps.pick_archive import Task, pick_archive
 from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, MARGIN, Annotation, chunks
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
-from xiaonet.plots.record import Day, View
+from xiaonet.plots.day import Day
+from xiaonet.plots.record import View
 
 SECOND = 10**9
 MIDNIGHT = int(datetime.fromisoformat("2014-05-01T00:00:00+00:00").timestamp()) * SECOND
@@ -336,7 +337,7 @@ def test_an_archive_gets_a_picture_for_every_day_and_instrument(tmp_path: Path, 
     monkeypatch.setattr("xiaonet.picker.load_predictor", lambda *_: Spikes())
     archive = Archive([tmp_path / "A.mseed", tmp_path / "B.mseed"])
     sketch = DayPlots(tmp_path / "plots", THRESHOLDS)
-    pick_archive(archive, Picker(), tmp_path / "picks.csv", workers=2, sketch=sketch)
+    pick_archive(archive, Picker(), tmp_path / "picks.csv", workers=2, on_chunk=sketch)
     assert [f"CX.{station}..HH_100Hz_2014-0{day}.png" for station in "AB" for day in ("4-30", "5-01")] == names(sketch)
     written = (tmp_path / "picks.csv").read_text()
     for view in views:

@@ -1,14 +1,18 @@
 import csv
 import errno
 import itertools
-import json
-import os
 import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,8 +20,9 @@ from obspy import Stream
 
 from stand_in import MIDNIGHT, StandIn, record, write, write_days
 from xiaonet import Picker
-from xiaonet.apps import archive as batch
-from xiaonet.apps.archive import Summary, pick_archive, plan
+from xiaonet.apps import pick_archive as batch
+from xiaonet.apps.journal import Journal, Lock, TaskResult
+from xiaonet.apps.pick_archive import Summary, pick_archive, plan
 from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import Annotation
@@ -62,6 +67,19 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def journal_of(out: Path) -> Path:
     return out.with_name(out.name + ".journal")
+
+
+def results_in(journal: Path) -> list[tuple[str, str]]:
+    """Keys and contents of the results in a journal, as another program reads them."""
+    with closing(sqlite3.connect(journal)) as database:
+        return database.execute("SELECT key, content FROM results ORDER BY rowid").fetchall()
+
+
+def keep_results(journal: Path, content: bytes, number: int) -> None:
+    """A journal with the first results of another."""
+    journal.write_bytes(content)
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute("DELETE FROM results WHERE rowid > ?", (number,))
 
 
 # Picks
@@ -165,7 +183,7 @@ def test_locations_and_rates_are_instruments_of_one_station(tmp_path: Path, pick
 
 def test_progress_adds_up_to_the_whole(tmp_path: Path, picker: Picker, days: Path) -> None:
     told: list[tuple[float, bool]] = []
-    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", watch=lambda seconds, fresh=True: told.append((seconds, fresh)))
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", on_progress=lambda seconds, fresh=True: told.append((seconds, fresh)))
     assert (1800, {True}) == (sum(seconds for seconds, _ in told), {fresh for _, fresh in told})
 
 
@@ -175,7 +193,7 @@ def test_every_chunk_is_shown_to_who_draws(tmp_path: Path, picker: Picker, days:
     def sketch(task: batch.Task, seen: Annotation, found: list[object]) -> None:
         shown.append((task.key, len(found)))
 
-    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", sketch=sketch)
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", on_chunk=sketch)
     assert [task.key for task in plan(Archive([days]))] == [key for key, _ in shown]
     assert [1, 4, 1, 3, 0, 1] == [number for _, number in shown]
 
@@ -189,15 +207,15 @@ class StoppedError(Exception):
 
 def stop(found: Archive, picker: Picker, out: Path, lines: int, error: type[BaseException] = StoppedError, workers: int = 1) -> None:
     """Pick until so many results are in the journal."""
-    add = batch.Journal.add
+    add = Journal.add
 
-    def count(journal: batch.Journal, result: batch.Result) -> None:
+    def count(journal: Journal, result: TaskResult) -> None:
         add(journal, result)
-        if lines <= len(journal.places):
+        if lines <= len(journal.counts):
             raise error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch.Journal, "add", count)
+        patch.setattr(Journal, "add", count)
         with pytest.raises(error):
             pick_archive(found, picker, out, workers=workers)
 
@@ -211,7 +229,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_file(tmp_path: Path, picker: 
     assert not out.exists()
     told: list[tuple[float, bool]] = []
     summary = pick_archive(
-        Archive([days]), picker, out, workers=workers, resume=True, watch=lambda seconds, fresh=True: told.append((seconds, fresh))
+        Archive([days]), picker, out, workers=workers, resume=True, on_progress=lambda seconds, fresh=True: told.append((seconds, fresh))
     )
     assert expected == summary
     assert (tmp_path / "whole.csv").read_bytes() == out.read_bytes()
@@ -239,30 +257,40 @@ def test_a_journal_torn_at_any_byte_is_gone_on_with(
     tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], data: st.DataObject
 ) -> None:
     journal, expected = stopped
-    kept = data.draw(st.integers(0, len(journal)))
-    tail = data.draw(st.sampled_from([b"", b"\0" * 100, b"\0" * 10 + b"\n", b"null\n", b'{"key": "x"}\n']))
+    kept = data.draw(st.one_of(st.integers(0, len(journal)), st.integers(0, len(journal) // 512).map(lambda sectors: 512 * sectors)))
+    lost = data.draw(st.sampled_from([0, 100, 4096, len(journal)]))
     out = tmp_path / "picks.csv"
     # A disk that lost power may have the length of what was written but not its bytes.
-    journal_of(out).write_bytes(journal[:kept] + (tail if kept > journal.index(b"\n") else b""))
+    journal_of(out).write_bytes(journal[:kept] + b"\0" * min(lost, len(journal) - kept))
     pick_archive(Archive([days]), picker, out, resume=True)
     assert expected == out.read_bytes()
     assert not journal_of(out).exists()
 
 
-@pytest.mark.parametrize("kept", [0, 20, -1, -40])
-def test_a_journal_may_be_torn_and_gone_on_with_again_and_again(
+@pytest.mark.parametrize("kept", [0, 20, 3000, -1, -40, -4096])
+def test_a_torn_journal_is_whole_again_after_an_interrupted_resume(
     tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], kept: int
 ) -> None:
     journal, expected = stopped
     out = tmp_path / "picks.csv"
-    journal_of(out).write_bytes(b"".join(journal.splitlines(keepends=True)[:3])[:kept])  # in the head, or in the second line
+    journal_of(out).write_bytes(journal[:kept])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "write_picks", lambda *_: (_ for _ in ()).throw(StoppedError))
         with pytest.raises(StoppedError):
             pick_archive(Archive([days]), picker, out, resume=True)
-    assert journal == journal_of(out).read_bytes()
+    (tmp_path / "whole").write_bytes(journal)
+    assert sorted(results_in(tmp_path / "whole")) == sorted(results_in(journal_of(out)))
     pick_archive(Archive([days]), picker, out, resume=True)
     assert expected == out.read_bytes()
+
+
+def test_a_result_with_a_flipped_bit_is_computed_again(tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes]) -> None:
+    journal, expected = stopped
+    damaged = bytearray(journal)
+    damaged[journal.rindex(b"XX.ABC..HHN")] ^= 1
+    journal_of(tmp_path / "picks.csv").write_bytes(damaged)
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", resume=True)
+    assert expected == (tmp_path / "picks.csv").read_bytes()
 
 
 def test_nothing_is_done_twice(
@@ -270,7 +298,7 @@ def test_nothing_is_done_twice(
 ) -> None:
     journal, expected = stopped
     out = tmp_path / "picks.csv"
-    journal_of(out).write_bytes(b"".join(journal.splitlines(keepends=True)[:4]))
+    keep_results(journal_of(out), journal, 3)
     seen: list[str] = []
     annotate_chunk = Picker.annotate_chunk
     monkeypatch.setattr(
@@ -319,13 +347,15 @@ def test_a_journal_of_another_run_is_refused(tmp_path: Path, picker: Picker, day
 
 def test_a_journal_is_not_written_over(tmp_path: Path, picker: Picker, days: Path) -> None:
     journal_of(tmp_path / "picks.csv").write_text("an earlier run's")
-    with pytest.raises(OutputError, match=r"picks\.csv\.journal is there: an earlier run was stopped; go on with --resume, or delete"):
+    with pytest.raises(
+        OutputError, match=r"picks\.csv\.journal exists: an earlier run was interrupted; continue it with --resume, or delete"
+    ):
         pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
     assert "an earlier run's" == journal_of(tmp_path / "picks.csv").read_text()
 
 
 def test_without_a_journal_there_is_nothing_to_go_on_with(tmp_path: Path, picker: Picker, days: Path) -> None:
-    with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be read: there is no such file or folder; leave --resume out"):
+    with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be read: no such file or folder; leave --resume out"):
         pick_archive(Archive([days]), picker, tmp_path / "picks.csv", resume=True)
     assert [] == list(tmp_path.iterdir())
 
@@ -353,7 +383,7 @@ def test_a_worker_that_fails_ends_the_run_and_loses_nothing(
         patch.setattr(Picker, "read_picks", fail)
         with pytest.raises(ZeroDivisionError):
             pick_archive(Archive([days]), picker, out)
-    assert 1 + 4 == len(journal_of(out).read_bytes().splitlines())
+    assert 4 == len(results_in(journal_of(out)))
     pick_archive(Archive([days]), picker, out, resume=True)
     assert EXPECTED == picks_of(out)
 
@@ -377,7 +407,7 @@ def test_workers_leave_soon_after_an_interruption(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         pick_archive(Archive([path]), picker, tmp_path / "picks.csv")
     assert len(calls) < 4
-    assert 1 == len(journal_of(tmp_path / "picks.csv").read_bytes().splitlines())
+    assert [] == results_in(journal_of(tmp_path / "picks.csv"))
 
 
 # Disks
@@ -408,7 +438,10 @@ def test_a_disk_that_fills_up_under_the_journal_loses_nothing(
     journal, expected = stopped
     out, found = tmp_path / "picks.csv", Archive([days])
     write_limit(int(share * len(journal)))
-    with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be written: File too large; "):
+    with pytest.raises(
+        OutputError,
+        match=r"picks\.csv(\.journal)? cannot be written: (disk I/O error|database or disk is full|unable to open)",
+    ):
         pick_archive(found, picker, out)
     write_limit(10**7)
     assert not out.exists()
@@ -417,18 +450,29 @@ def test_a_disk_that_fills_up_under_the_journal_loses_nothing(
 
 
 def test_a_disk_that_is_full_at_the_end_loses_nothing(
-    tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], write_limit: Callable[[int], None]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    picker: Picker,
+    days: Path,
+    stopped: tuple[bytes, bytes],
+    write_limit: Callable[[int], None],
 ) -> None:
     journal, expected = stopped
     out = tmp_path / "picks.csv"
     out.write_text("older")
     journal_of(out).write_bytes(journal)
-    found = Archive([days])
-    write_limit(len(expected) // 2)
+    found, write_picks = Archive([days]), batch.write_picks
+
+    def write_to_a_full_disk(*arguments: Any) -> int:
+        write_limit(len(expected) // 2)
+        return write_picks(*arguments)
+
+    monkeypatch.setattr(batch, "write_picks", write_to_a_full_disk)
     with pytest.raises(
-        OutputError, match=r"picks\.csv could not be written: .*all picks are kept in .*picks\.csv\.journal: go on with --resume"
+        OutputError, match=r"picks\.csv could not be written: .*all picks are kept in .*picks\.csv\.journal: continue with --resume"
     ):
         pick_archive(found, picker, out, resume=True)
+    monkeypatch.setattr(batch, "write_picks", write_picks)
     write_limit(10**7)
     assert ("older", journal) == (out.read_text(), journal_of(out).read_bytes())
     assert 2 == len(list(tmp_path.iterdir()))
@@ -439,13 +483,17 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
 def test_a_result_is_on_disk_before_the_next_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
 ) -> None:
-    synced: list[int] = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size) or fsync(descriptor))
-    stop(Archive([days]), picker, tmp_path / "picks.csv", 3)
-    lines = journal_of(tmp_path / "picks.csv").read_bytes().splitlines(keepends=True)
-    assert np.cumsum([len(line) for line in lines]).tolist() == synced
-    assert 4 == len(lines)
+    found: list[int] = []
+    add = Journal.add
+
+    def count(journal: Journal, result: TaskResult) -> None:
+        add(journal, result)
+        found.append(len(results_in(journal.path)))
+        assert (2,) == journal._database.execute("PRAGMA synchronous").fetchone()  # FULL: it waits for the disk
+
+    monkeypatch.setattr(Journal, "add", count)
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
+    assert [1, 2, 3, 4, 5, 6] == found
 
 
 def test_a_pick_comes_back_from_the_journal_as_it_was(tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes]) -> None:
@@ -456,11 +504,12 @@ def test_a_pick_comes_back_from_the_journal_as_it_was(tmp_path: Path, picker: Pi
         for segment, first, end in task.ranges
         for pick in picker.read_picks(picker.annotate_chunk(task.instrument, segment, first, end), task.instrument, segment)
     ]
-    journal = tmp_path / "journal"
-    journal.write_bytes(stopped[0])
-    fingerprint = json.loads(stopped[0].splitlines()[0])["fingerprint"]
-    with batch.Journal(journal, fingerprint, resume=True) as kept:
-        assert sorted(picks) == list(kept.picks(plan(found)))
+    out = tmp_path / "picks.csv"
+    journal_of(out).write_bytes(stopped[0])
+    with closing(sqlite3.connect(journal_of(out))) as database:
+        [(fingerprint,)] = database.execute("SELECT fingerprint FROM run").fetchall()
+    with Journal(out, fingerprint, resume=True) as kept:
+        assert sorted(picks) == list(kept.picks([task.key] for task in plan(found)))
 
 
 def test_a_file_that_went_before_the_start_is_no_crash(tmp_path: Path, picker: Picker, days: Path) -> None:
@@ -480,3 +529,89 @@ def test_the_journal_and_the_picks_in_the_folder_itself_disturb_nothing(tmp_path
     stop(Archive([tmp_path / "days"]), picker, out, 2)
     pick_archive(Archive([tmp_path / "days"]), picker, out, resume=True)
     assert EXPECTED == picks_of(out)
+
+
+# Two runs on one output
+
+PICK_SLOWLY = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from stand_in import StandIn
+import xiaonet.picker
+xiaonet.picker.load_predictor = lambda *_: StandIn()
+from xiaonet.apps.journal import Journal
+from xiaonet.apps.pick_archive import pick_archive
+from xiaonet.io.archive import Archive
+add = Journal.add
+def slow(journal, result):
+    add(journal, result)
+    print(len(journal.counts), flush=True)
+    time.sleep({pause})
+Journal.add = slow
+pick_archive(Archive([{days!r}]), xiaonet.picker.Picker(), Path({out!r}), resume={resume})
+"""
+
+
+def start(days: Path, out: Path, pause: float, *, resume: bool = False) -> subprocess.Popen[str]:
+    """A process that picks, and prints how many results are in the journal."""
+    code = PICK_SLOWLY.format(tests=str(Path(__file__).parents[1]), days=str(days), out=str(out), pause=pause, resume=resume)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_run_is_refused_and_the_first_one_finishes(tmp_path: Path, picker: Picker, days: Path, resume: bool) -> None:
+    out = tmp_path / "picks.csv"
+    with start(days, out, 0.5) as first:
+        assert "1\n" == first.stdout.readline()
+        message = rf"picks\.csv is being written by process {first.pid} on .* since \d{{4}}-.* UTC; wait for it, or choose another --out"
+        with pytest.raises(OutputError, match=message):
+            pick_archive(Archive([days]), picker, out, resume=resume)
+        first.stdout.read()
+    assert 0 == first.returncode
+    assert EXPECTED == picks_of(out)
+    assert [out] == list(tmp_path.iterdir())
+
+
+def test_a_journal_deleted_while_it_is_written_loses_nothing(tmp_path: Path, picker: Picker, days: Path) -> None:
+    out = tmp_path / "picks.csv"
+    pick_archive(Archive([days]), picker, tmp_path / "whole.csv")
+    with start(days, out, 0.3) as first:
+        assert "2\n" == [first.stdout.readline() for _ in range(2)][1]
+        journal_of(out).unlink()
+        while "4\n" != first.stdout.readline():
+            pass
+        first.send_signal(signal.SIGKILL)
+    assert 4 <= len(results_in(journal_of(out)))  # those from before it was deleted, too
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert (tmp_path / "whole.csv").read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.12])
+def test_a_killed_run_is_resumed_and_leaves_no_lock(tmp_path: Path, picker: Picker, days: Path, seconds: float) -> None:
+    out = tmp_path / "picks.csv"
+    pick_archive(Archive([days]), picker, tmp_path / "whole.csv")
+    with start(days, out, 0.05) as first:
+        first.stdout.readline()
+        time.sleep(seconds)
+        first.send_signal(signal.SIGKILL)
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert (tmp_path / "whole.csv").read_bytes() == out.read_bytes()
+    assert {"picks.csv", "whole.csv"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_lock_is_free_after_its_release(tmp_path: Path) -> None:
+    first = Lock(tmp_path / "picks.csv")
+    with pytest.raises(OutputError, match="is being written by process"):
+        Lock(tmp_path / "picks.csv")
+    first.release()
+    Lock(tmp_path / "picks.csv").release()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_text_journal_of_an_earlier_version_is_refused(tmp_path: Path, picker: Picker, days: Path) -> None:
+    out = tmp_path / "picks.csv"
+    journal_of(out).write_text('{"fingerprint": "0"}\n')
+    with pytest.raises(OutputError, match=r"picks\.csv\.journal is not a journal of this XiaoNet; delete that file and leave --resume out"):
+        pick_archive(Archive([days]), picker, out, resume=True)
+    assert '{"fingerprint": "0"}\n' == journal_of(out).read_text()

@@ -123,7 +123,7 @@ def test_info_on_a_file_that_is_no_model(run, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     status, told = run("info", "notes.txt")
     assert status == 1
-    assert "✗ Checkpoint: stopped - notes.txt is damaged or no file of XiaoNet's" in told
+    assert "✗ Checkpoint: stopped - notes.txt is damaged or not a XiaoNet file" in told
 
 
 @pytest.fixture

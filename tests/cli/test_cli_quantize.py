@@ -31,7 +31,7 @@ def test_exporting_from_the_command_line(run, tmp_path):
     status, told = run("export", "small.pth", "--format", "openvino", "--out", "new/folder/model.xml")
     assert (0, True) == (status, (tmp_path / "new" / "folder" / "model.bin").is_file()), told
     status, told = run("export", "small.pth", "--format", "litert")
-    assert (1, True) == (status, "format litert is not available here, because litert-torch" in told)
+    assert (1, True) == (status, "format litert is not available, because its converter, litert-torch" in told)
 
 
 def test_shipped_models_are_exported_and_quantized_by_name(run, tmp_path, made_up):

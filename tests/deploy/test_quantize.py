@@ -313,7 +313,7 @@ def test_windows_of_another_rate_or_none_are_refused(shape: tuple[int, ...]) -> 
 
 def test_records_in_which_nothing_moves_do_not_calibrate(write_set: Any) -> None:
     own = write_set([np.zeros((3, 4000))] * 30, trace_p_arrival_sample=[800] * 30, split=["train"] * 29 + ["dev"])
-    with pytest.raises(DataError, match="calibration has 0 windows in which something moves; wanted at least 16"):
+    with pytest.raises(DataError, match="calibration has 0 windows that are not constant; wanted at least 16"):
         calibration_windows(split_data(open_data(str(own)))[0], 29)
 
 

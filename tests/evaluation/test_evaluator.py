@@ -291,7 +291,7 @@ def test_false_picks_in_continuous_records(tmp_path):
     found = count_false_picks(Oracle(), Archive([write_days(stream, tmp_path / "sds")]), {"P": 0.5, "S": 0.5})
     assert (2.0, 0.0) == (round(found.hours, 3), found.per_hour["S"])
     assert 4 == round(found.per_hour["P"] * found.hours)  # the first station's hour reaches over midnight
-    with pytest.raises(DataError, match=r"no continuous records to look for false picks in: .*there is no such file"):
+    with pytest.raises(DataError, match=r"no continuous records to look for false picks in: .*no such file"):
         count_false_picks(Oracle(), Archive([tmp_path / "none"]), {"P": 0.5, "S": 0.5})
 
 

@@ -62,6 +62,14 @@ def test_a_folder_is_read_in_order_without_hidden_files(tmp_path: Path) -> None:
     assert ["a/z", "b/10", "b/2"] == [str(path.relative_to(tmp_path)) for path in Archive([tmp_path]).files]
 
 
+def test_one_path_and_one_station_need_no_list(tmp_path: Path) -> None:
+    path = write(record(seconds=1), tmp_path / "file")
+    write(record(seconds=1, instrument="XX.DEF..HH"), tmp_path / "other")
+    for one in (path, str(path), str(tmp_path / "fi*")):
+        assert [path] == Archive(one).files
+    assert ["XX.ABC..HH"] == names(Archive(tmp_path, stations="ABC"))
+
+
 def test_a_link_is_followed_once(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     path = write(record(seconds=1), tmp_path / "real" / "file")
@@ -241,8 +249,8 @@ def test_real_days_are_what_obspy_reads(sds: Path) -> None:
     ("raw", "reason"),
     [
         (b"", "empty"),
-        (b"network,station\n", "no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"),
-        (b"\0" * 10_000, "no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"),
+        (b"network,station\n", "no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))"),
+        (b"\0" * 10_000, "no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))"),
     ],
 )
 def test_a_file_without_waveforms_is_named(tmp_path: Path, raw: bytes, reason: str) -> None:
@@ -257,14 +265,15 @@ def test_text_of_a_data_logger_is_no_waveform(tmp_path: Path) -> None:
     header.sourceid, header.starttime, header.samprate, header.formatversion = "FDSN:XX_ABC__L_O_G", MIDNIGHT.ns, 0, 2
     (tmp_path / "file").write_bytes(b"".join(header.generate(data_samples=b"all is well " * 200, sample_type="t")))
     found = Archive([tmp_path])
-    assert [f"{tmp_path / 'file'}: no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"] == list(found.problems)
+    [problem] = found.problems
+    assert f"{tmp_path / 'file'}: no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))" == problem
 
 
 def test_an_empty_folder_and_a_path_that_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     found = Archive([tmp_path / "folder", tmp_path / "nowhere", str(tmp_path / "*.mseed"), "x" * 5000])
     expected = [tmp_path / "nowhere", tmp_path / "*.mseed", "x" * 5000]
-    assert [f"{path}: there is no such file, folder or match" for path in expected] == list(found.problems)
+    assert [f"{path}: no such file or folder" for path in expected] == list(found.problems)
     assert ([], []) == (found.files, found.instruments)
 
 

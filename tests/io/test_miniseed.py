@@ -16,7 +16,7 @@ from xiaonet.io.miniseed import LONGEST, decode, scan
 
 START = obspy.UTCDateTime("2020-09-14T11:00:00")
 EXAMPLES = Path(obspy.__file__).parent / "io" / "mseed" / "tests" / "data"  # ObsPy's own: a museum of odd files
-NO_WAVEFORM = ("no miniSEED", "no whole record", "it holds no samples")
+NO_WAVEFORM = ("no miniSEED", "no complete record", "it has no samples")
 
 
 class Record(NamedTuple):
@@ -291,7 +291,7 @@ def test_a_file_that_is_no_miniseed_holds_nothing(tmp_path: Path, raw: bytes) ->
     said: list[str] = []
     (tmp_path / "file").write_bytes(raw)
     assert [] == scan(tmp_path / "file", said.append)
-    assert ([f"{tmp_path / 'file'}: {len(raw)} bytes from byte 0 skipped: no whole record"] if raw else []) == said
+    assert ([f"{tmp_path / 'file'}: {len(raw)} bytes from byte 0 skipped: no complete record"] if raw else []) == said
 
 
 def test_seed_headers_before_the_records_are_passed_over(tmp_path: Path) -> None:
@@ -320,10 +320,10 @@ def patched(record: Record, at: int, raw: bytes) -> Record:
 @pytest.mark.parametrize(
     ("at", "raw", "reason"),
     [
-        (8, b"A.B  ", "its name is broken: 'FDSN:XX_A.B__H_H_Z'"),
-        (8, b"A\x01B  ", "its name is broken: 'FDSN:XX_A\\x01B__H_H_Z'"),
-        (8, b"A*B  ", "its name is broken: 'FDSN:XX_A*B__H_H_Z'"),
-        (30, b"\0\0", "it holds no samples"),
+        (8, b"A.B  ", "its channel name is invalid: 'FDSN:XX_A.B__H_H_Z'"),
+        (8, b"A\x01B  ", "its channel name is invalid: 'FDSN:XX_A\\x01B__H_H_Z'"),
+        (8, b"A*B  ", "its channel name is invalid: 'FDSN:XX_A*B__H_H_Z'"),
+        (30, b"\0\0", "it has no samples"),
         (30, b"\x81\x9c", "33180 samples do not fit into it"),
         (32, b"\0\0\0\0", "its sampling rate is 0 Hz"),
         (32, b"\x7f\xff\x7f\xff", "its sampling rate is 1.07368e+09 Hz"),
@@ -346,7 +346,7 @@ def test_text_is_no_waveform(tmp_path: Path) -> None:
     ]
     made = records(noise(5000))
     channels, said = read(write(tmp_path / "file", *made[:5], *log, *made[5:]))
-    assert [f"{tmp_path / 'file'}: record at byte {5 * 512} and {len(log) - 1} more skipped: it holds no samples"] == said
+    assert [f"{tmp_path / 'file'}: record at byte {5 * 512} and {len(log) - 1} more skipped: it has no samples"] == said
     assert 3 < len(log)
     assert same({"XX.ABC..HHZ": noise(5000)}, channels)
 
@@ -395,7 +395,7 @@ def test_a_file_that_shrank_since_it_was_scanned_is_no_crash(tmp_path: Path, kep
     known = sum(len(record.samples) for record in made[: kept // 512])
     assert np.array_equal(noise(6000)[:known], samples[:known])
     assert (6000, True) == (len(samples), np.isnan(samples[known:]).all())
-    assert [f"{path}: from byte {kept // 512 * 512} on not what it was when it was scanned"] == said
+    assert [f"{path}: the file has changed since it was scanned, from byte {kept // 512 * 512} on"] == said
 
 
 def test_a_file_that_is_gone_is_an_os_error(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_model_file(tmp_path: Path) -> None:
-    assert "no file of XiaoNet's" in damage(tmp_path)
+    assert "not a XiaoNet file" in damage(tmp_path)
 
 
 class Trap:
@@ -238,14 +238,16 @@ def zipped(path: Path) -> None:
 def test_a_foreign_file_is_refused_by_name(tmp_path: Path, write: Callable[[Path], None]) -> None:
     path = tmp_path / "foreign.pth"
     write(path)
-    assert "file of XiaoNet's" in damage(path)
+    assert "not a XiaoNet file" in damage(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_file_that_would_run_code_runs_none(tmp_path: Path, legacy: bool) -> None:
     folder, path = tmp_path / "sprung", tmp_path / "trap.pth"
     torch.save({"format": FORMAT, "version": VERSION, "weights": Trap(folder)}, path, _use_new_zipfile_serialization=not legacy)
-    assert "no file of XiaoNet's" in damage(path)
+    message = damage(path)
+    assert "not a XiaoNet file: " + ("File is not a zip file" if legacy else "it holds Python code or objects besides weights") in message
+    assert "weights_only" not in message  # torch recommends to load the file unsafely
     assert not folder.exists()
     torch.load(path, weights_only=False)  # the trap does work
     assert folder.exists()
@@ -254,20 +256,42 @@ def test_a_file_that_would_run_code_runs_none(tmp_path: Path, legacy: bool) -> N
 def test_a_bare_pickle_that_would_run_code_runs_none(tmp_path: Path) -> None:
     path = tmp_path / "trap.pth"
     path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    assert "no file of XiaoNet's" in damage(path)
+    assert "not a XiaoNet file" in damage(path)
     assert [path] == list(tmp_path.iterdir())
 
 
 def test_a_file_of_another_kind_or_version_is_refused(tmp_path: Path) -> None:
     save_tensors(tmp_path / "state.pt", "xiaonet-run", {"epoch": 3})
-    assert "is not a file of XiaoNet's: found ('xiaonet-run', 1), wanted ('xiaonet-model', 1)" in damage(tmp_path / "state.pt")
+    assert "is not a XiaoNet file: found ('xiaonet-run', 1), wanted ('xiaonet-model', 1)" in damage(tmp_path / "state.pt")
     torch.save({"format": FORMAT, "version": 2}, tmp_path / "later.pt")
-    assert "is not a file of XiaoNet's: found ('xiaonet-model', 2), wanted ('xiaonet-model', 1)" in damage(tmp_path / "later.pt")
+    assert "is not a XiaoNet file: found ('xiaonet-model', 2), wanted ('xiaonet-model', 1)" in damage(tmp_path / "later.pt")
 
 
 def test_a_file_that_lacks_its_parts_is_refused(tmp_path: Path) -> None:
     save_tensors(tmp_path / "hollow.pth", FORMAT, {"arguments": {}})
     assert "hollow.pth" in damage(tmp_path / "hollow.pth")
+
+
+VALUES: list[Any] = [None, 5, "x", [], [1, 2], {"a": "b"}, {3: 4}, torch.zeros(3), {"sampling_rate": torch.zeros(3)}]
+
+
+@pytest.mark.parametrize("name", ["arguments", "contract", "provenance", "weights", "digest", "precision", "thresholds"])
+def test_a_file_with_a_wrong_part_is_refused(tmp_path: Path, name: str) -> None:
+    save_model(model_like(0), tmp_path / "model.pth")
+    content = load_tensors(tmp_path / "model.pth", FORMAT)
+    del content["format"], content["version"]
+    for value in VALUES:
+        if name != "provenance" or not isinstance(value, dict):  # any dictionary is a provenance
+            save_tensors(tmp_path / "model.pth", FORMAT, {**content, name: value})
+            assert "model.pth" in damage(tmp_path / "model.pth"), value
+
+
+@pytest.mark.parametrize("path", [None, 5, [], 1.5])
+def test_a_path_of_another_type_is_refused(path: Any) -> None:
+    with pytest.raises(ConfigError, match=r"path is .*; wanted the path of a model file"):
+        load_model(path)
+    with pytest.raises(ConfigError, match=r"path is .*; wanted the path of a model file"):
+        save_model(model_like(0), path)
 
 
 def test_tensors_and_plain_values_come_back(tmp_path: Path) -> None:
@@ -327,6 +351,12 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
         ("https://zenodo.org/records/1", "https://zenodo.org/records/1"),
         ("P and/or S at 1/2", "P and/or S at 1/2"),
         ("stead", "stead"),
+        ("P / S, and /or 1 / 2", "P / S, and /or 1 / 2"),
+        ("/home/me/a.log shows P / S", "a.log shows P / S"),
+        ("/ and P/S are no paths", "/ and P/S are no paths"),
+        (r"\alpha \ \beta", r"\alpha \ \beta"),
+        (r"from \\server\home\set and C:\me\set, ~/set", "from set and set, set"),
+        ("5 km/s at ~5/6 of /data/station", "5 km/s at ~5/6 of station"),
     ],
 )
 def test_absolute_paths_lose_their_folders(text: str, expected: str) -> None:

@@ -151,7 +151,7 @@ def test_windows_of_another_shape_are_refused_with_the_shape_wanted(small: XiaoN
     with pytest.raises(WaveformError) as caught:
         small(torch.zeros(shape))
     assert f"windows have shape {shape}; wanted (batch, 3, samples) with at least 8 samples" in str(caught.value)
-    assert "a single window needs windows[None]" in str(caught.value)
+    assert "for a single window use windows[None]" in str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float64, torch.float16, torch.bfloat16, torch.bool])
@@ -199,13 +199,17 @@ def test_dropout_acts_only_while_training(dropout: float, training: bool, same: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"window_len": 7}, "window_len is 7; it must be at least 8"),
-        ({"in_channels": 0}, "in_channels is 0; it must be at least 1"),
-        ({"num_phases": -1}, "num_phases is -1; it must be at least 1"),
-        ({"base_channels": 0}, "base_channels is 0; it must be at least 1"),
-        ({"dropout": 1.0}, "dropout is 1.0; it must lie in [0, 1)"),
-        ({"dropout": -0.1}, "dropout is -0.1; it must lie in [0, 1)"),
-        ({"dropout": math.nan}, "dropout is nan; it must lie in [0, 1)"),
+        ({"window_len": 7}, "window_len is 7; wanted an integer of at least 8"),
+        ({"in_channels": 0}, "in_channels is 0; wanted an integer of at least 1"),
+        ({"num_phases": -1}, "num_phases is -1; wanted an integer of at least 1"),
+        ({"base_channels": 0}, "base_channels is 0; wanted an integer of at least 1"),
+        ({"dropout": 1.0}, "dropout is 1.0; wanted a number from 0 to less than 1"),
+        ({"dropout": -0.1}, "dropout is -0.1; wanted a number from 0 to less than 1"),
+        ({"dropout": math.nan}, "dropout is nan; wanted a number from 0 to less than 1"),
+        ({"dropout": "0.1"}, "dropout is '0.1'; wanted a number from 0 to less than 1"),
+        ({"base_channels": "16"}, "base_channels is '16'; wanted an integer of at least 1"),
+        ({"base_channels": 1.5}, "base_channels is 1.5; wanted an integer of at least 1"),
+        ({"window_len": None}, "window_len is None; wanted an integer of at least 8"),
     ],
 )
 def test_sizes_out_of_range_are_refused(arguments: dict[str, float], message: str) -> None:

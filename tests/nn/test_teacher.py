@@ -470,12 +470,12 @@ def test_weights_that_do_not_fit_are_damage(ours: Path) -> None:
     content = load_tensors(ours, "xiaonet-phasenet")
     del content["weights"]["out.bias"]
     save_tensors(ours, "xiaonet-phasenet", content)
-    with pytest.raises(CheckpointError, match=r"ours\.pth is damaged: weights and arguments do not fit"):
+    with pytest.raises(CheckpointError, match=r"ours\.pth is damaged: weights and arguments do not match"):
         load_phasenet(ours)
 
 
 def test_a_student_is_no_such_teacher() -> None:
-    with pytest.raises(CheckpointError, match=r"xiaonet\.pth is not a file of XiaoNet's: found \('xiaonet-model', 1\)"):
+    with pytest.raises(CheckpointError, match=r"xiaonet\.pth is not a XiaoNet file: found \('xiaonet-model', 1\)"):
         PhaseNetTeacher.from_pretrained(str(WEIGHTS / "xiaonet.pth"))
 
 

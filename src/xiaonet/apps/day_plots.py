@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.apps.archive import DAY, Task
+from xiaonet.apps.pick_archive import DAY_SAMPLES, Task
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SECOND_NS, WINDOW_SAMPLES
 from xiaonet.errors import OutputError
 from xiaonet.files import write_atomically
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Segment
-from xiaonet.plots.record import Day, Strip, View, count_picks, date_of, draw_day, draw_views, find_thinning, name_instrument, to_png
+from xiaonet.plots.day import Day, draw_day
+from xiaonet.plots.record import Strip, View, draw_views, find_thinning
+from xiaonet.plots.style import count_picks, date_of, name_instrument, to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ PAIR = 18 * SECOND_NS  # ns: an S this soon after a P is of the same event
 
 
 class DayPlots:
-    """Draws days as `xiaonet.apps.archive.pick_archive` shows them, each when its last hour is there.
+    """Draws days as `xiaonet.apps.pick_archive.pick_archive` shows them, each when its last hour is there.
 
     Of a day under way an outline is kept, 2 MB. May be called from several threads at once.
 
@@ -90,11 +92,11 @@ class _Day:
         segment, first, _ = task.ranges[0]
         last_segment, _, end = task.ranges[-1]
         self.task = task
-        self.start_ns = first // DAY * DAY * SAMPLE_NS
+        self.start_ns = first // DAY_SAMPLES * DAY_SAMPLES * SAMPLE_NS
         self.length_ns = last_segment.time_ns(end) - segment.time_ns(first)
         self.picks: list[Pick] = []
         self.strips: list[Strip] = []
-        self.half_range = np.full((len(COMPONENTS), DAY // PART), np.nan, dtype=np.float32)
+        self.half_range = np.full((len(COMPONENTS), DAY_SAMPLES // PART), np.nan, dtype=np.float32)
         self.events: list[_Event] = []
 
     @property
@@ -135,7 +137,7 @@ class _Day:
 
 def _half_range(seen: Annotation) -> tuple[int, NDArray[np.float64]]:
     """The first part of the day that a chunk holds, and half the range of the samples in each: `(3, parts)`, NaN for no data."""
-    first, end = seen.first % DAY, seen.first % DAY + seen.end - seen.first
+    first, end = seen.first % DAY_SAMPLES, seen.first % DAY_SAMPLES + seen.end - seen.first
     starts = np.arange(first // PART * PART, end, PART) - first
     waveform = seen.waveform[:, seen.first - seen.start : seen.end - seen.start]
     high, low = (extreme.reduceat(waveform, np.maximum(starts, 0), axis=1) for extreme in (np.fmax, np.fmin))

@@ -36,7 +36,7 @@ def quantize(
             data,
             out,
             Calibration(windows, seed, qat),
-            watch=lambda epoch, loss: console.say(f"Epoch {epoch}/{qat}  loss: {loss:.6f}"),
+            on_epoch=lambda epoch, loss: console.say(f"Epoch {epoch}/{qat}  loss: {loss:.6f}"),
         )
     for name, path in files.items():
         console.ok("Written", name, f"{path.stat().st_size / 1000:.0f} KB")

@@ -13,7 +13,7 @@ from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError, WaveformError
 
 if TYPE_CHECKING:
-    from xiaonet.apps.archive import Task
+    from xiaonet.apps.pick_archive import Task
     from xiaonet.io.archive import Archive
 
 
@@ -44,7 +44,7 @@ def pick(
 
     The shipped models are xiaonet, xiaonet-nano, xiaonet-int8 and xiaonet-nano-int8.
     """
-    from xiaonet.apps.archive import pick_archive
+    from xiaonet.apps.pick_archive import pick_archive
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
@@ -63,7 +63,7 @@ def pick(
     started = time.monotonic()
     try:
         with console.DataProgress(sum(task.seconds for task in tasks)) as progress:
-            summary = pick_archive(archive, picker, out, workers=workers, resume=resume, watch=progress.update, sketch=on_chunk)
+            summary = pick_archive(archive, picker, out, workers=workers, resume=resume, on_progress=progress.update, on_chunk=on_chunk)
     except KeyboardInterrupt:
         console.warn("Picking", "stopped", "finished days are kept; repeat the command with --resume to continue")
         raise
@@ -75,7 +75,7 @@ def pick(
 
 def _find(paths: list[str], first: str | None, last: str | None, stations: list[str] | None) -> "tuple[Archive, list[Task]]":
     """The records that were asked for, and the work of picking them."""
-    from xiaonet.apps.archive import plan
+    from xiaonet.apps.pick_archive import plan
     from xiaonet.io.archive import Archive
 
     names = [name.strip() for name in ",".join(stations).split(",")] if stations else ()

@@ -114,7 +114,7 @@ def recipe(
     """
     from xiaonet.config.schema import Config
     from xiaonet.deploy.onnx import check_packages, export_onnx
-    from xiaonet.deploy.quantize import round_down
+    from xiaonet.deploy.quantize import quantize_for_torch
     from xiaonet.files import write_atomically
     from xiaonet.training.trainer import train_or_resume
 
@@ -131,7 +131,7 @@ def recipe(
     if settings.model.network == "xiaonet":
         quantized = model.with_name(f"{file.stem}-int8.pth")
         with console.busy("Quantizing"):
-            round_down(model, done.data, quantized)
+            quantize_for_torch(model, done.data, quantized)
             for path in (model, quantized):
                 export_onnx(path, path.with_suffix(".onnx"))
         files = [path.with_suffix(suffix) for path in (model, quantized) for suffix in (".pth", ".onnx")]
@@ -201,7 +201,7 @@ def _pick_example(folder: Path) -> Path:
 
     from xiaonet.files import write_atomically
     from xiaonet.picker import Picker
-    from xiaonet.plots.record import to_png
+    from xiaonet.plots.style import to_png
 
     picker, stream = Picker(folder / "saved_model_fp32.pth"), obspy.read()
     picks = picker.pick(stream)

@@ -1,1 +1,1 @@
-"""From a trained model to what runs without torch."""
+"""Quantization, and export to formats that need no torch."""

@@ -1,7 +1,6 @@
-"""Training with the rounding in place: the rounded network learns to give what the precise one gives."""
+"""Quantization-aware training: the rounded network learns to reproduce the probabilities of the precise one."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,42 +10,41 @@ from xiaonet.nn.layers import convolve
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.quantized import FLOAT, LARGEST_SAMPLE, QuantizedXiaoNet, folded, weight_scale
 
-LEARNING_RATE = 2e-5  # ten times that moved the network away from the model rather than nearer
-BATCH = 16
+LEARNING_RATE = 2e-5  # with ten times as much, the network moves away from the model
+ADAPTATION_BATCH = 16  # windows
 
-
-class Watch(Protocol):
-    """Is told of an epoch."""
-
-    def __call__(self, epoch: int, loss: float) -> None:
-        """Epoch `epoch`, from 1 on, had this mean loss."""
+OnEpoch = Callable[[int, float], object]  # gets the number of an epoch, from 1 on, and its mean loss
 
 
 def adapt(
-    model: XiaoNet, steps: Mapping[str, float], epochs: int, windows_of: Callable[[int], Tensor], watch: Watch = lambda epoch, loss: None
+    model: XiaoNet,
+    steps: Mapping[str, float],
+    epochs: int,
+    windows_of: Callable[[int], Tensor],
+    on_epoch: OnEpoch = lambda epoch, loss: None,
 ) -> list[nn.Conv1d]:
-    """Fine-tune a copy of a model's convolutions for being rounded; labels have no part in it.
+    """Fine-tune a copy of a model's convolutions so that rounding changes them less. No labels are needed.
 
-    The loss is the Kullback-Leibler divergence of the rounded network's probabilities from the model's, in
-    nats a sample. Gradients pass through rounding as if it were not there (Bengio et al. 2013).
+    The loss is the Kullback-Leibler divergence of the rounded network's probabilities from the model's, in nats
+    per sample. Gradients pass through the rounding unchanged (straight-through estimator, Bengio et al. 2013).
 
     Args:
         model: in float32 and evaluation mode.
-        steps: of samples, by convolution, as `shared_steps` gives them; they stay.
-        epochs: how often new windows are drawn.
-        windows_of: an epoch's training windows `(windows, 3, 3001)`.
-        watch: is told of each epoch.
+        steps: output step of each convolution, from `shared_steps`; training does not change them.
+        epochs: number of epochs.
+        windows_of: returns the training windows `(windows, 3, 3001)` of an epoch.
+        on_epoch: called after each epoch.
 
     Returns:
-        The convolutions, from the windows to the logits.
+        The convolutions, from the input to the output.
     """
     student = _Rounding(model, steps)
     optimizer = torch.optim.Adam(student.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     for epoch in range(1, epochs + 1):
-        losses = [_step(model, student, optimizer, batch) for batch in torch.split(windows_of(epoch), BATCH)]
+        losses = [_step(model, student, optimizer, batch) for batch in torch.split(windows_of(epoch), ADAPTATION_BATCH)]
         schedule.step()
-        watch(epoch, sum(losses) / len(losses))
+        on_epoch(epoch, sum(losses) / len(losses))
     return [one.convolution for one in student.modules() if isinstance(one, _RoundingConv)]
 
 
@@ -62,7 +60,7 @@ def _step(model: XiaoNet, student: XiaoNet, optimizer: torch.optim.Optimizer, ba
 
 
 class _Rounding(XiaoNet):
-    """A network whose weights and samples are rounded as it computes, and which can learn."""
+    """A trainable network that rounds weights and samples as it computes."""
 
     def __init__(self, model: XiaoNet, steps: Mapping[str, float]) -> None:
         super().__init__(**model.arguments)  # type: ignore[arg-type]
@@ -82,7 +80,7 @@ class _Rounding(XiaoNet):
         self.head = next(own)  # type: ignore[assignment]
 
     def _check(self, windows: Tensor) -> None:
-        """Windows come from our own pipeline."""
+        """Accept all windows: they come from the training pipeline."""
 
 
 class _RoundingConv(nn.Module):

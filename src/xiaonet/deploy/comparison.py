@@ -1,4 +1,4 @@
-"""What rounding a model to eight bits cost and brought, for `quantization.json` and `quantization.md`."""
+"""Comparison of FP32 and INT8 in accuracy, size and speed, for `quantization.json` and `quantization.md`."""
 
 import json
 import time
@@ -23,7 +23,7 @@ from xiaonet.runtime.loading import load_predictor
 from xiaonet.runtime.predictor import Predictor, Windows
 
 FIGURES = {"f1 0.5": "F1 within 0.5 s", "recall 0.1": "recall within 0.1 s", "f1 0.1": "F1 within 0.1 s"}
-BATCHES = (1, 16)
+TIMED_BATCHES = (1, 16)  # windows
 TURNS = 9
 RUNTIMES = {"torch": "saved_model_{}.pth", "onnxruntime": "model_{}.onnx", "openvino": "model_{}.onnx"}
 
@@ -33,21 +33,22 @@ def compare(folder: Path, evaluator: Evaluator, on_progress: OnWindows = lambda 
 
     Args:
         folder: of those files.
-        evaluator: with the records on which both are judged, at the thresholds that the model advises.
+        evaluator: has the records. Both models are evaluated at the thresholds that the model recommends.
         on_progress: called with the number of windows that have just been done.
 
     Returns:
-        What the JSON file holds.
+        The content of the JSON file.
 
     Raises:
-        CheckpointError: a file cannot be read or written.
+        CheckpointError: a model cannot be read.
+        OutputError: a file cannot be written.
     """
     models = load_models([str(folder / f"model_{precision}.onnx") for precision in ("int8", "fp32")])
     found = evaluate(evaluator, models, on_progress=on_progress)
     int8, fp32 = found.metrics.models
     content = read_model_file(folder / "saved_model_int8.pth")
     bytes_of = {path.name: path.stat().st_size for path in sorted(folder.glob("*model_*")) if path.suffix in (".pth", ".onnx")}
-    told: dict[str, Any] = {
+    results: dict[str, Any] = {
         "format": "xiaonet-quantization-1",
         "calibration": content["provenance"]["calibration"],
         "data": found.metrics.data,
@@ -77,13 +78,13 @@ def compare(folder: Path, evaluator: Evaluator, on_progress: OnWindows = lambda 
         },
         "milliseconds": _alone(_milliseconds, folder, normalize(next(iter(evaluator.windows.batches())))),
     }
-    write_atomically(folder / "quantization.json", lambda file: file.write(json.dumps(told, indent=1).encode()))
-    write_atomically(folder / "quantization.md", lambda file: file.write(to_markdown(told).encode()))
-    return told
+    write_atomically(folder / "quantization.json", lambda file: file.write(json.dumps(results, indent=1).encode()))
+    write_atomically(folder / "quantization.md", lambda file: file.write(to_markdown(results).encode()))
+    return results
 
 
 def milliseconds(predictors: Mapping[str, Callable[[Windows], Windows]], windows: Windows, turns: int = TURNS) -> dict[str, float]:
-    """Median processor time a window in ms of each predictor on one batch, in turns, so that all meet the same machine."""
+    """Median processor time per window, in ms, of each predictor. They take turns, so that load affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in predictors}
     for turn in range(turns + 1):
         for name, predictor in predictors.items():
@@ -94,17 +95,17 @@ def milliseconds(predictors: Mapping[str, Callable[[Windows], Windows]], windows
     return {name: median(own) for name, own in times.items()}
 
 
-def to_markdown(told: Mapping[str, Any]) -> str:
-    """The same for readers."""
-    calibration, size = told["calibration"], told["bytes"]
+def to_markdown(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown page."""
+    calibration, size = results["calibration"], results["bytes"]
     lines = [
         "# FP32 against INT8",
         "",
         f"Calibrated on {calibration['windows']} training windows of {calibration['data']} (rule {calibration['rule']}), then "
-        f"{calibration['epochs']} epochs of training with the rounding in place. Judged on {told['data']}, split {told['split']}: "
-        f"{told['windows']} windows of {told['records']} records from {told['events']} events, "
-        f"thresholds P {told['thresholds']['P']:g}, S {told['thresholds']['S']:g}. Figures in points (0 to 100); intervals (95 %) over "
-        "events, paired.",
+        f"{calibration['epochs']} epochs of quantization-aware training. Evaluated on {results['data']}, split {results['split']}: "
+        f"{results['windows']} windows of {results['records']} records from {results['events']} events, "
+        f"thresholds P {results['thresholds']['P']:g}, S {results['thresholds']['S']:g}. Scores in points (0 to 100), with paired "
+        "95 % intervals over events.",
         "",
         *_table(
             ["records", "phase", "", "FP32", "INT8", "INT8 − FP32"],
@@ -113,34 +114,34 @@ def to_markdown(told: Mapping[str, Any]) -> str:
                     subset,
                     phase,
                     label,
-                    *(_points(told["scores"][model][subset][phase][key]["value"]) for model in told["scores"]),
+                    *(_points(results["scores"][model][subset][phase][key]["value"]) for model in results["scores"]),
                     _span(values[key]),
                 ]
-                for subset, phases in told["int8_less_fp32"].items()
+                for subset, phases in results["int8_less_fp32"].items()
                 for phase, values in phases.items()
                 for key, label in FIGURES.items()
                 if values[key]["value"] is not None
             ],
         ),
         "",
-        f"**Size.** In float32 remain {', '.join(told['float_convolutions'])}; all other convolutions have int8 weights, "
-        f"one scale for each output channel, up to ±{told['largest_weight']}.",
+        f"**Size.** {' and '.join(results['float_convolutions'])} stay in float32. All other convolutions have int8 weights up to "
+        f"±{results['largest_weight']}, with one scale for each output channel.",
         "",
         *_table(
             ["", "FP32, bytes", "INT8, bytes", "times smaller"],
             [
                 [kind.partition(".")[2], f"{size[kind.format('fp32')]:,}", f"{size[kind.format('int8')]:,}", f"{ratio:.2f}"]
-                for kind, ratio in told["times_smaller"].items()
+                for kind, ratio in results["times_smaller"].items()
             ],
         ),
         "",
-        "**Speed**, ms of processor time a window on one thread, medians, all in turns on this machine.",
+        "**Speed**, ms of processor time per window on one thread: medians on this machine.",
         "",
         *_table(
             ["runtime", "batch", "FP32", "INT8", "times as fast"],
             [
                 [runtime, batch, f"{own['fp32']:.2f}", f"{own['int8']:.2f}", f"{own['fp32'] / own['int8']:.2f}"]
-                for runtime, batches in told["milliseconds"].items()
+                for runtime, batches in results["milliseconds"].items()
                 for batch, own in batches.items()
             ],
         ),
@@ -150,13 +151,13 @@ def to_markdown(told: Mapping[str, Any]) -> str:
 
 
 def _alone(work: Callable[..., Any], *given: Any) -> Any:
-    """What a function gives in a process of its own: one that ran torch and OpenVINO in turns crashed when it had forked later on."""
+    """Call a function in a separate process. A process that runs torch and OpenVINO in turns can crash after a later fork."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(work, *given).result()
 
 
 def _milliseconds(folder: Path, windows: Windows) -> dict[str, dict[str, dict[str, float]]]:
-    shown = np.resize(windows, (max(BATCHES), *windows.shape[1:]))
+    shown = np.resize(windows, (max(TIMED_BATCHES), *windows.shape[1:]))
     found: dict[str, dict[str, dict[str, float]]] = {}
     for runtime, name in RUNTIMES.items():
         if find_spec(runtime):
@@ -164,7 +165,7 @@ def _milliseconds(folder: Path, windows: Windows) -> dict[str, dict[str, dict[st
                 precision: load_predictor(folder / name.format(precision), runtime)  # type: ignore[arg-type]
                 for precision in ("fp32", "int8")
             }
-            found[runtime] = {str(batch): milliseconds(pair, shown[:batch]) for batch in BATCHES}
+            found[runtime] = {str(batch): milliseconds(pair, shown[:batch]) for batch in TIMED_BATCHES}
     return found
 
 

@@ -1,4 +1,4 @@
-"""A model file in the formats that other runtimes read, each checked against torch before it takes its place."""
+"""Export of model files to the formats of other runtimes. Each new file is checked against torch."""
 
 import json
 import os
@@ -21,37 +21,37 @@ from xiaonet.runtime.header import HEADER
 from xiaonet.runtime.openvino_runtime import OpenVinoPredictor, import_openvino
 
 NOT_HERE: Mapping[str, str] = {
-    "litert": "litert-torch, which converts to it, wants torch below 2.13 in all its releases up to 0.9.3, and XiaoNet torch 2.13",
+    "litert": "its converter, litert-torch up to 0.9.3, requires torch below 2.13, and XiaoNet requires torch 2.13",
 }
-BATCHES = 64  # windows at once that an ExecuTorch file has room for
+LARGEST_BATCH = 64  # windows that an ExecuTorch file accepts at once
 
 
 def export(model_file: Path, kind: str, out: Path) -> list[Path]:
-    """Write a model file in another format, with the contract inside.
+    """Convert a model file to another format. The new file holds the header of the model, too.
 
     Args:
-        model_file: as `xiaonet.save_model` writes it, in float32 or quantized.
+        model_file: written by `xiaonet.save_model`, in float32 or quantized.
         kind: `onnx`, `openvino` or `executorch`.
-        out: the new file; OpenVINO puts a `.bin` of the same name beside it.
+        out: the new file; an OpenVINO model has a second file with the suffix `.bin` beside it.
 
     Returns:
-        The files.
+        The new files.
 
     Raises:
-        ConfigError: the format is unknown or cannot be had here, packages for it are missing, or it takes
-            no quantized model.
-        CheckpointError: the model file cannot be read, or the new one does not give what torch gives.
-        OutputError: the new file cannot be written.
+        ConfigError: the format is unknown or not available, a package is missing, or the format does not support
+            quantized models.
+        CheckpointError: the model file cannot be read.
+        OutputError: the new file cannot be written, or it gives other probabilities than torch.
     """
     if kind in NOT_HERE:
-        raise ConfigError(f"format {kind} is not available here, because {NOT_HERE[kind]}; take one of {', '.join(FORMATS)}")
+        raise ConfigError(f"format {kind} is not available, because {NOT_HERE[kind]}; use one of {', '.join(FORMATS)}")
     if kind not in FORMATS:
         raise ConfigError(f"format is {kind!r}; wanted one of {', '.join((*FORMATS, *NOT_HERE))}")
     return FORMATS[kind][1](model_file, out)
 
 
 def suffix(kind: str) -> str:
-    """What a file of a format is called by custom; none for one that is not offered."""
+    """The usual suffix of a format's files, or an empty text for an unknown format."""
     return FORMATS[kind][0] if kind in FORMATS else ""
 
 
@@ -85,19 +85,19 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
 
 
 def _to_executorch(model_file: Path, out: Path) -> list[Path]:
-    """The network in float32 for windows of 3001 samples, up to 64 of them, and the header as the method `xiaonet`."""
+    """Write the network in float32 for up to 64 windows of 3001 samples, and the header as the method `xiaonet`."""
     if not find_spec("executorch"):
-        raise ConfigError(f"format executorch is not available here, because its package is missing: {install_command('executorch')}")
+        raise ConfigError(f"format executorch needs ExecuTorch: {install_command('executorch')}")
     if read_model_file(model_file)["precision"] == INT8:
         raise ConfigError(
-            f"{model_file} is quantized, and XNNPACK leaves its convolutions to kernels that take seconds a window; "
-            "wanted the model in float32 that it was made from, or one of the formats onnx, openvino"
+            f"{model_file} is quantized, and ExecuTorch would take seconds for a window; "
+            "wanted the model in float32 that it was made from, or the format onnx or openvino"
         )
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
 
-    batch = torch.export.Dim("batch", min=1, max=BATCHES)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     example = torch.zeros(2, len(COMPONENTS), WINDOW_SAMPLES)
     program = torch.export.export(load_model(model_file).float(), (example,), dynamic_shapes={"windows": {0: batch}})
     lowered = to_edge_transform_and_lower(

@@ -1,8 +1,8 @@
-"""An ONNX graph in eight-bit integers from the one in float32: each convolution between two roundings.
+"""Conversion of an ONNX graph from float32 to INT8.
 
-Runtimes fuse the rounding on both sides of a convolution into it, so that all between the first and
-the last convolution is integers, one byte a sample. Max pooling, upsampling and concatenation take the
-bytes as they are, because what is concatenated has one step.
+Each convolution gets a DequantizeLinear node before and a QuantizeLinear node after it. Runtimes fuse these with the
+convolution, so that all samples between the first and the last convolution are single bytes. Max pooling, upsampling and
+concatenation work on the bytes directly, because concatenated samples have the same step.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def to_int8(graph: "ModelProto", model: QuantizedXiaoNet, *, resize: bool = False) -> None:
-    """Put a quantized model's convolutions, in place, where a graph in float32 has its own.
+    """Replace the convolutions of a float32 graph, in place, by those of a quantized model.
 
     Args:
         graph: in float32.
-        model: the quantized one.
-        resize: leave upsampling as it is, which suits OpenVINO: its network is 1.3 times as fast with it.
+        model: the quantized model.
+        resize: keep `Resize` for upsampling, with which OpenVINO is 1.3 times as fast.
     """
     convolutions = list(model.convolutions())
     rewriting = _Rewriting(graph.graph)
@@ -37,13 +37,13 @@ def to_int8(graph: "ModelProto", model: QuantizedXiaoNet, *, resize: bool = Fals
 
 
 class _Rewriting:
-    """Nodes of the new graph, in order. Names are short, since each stands in the file several times."""
+    """The nodes of the new graph, in order. Names are short, because each occurs several times in the file."""
 
     def __init__(self, graph: "GraphProto") -> None:
         self.graph, self.nodes = graph, list[Any]()
         self.constants: dict[str, Any] = {}
         self.bytes_of = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
-        self.step, self.channels = self._constant("q", np.float32(1)), 0  # of all samples, and of those that come next
+        self.step, self.channels = self._constant("q", np.float32(1)), 0  # step of all samples; channels of the latest convolution
 
     def keep(self, node: "NodeProto") -> None:
         self.nodes.append(node)
@@ -55,7 +55,7 @@ class _Rewriting:
         w, b = self._constant(f"{short}w", weight), self._constant(f"{short}b", bias)
         if convolution.first:
             self._add("Mul", [node.input[0], self._constant("p", np.float32(PEAK))], ["x0"])
-            self._add("Round", ["x0"], ["x1"])  # half to even, as everywhere
+            self._add("Round", ["x0"], ["x1"])  # halves to even, as in torch
             node.input[0] = "x1"
         else:
             node.input[0] = self._dequantized(node.input[0], self.step, f"{short}x")
@@ -66,12 +66,12 @@ class _Rewriting:
         self.nodes.append(node)
         if not convolution.last:
             rounded, node.output[0] = self.bytes_of[node.output[0]], f"{short}y"
-            self._add("QuantizeLinear", [node.output[0], self.step], [rounded])  # ReLU too: below zero there is no byte
+            self._add("QuantizeLinear", [node.output[0], self.step], [rounded])  # this is the ReLU, too: negative values become 0
 
     def upsampling(self, node: "NodeProto") -> None:
-        """Each sample twice, channels last as onnxruntime's integer kernels have them: 1.2 times as fast a network as its Resize."""
+        """Repeat each sample, with channels last like onnxruntime's integer kernels: 1.2 times as fast as its Resize."""
         (x, *_), (y,), u = node.input, node.output, f"u{len(self.nodes)}"
-        shape = self._constant(f"{u}s", np.array([0, 1, -1, self.channels], dtype=np.int64))  # 0: as many windows as there are
+        shape = self._constant(f"{u}s", np.array([0, 1, -1, self.channels], dtype=np.int64))  # 0 keeps the number of windows
         self._add("Transpose", [x], [f"{u}a"], perm=[0, 2, 3, 1])
         self._add("Concat", [f"{u}a", f"{u}a"], [f"{u}b"], axis=3)
         self._add("Reshape", [f"{u}b", shape], [f"{u}c"])
@@ -101,7 +101,7 @@ class _Rewriting:
 
 
 def convolutions_in(graph: "ModelProto") -> Iterator[tuple[str, bool]]:
-    """Names of the weights of a graph's convolutions, and whether these are stored in eight bits."""
+    """For each convolution of a graph, the name of its weights and whether they are int8."""
     from onnx import TensorProto
 
     stored = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}

@@ -1,4 +1,4 @@
-"""A model file as ONNX, for runtimes that need no torch."""
+"""Export of model files to ONNX."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ import torch
 
 from xiaonet.constants import COMPONENTS, STRIDE, WINDOW_SAMPLES
 from xiaonet.deploy.int8 import to_int8
-from xiaonet.errors import CheckpointError, ConfigError
+from xiaonet.errors import ConfigError, OutputError
 from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import load_model, read_model_file
@@ -32,24 +32,24 @@ from xiaonet.runtime.predictor import Windows
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-TOLERANCE = 1e-5  # largest difference between a runtime's probabilities and torch's
+TOLERANCE = 1e-5  # largest difference between the probabilities of a runtime and of torch
 LENGTHS = (WINDOW_SAMPLES, WINDOW_SAMPLES - WINDOW_SAMPLES % STRIDE, 4 * STRIDE)
 
 
 def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
-    """Write a model file as ONNX, once onnxruntime has been seen to give the same probabilities from it.
+    """Convert a model file to ONNX, and check that onnxruntime computes the same probabilities as torch.
 
-    The input is `windows`, `(batch, 3, samples)`, the output `probabilities` of the same shape;
-    batch and samples are free.
+    The input is `windows`, `(batch, 3, samples)`; the output is `probabilities`, with the same shape. Batch and samples
+    are dynamic.
 
     Args:
-        model_file: as `xiaonet.save_model` writes it.
-        out: the new file, by custom a `.onnx`.
-        resize: upsample a quantized model by `Resize`, as OpenVINO likes it, and not as onnxruntime does.
+        model_file: written by `xiaonet.save_model`.
+        out: the new file, usually with the suffix `.onnx`.
+        resize: upsample a quantized model with `Resize`, which is faster on OpenVINO but slower on onnxruntime.
 
     Raises:
-        CheckpointError: the model file cannot be read, the new one cannot be written, or does not
-            give what torch gives.
+        CheckpointError: the model file cannot be read.
+        OutputError: the new file cannot be written, or it gives other probabilities than torch.
         ConfigError: packages for the export are missing.
     """
     check_packages()
@@ -71,14 +71,14 @@ def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
 
 
 def check_packages() -> None:
-    """See whether what the export needs is installed; if not, a ConfigError names it."""
+    """Raise a ConfigError if a package that the export needs is not installed."""
     missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]
     if missing:
         raise ConfigError(f"export needs {' and '.join(missing)}: {install_command(missing[0])}")
 
 
 def header_of(model_file: Path) -> dict[str, Any]:
-    """What a model file says of itself, for one in another format: contract, thresholds, provenance and the like."""
+    """The header of an exported model: input specification, thresholds, arguments, precision and provenance."""
     content = read_model_file(model_file)
     return {
         "format": FORMAT,
@@ -94,12 +94,12 @@ def header_of(model_file: Path) -> dict[str, Any]:
 
 
 def _to_onnx(model: XiaoNet) -> "ModelProto":
-    """The bare graph, with batch normalisation folded into the convolutions by the exporter."""
+    """The graph without a header. The exporter folds batch normalisation into the convolutions."""
     example = torch.zeros(2, len(COMPONENTS), WINDOW_SAMPLES)
     free = torch.export.Dim.AUTO
     for layer in model.modules():
         if isinstance(layer, Conv):
-            layer.weight = torch.nn.Parameter(layer.weight.unsqueeze(2))  # the exporter would leave this to the runtime
+            layer.weight = torch.nn.Parameter(layer.weight.unsqueeze(2))  # the exporter would leave that to the runtime
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
@@ -112,7 +112,7 @@ def _to_onnx(model: XiaoNet) -> "ModelProto":
             verbose=False,
         )
     if program is None:
-        raise CheckpointError("torch gave no ONNX program; use torch 2.13 or newer")
+        raise OutputError("torch exported no ONNX program; use torch 2.13 or newer")
     graph: ModelProto = program.model_proto
     _strip(graph)
     for end in (*graph.graph.input, *graph.graph.output):
@@ -122,7 +122,7 @@ def _to_onnx(model: XiaoNet) -> "ModelProto":
 
 
 def _strip(graph: "ModelProto") -> None:
-    """Take out what the exporter notes for debugging, such as stack traces with the paths of this machine."""
+    """Remove debugging information, such as stack traces with paths of this machine."""
     del graph.graph.value_info[:]
     for part in (graph, graph.graph, *graph.graph.node, *graph.graph.initializer, *graph.graph.input, *graph.graph.output):
         part.ClearField("doc_string")
@@ -130,16 +130,16 @@ def _strip(graph: "ModelProto") -> None:
 
 
 def check(model_file: Path, infer: Callable[[Windows], Windows], out: Path, lengths: Sequence[int] = LENGTHS) -> None:
-    """See that a runtime gives what torch gives of ObsPy's example, a local earthquake, as one window and as several.
+    """Check that a runtime and torch give the same probabilities for ObsPy's example, a local earthquake.
 
     Args:
-        model_file: for torch.
-        infer: the runtime.
-        out: the file that is written if they agree.
-        lengths: samples of windows.
+        model_file: read by torch.
+        infer: computes probabilities on the runtime.
+        out: the exported file, for the error message.
+        lengths: window lengths in samples.
 
     Raises:
-        CheckpointError: they do not agree.
+        OutputError: the probabilities differ.
     """
     model, stream = load_model(model_file).float(), obspy.read()
     record = np.stack([stream.select(component=component)[0].data for component in COMPONENTS])
@@ -151,7 +151,7 @@ def check(model_file: Path, infer: Callable[[Windows], Windows], out: Path, leng
         found = infer(windows)
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         if not difference <= TOLERANCE:
-            raise CheckpointError(
+            raise OutputError(
                 f"{out} was not written: probabilities of {number} windows of {samples} samples differ from torch's by {difference:g}; "
                 f"wanted at most {TOLERANCE:g}"
             )
@@ -159,7 +159,7 @@ def check(model_file: Path, infer: Callable[[Windows], Windows], out: Path, leng
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporter says of packages that no network of ours uses, and of its own old ways."""
+    """Silence the exporter's messages about packages that XiaoNet does not use and about its own deprecations."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

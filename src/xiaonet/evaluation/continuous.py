@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
-from xiaonet.apps.archive import Task, plan
+from xiaonet.apps.pick_archive import Task, plan
 from xiaonet.constants import COMPONENTS, SAMPLING_RATE
 from xiaonet.errors import DataError
 from xiaonet.evaluation.metrics import FalsePicks

@@ -1,4 +1,8 @@
-"""Folders, globs and SDS archives of miniSEED as instruments; files that follow each other are one record."""
+"""Find the instruments in files, folders, globs and SDS archives of miniSEED.
+
+When an archive is opened, only the headers of its files are read. Samples are read when they are needed. Files
+that follow each other in time are one record.
+"""
 
 import os
 import re
@@ -28,11 +32,11 @@ from xiaonet.picking.segments import (
 )
 from xiaonet.picking.time_index import TimeIndex
 
-# NET.STA.LOC.CHA.TYPE.YEAR.DAY, as files of an SDS archive are named.
+# Names of files in an SDS archive: NET.STA.LOC.CHA.TYPE.YEAR.DAY
 SDS_NAME = re.compile(r"(?P<net>[^.]*)\.(?P<sta>[^.]*)\.(?P<loc>[^.]*)\.(?P<cha>[^.]*)\.[A-Z]\.(?P<year>\d{4})\.(?P<day>\d{3})")
-DAY = timedelta(days=1)
-CACHED_FILES = 64  # whose contents are remembered
-CACHED_PIECES = 32  # that stay decoded: 1 MB each
+ONE_DAY = timedelta(days=1)
+CACHED_FILES = 64  # whose headers stay in memory
+CACHED_PIECES = 32  # whose samples stay in memory, 1 MB each
 
 
 class _Entry(NamedTuple):
@@ -44,36 +48,41 @@ class _Entry(NamedTuple):
 
 
 class Archive:
-    """The instruments found in files, and what of the files cannot be used.
+    """The instruments in miniSEED files.
 
     Args:
-        paths: files, folders and globs.
-        start_ns: nothing before this time is looked at.
-        end_ns: nothing from this time on is looked at.
-        stations: names to keep, such as `CX.PB01`, `PB*` or `CX.PB01.10.HH`; all by default.
+        paths: files, folders and globs, or a single one.
+        start_ns: skip data before this time, in nanoseconds since 1970-01-01.
+        end_ns: skip data from this time on.
+        stations: names of stations or instruments to keep, such as `CX.PB01`, `PB*` or `CX.PB01.10.HH`; all by default.
 
     Attributes:
-        instruments: by name.
-        files: those read, in order.
-        problems: what was skipped and why; grows while data are read.
+        instruments: in order of their name.
+        files: the files with usable data, in order.
+        problems: what was skipped and why, as keys; it grows while samples are read.
     """
 
     def __init__(
-        self, paths: Iterable[str | Path], start_ns: int | None = None, end_ns: int | None = None, stations: Sequence[str] = ()
+        self,
+        paths: str | Path | Iterable[str | Path],
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        stations: str | Sequence[str] = (),
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
         self.files: list[Path] = []
-        self.start_ns, self.end_ns, self.stations = start_ns, end_ns, stations
+        self.start_ns, self.end_ns = start_ns, end_ns
+        self.stations = [stations] if isinstance(stations, str) else stations
         self._scan = lru_cache(CACHED_FILES)(self._scan_file)
         self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
         entries: dict[Channel, list[_Entry]] = {}
-        for path in self._find_files(paths):
+        for path in self._find_files([paths] if isinstance(paths, str | Path) else paths):
             self._add(path, entries)
         self._indexes = {channel: TimeIndex(found) for channel, found in entries.items()}
         self.instruments = build_instruments(self._indexes, self._pieces)
 
     def within(self, segment: Segment) -> Segment:
-        """The part of a segment that was asked for."""
+        """The part of a segment from `start_ns` to `end_ns` of this archive."""
         first = segment.first if self.start_ns is None else max(segment.first, -((segment.grid.phase_ns - self.start_ns) // SAMPLE_NS))
         end = segment.end if self.end_ns is None else min(segment.end, -((segment.grid.phase_ns - self.end_ns) // SAMPLE_NS))
         return segment._replace(first=first, end=end)
@@ -83,7 +92,7 @@ class Archive:
         for path in paths:
             matches = [str(path)] if os.path.exists(path) else sorted(glob(str(path), recursive=True))
             if not matches:
-                self._report(f"{path}: there is no such file, folder or match")
+                self._report(f"{path}: no such file or folder")
             for match in matches:
                 for file in self._walk(match) if os.path.isdir(match) else [Path(match)]:
                     if self._is_wanted(file):
@@ -91,7 +100,7 @@ class Archive:
         return list(found)
 
     def _walk(self, folder: str) -> Iterator[Path]:
-        """All files below a folder by name, hidden ones left out, links followed once."""
+        """All files below a folder by name, without hidden ones. Links are followed once."""
         seen = set()
         for root, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: self._report_unreadable(error.filename, error)):
             if (real := os.path.realpath(root)) in seen:
@@ -102,13 +111,13 @@ class Archive:
             yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
 
     def _is_wanted(self, path: Path) -> bool:
-        """False if the name of an SDS file tells that it is of another day or station."""
+        """False if the name of an SDS file shows that it has another day or station."""
         name = SDS_NAME.fullmatch(path.name)
         if name is None:
             return True
         try:
-            day = datetime.combine(date(int(name["year"]), 1, 1) + (int(name["day"]) - 1) * DAY, datetime.min.time(), UTC)
-            first, end = ((day + shift).timestamp() * SECOND_NS for shift in (-DAY, 2 * DAY))
+            day = datetime.combine(date(int(name["year"]), 1, 1) + (int(name["day"]) - 1) * ONE_DAY, datetime.min.time(), UTC)
+            first, end = ((day + shift).timestamp() * SECOND_NS for shift in (-ONE_DAY, 2 * ONE_DAY))
         except (ValueError, OverflowError):
             return True
         in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)
@@ -120,15 +129,15 @@ class Archive:
         return not self.stations or any(fnmatchcase(name, pattern) for pattern in self.stations for name in names)
 
     def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Packed]]:
-        """What a file holds of the channels that can be picked and were asked for."""
+        """The pieces in a file, for each channel that can be picked and is wanted."""
         reasons: list[str] = []
         try:
-            if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe could take for ever
+            if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe might never end
                 self._report(f"{path}: neither a file nor a folder")
                 return {}
             found = scan(path, reasons.append)
             if not found:
-                other = "no waveforms in miniSEED; other formats: xiaonet.Picker().pick(obspy.read(…))"
+                other = "no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))"
                 reasons = [f"{path}: {other if path.stat().st_size else 'empty'}"]
         except OSError as error:
             self._report_unreadable(path, error)
@@ -150,18 +159,18 @@ class Archive:
         if channels:
             self.files.append(path)
         for channel, index in channels.items():
-            own: list[_Entry] = []
+            ranges: list[_Entry] = []
             for packed in index.pieces:
-                if own and packed.start_ns <= own[-1].end_ns + LONGEST_GAP_NS:
-                    own[-1] = own[-1]._replace(end_ns=max(own[-1].end_ns, packed.end_ns))
+                if ranges and packed.start_ns <= ranges[-1].end_ns + LONGEST_GAP_NS:
+                    ranges[-1] = ranges[-1]._replace(end_ns=max(ranges[-1].end_ns, packed.end_ns))
                 else:
-                    own.append(_Entry(packed.start_ns, packed.end_ns, path))
-            entries.setdefault(channel, []).extend(own)
+                    ranges.append(_Entry(packed.start_ns, packed.end_ns, path))
+            entries.setdefault(channel, []).extend(ranges)
 
     def _pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
         for path in dict.fromkeys(entry.path for entry in self._indexes[channel].find(first_ns, end_ns)):
             index = self._scan(path).get(channel)
-            for packed in index.find(first_ns, end_ns) if index else ():  # a file that is gone by now holds nothing
+            for packed in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
                 yield from split_drifting(Piece(packed.seed_id, packed.start_ns, packed.samples, packed.rate, partial(self._load, packed)))
 
     def _load(self, packed: Packed) -> NDArray[Any]:

@@ -1,4 +1,12 @@
-"""miniSEED files as pieces that are decoded when they are needed, whatever is broken in between."""
+"""Read miniSEED files piece by piece, including damaged ones.
+
+`scan` reads only the headers of a file and joins records of a channel that follow each other in time into
+pieces. `decode` reads the samples of a piece when they are needed. Both use libmseed, by pymseed. What cannot
+be read is reported and skipped, and reading continues with the next record.
+
+Headers are read in three ways. Where a file has many records of one length, libmseed reads them at once.
+Otherwise they are read one by one. Between records, after damage, the bytes are searched for the next header.
+"""
 
 import os
 import re
@@ -18,19 +26,19 @@ from pymseed.mstracelist import MS3TraceID
 from xiaonet.constants import SECOND_NS
 
 BLOCK = 2**22  # bytes read at once
-SPAN = 2**17  # bytes whose headers are read at once where they are alike
-FEW = 8  # records in a span for which that does not pay
-CHANNELS = 16  # in a span with which that does not pay either
+SPAN = 2**17  # bytes of records that are read together
+FEW = 8  # fewer records in a span are not worth it
+CHANNELS = 16  # nor are more channels
 LONGEST = 2**18  # samples of a piece: 44 minutes at 100 Hz
-SEARCH = 2**24  # bytes at the start of a file in which a first record must be found
+SEARCH = 2**24  # bytes at the start of a file in which to look for the first record
 SHORTEST = 40  # bytes of a record
-TRUNCATED = 1  # pymseed's status: the record goes on beyond the bytes at hand
+TRUNCATED = 1  # status of pymseed: the record continues beyond the buffer
 
-# How records of miniSEED 3 and 2 begin, with an hour, a minute and a second where those belong.
+# How records of miniSEED 3 and 2 begin, with a valid hour, minute and second.
 HEADER = re.compile(
     rb"MS\x03.{9}[\0-\x17][\0-\x3b][\0-\x3c]|(?:\d{6}| {6})[DRQM][ \0][\0 -~]{12}.{4}[\0-\x17][\0-\x3b][\0-\x3c]", re.DOTALL
 )
-HEADER_BYTES = 27  # of the longer kind
+HEADER_BYTES = 27  # that the pattern may match
 NAME = re.compile(r"([0-9A-Za-z_-]*\.){3}[0-9A-Za-z_-]+")
 
 Report = Callable[[str], None]
@@ -38,13 +46,13 @@ Report = Callable[[str], None]
 
 @dataclass(eq=False, slots=True)
 class Packed:
-    """Records of one channel that follow each other in time; records of others may lie between them.
+    """Records of one channel that follow each other in time. Records of other channels may lie between them.
 
     Attributes:
         path: the file.
-        places: first byte and end of each stretch of the file in which they are, one after the other.
+        places: first byte and end of each part of the file that holds the records, one after the other.
         source_id: the channel, as libmseed names it.
-        seed_id: the same as NET.STA.LOC.CHA.
+        seed_id: the channel as NET.STA.LOC.CHA.
         start_ns: time of the first sample.
         samples: number of samples.
         rate: Hz.
@@ -65,7 +73,7 @@ class Packed:
 
 
 class _Header(NamedTuple):
-    """What is said of a record, or of several alike that follow each other in the file and in time."""
+    """The header of a record, or of several records of a channel that follow each other in the file and in time."""
 
     offset: int
     end: int
@@ -80,7 +88,7 @@ class _Header(NamedTuple):
 
 
 def scan(path: Path, report: Report) -> list[Packed]:
-    """What a file holds, without decoding it. What cannot be read is reported and left out.
+    """Find the pieces in a file without decoding them. What cannot be read is reported and skipped.
 
     Raises:
         OSError: the file cannot be read.
@@ -89,7 +97,7 @@ def scan(path: Path, report: Report) -> list[Packed]:
     latest: dict[str, Packed] = {}  # piece of each channel
     skipped: dict[str, list[int]] = {}  # first bytes of records, by reason
     for header in _headers(path, report):
-        if reason := _nonsense(header):
+        if reason := _why_skipped(header):
             skipped.setdefault(reason, []).append(header.offset)
         elif header.source_id not in latest or not _append(latest[header.source_id], header):
             places = array("q", (header.offset, header.end))
@@ -102,28 +110,28 @@ def scan(path: Path, report: Report) -> list[Packed]:
 
 
 def decode(piece: Packed, report: Report) -> NDArray[Any]:
-    """The samples of a piece; NaN for records that are damaged, which are reported.
+    """Read the samples of a piece. Damaged records are reported, and their samples are NaN.
 
     Raises:
-        OSError: the file cannot be read any more.
+        OSError: the file can no longer be read.
     """
     with piece.path.open("rb") as file:
         content = b"".join(_read(file, first, end) for first, end in _stretches(piece))
     try:
         with MS3TraceList.from_buffer(content, unpack_data=True, sourceid=piece.source_id) as traces:
-            sound = not get_error_messages()  # such as a failed integrity check
-            if sound and [len(trace) for trace in traces] == [1] and traces[0][0].numsamples == piece.samples:
+            intact = not get_error_messages()  # such as a failed integrity check
+            if intact and [len(trace) for trace in traces] == [1] and traces[0][0].numsamples == piece.samples:
                 samples: NDArray[Any] = traces[0][0].take_np_datasamples()
                 return samples
     except MiniSEEDError:
-        pass  # record by record it will show which one is damaged
+        pass  # reading record by record shows which one is damaged
     return _decode_records(content, piece, report)
 
 
 def _decode_records(content: bytes, piece: Packed, report: Report) -> NDArray[np.float64]:
     samples = np.full(piece.samples, np.nan)
     offset = 0
-    with suppress(MiniSEEDError):  # the headers were sound when the file was scanned
+    with suppress(MiniSEEDError):  # a header that changed since the file was scanned
         for header in MS3Record.from_buffer(content):
             if header.sourceid == piece.source_id:
                 first = max(0, round((header.starttime - piece.start_ns) * piece.rate / SECOND_NS))
@@ -134,23 +142,23 @@ def _decode_records(content: bytes, piece: Packed, report: Report) -> NDArray[np
                     report(f"{piece.path}: record at byte {_in_file(piece, offset)} skipped: {error}")
             offset += header.reclen
     if offset < sum(end - first for first, end in _stretches(piece)):
-        report(f"{piece.path}: from byte {_in_file(piece, offset)} on not what it was when it was scanned")
+        report(f"{piece.path}: the file has changed since it was scanned, from byte {_in_file(piece, offset)} on")
     return samples
 
 
 def _decode_record(content: bytes) -> NDArray[Any]:
-    """The samples of a record.
+    """Decode the samples of a record.
 
     Raises:
         MiniSEEDError: they cannot be decoded.
-        ValueError: they can, but are not what the header says.
+        ValueError: they do not agree with the header.
     """
     record = next(MS3Record.from_buffer(content, unpack_data=True))
     for message in get_error_messages():
-        if "integrity" in message:  # there are harmless ones too
+        if "integrity" in message:  # others are harmless
             raise ValueError(message)
     if record.numsamples != record.samplecnt or record.sampletype == "t":
-        raise ValueError(f"{record.numsamples} numbers were found, {record.samplecnt} are wanted")
+        raise ValueError(f"found {record.numsamples} samples, wanted {record.samplecnt}")
     samples: NDArray[Any] = record.np_datasamples
     return samples
 
@@ -160,7 +168,7 @@ def _stretches(piece: Packed) -> Iterator[tuple[int, int]]:
 
 
 def _in_file(piece: Packed, offset: int) -> int:
-    """Where in the file a byte of a piece is."""
+    """The position in the file of a byte of a piece."""
     for first, end in _stretches(piece):
         if offset < end - first:
             break
@@ -169,7 +177,7 @@ def _in_file(piece: Packed, offset: int) -> int:
 
 
 def _append(piece: Packed, header: _Header) -> bool:
-    """Let a piece go on with records that follow in time, if they do."""
+    """Add records to a piece if they follow it in time; return whether they do."""
     follows = (
         piece.rate == header.rate
         and piece.samples + header.samples <= LONGEST
@@ -185,14 +193,14 @@ def _append(piece: Packed, header: _Header) -> bool:
 
 
 def _headers(path: Path, report: Report) -> Iterator[_Header]:
-    """Headers of the records of a file, in its order. What lies between them is reported."""
+    """Headers of the records of a file, in order. What lies between them is reported."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         offset = usual = 0
-        lost: int | None = None  # byte from which on there is no record
+        lost: int | None = None  # first byte without a record
         while offset < size:
-            last: _Header | None = None  # is held back until it is known that it ends where it says
-            for header in _run(file, offset):
+            last: _Header | None = None  # held back until the next header confirms its length
+            for header in _consecutive(file, offset):
                 if lost is not None:
                     report(f"{path}: {offset - lost} bytes from byte {lost} skipped: no miniSEED")
                     lost = None
@@ -200,7 +208,7 @@ def _headers(path: Path, report: Report) -> Iterator[_Header]:
                     yield last
                 last, offset = header, header.end
                 if header.length != usual and header.version == 2 and _inner(file, header) is not None:
-                    break  # no checksum tells that a bit of the length has flipped
+                    break  # miniSEED 2 has no checksum that reveals a wrong length
                 usual = header.length
             if last is None:
                 lost = offset if lost is None else lost
@@ -211,11 +219,11 @@ def _headers(path: Path, report: Report) -> Iterator[_Header]:
                 report(f"{path}: record at byte {last.offset} skipped: another one begins within it")
                 offset = inner
         if lost is not None:
-            report(f"{path}: {size - lost} bytes from byte {lost} skipped: no whole record")
+            report(f"{path}: {size - lost} bytes from byte {lost} skipped: no complete record")
 
 
-def _run(file: IO[bytes], offset: int) -> Iterator[_Header]:
-    """Headers from a byte of a file on, up to the first that is none."""
+def _consecutive(file: IO[bytes], offset: int) -> Iterator[_Header]:
+    """Headers of the records that follow each other from a byte of a file on, until something else comes."""
     rest, amount = b"", min(2**14, BLOCK)
     while True:
         block = _read(file, offset + len(rest), offset + len(rest) + amount)
@@ -235,7 +243,7 @@ def _run(file: IO[bytes], offset: int) -> Iterator[_Header]:
 
 
 def _one_by_one(buffer: memoryview, offset: int) -> Iterator[_Header]:
-    """Headers of the next records, `SPAN` bytes of them or until something is none."""
+    """Headers of the next records, up to `SPAN` bytes of them."""
     last = offset + SPAN
     for record in MS3Record.from_buffer(buffer):
         header = _header(record, offset)
@@ -246,9 +254,9 @@ def _one_by_one(buffer: memoryview, offset: int) -> Iterator[_Header]:
 
 
 def _at_once(buffer: memoryview, offset: int, *, at_end: bool) -> list[_Header]:
-    """One header a channel for the records of one length that a buffer begins with, 20 times as fast as one by one.
+    """One header per channel for records of one length at the start of a buffer, 20 times as fast as one by one.
 
-    Empty where these are few, or of many channels, or there is a gap or anything odd.
+    Empty if there are few records or many channels, or if there is a gap or anything unusual.
     """
     try:
         first = _header(MS3Record.parse(buffer), offset)
@@ -266,7 +274,7 @@ def _at_once(buffer: memoryview, offset: int, *, at_end: bool) -> list[_Header]:
 
 
 def _common_header(trace: MS3TraceID, whole: _Header) -> _Header | None:
-    """What is said of all records of a channel in a stretch of a file, if they follow each other in time."""
+    """One header for all records of a channel in a part of a file, if they follow each other in time."""
     segment = trace[0]
     header = whole._replace(
         number=segment.recordlist.recordcnt,
@@ -275,10 +283,10 @@ def _common_header(trace: MS3TraceID, whole: _Header) -> _Header | None:
         samples=segment.samplecnt,
         rate=segment.samprate,
     )
-    if len(trace) > 1 or _nonsense(header):
+    if len(trace) > 1 or _why_skipped(header):
         return None
-    late_ns = segment.endtime - header.start_ns - (header.samples - 1) * SECOND_NS / header.rate
-    return header if abs(late_ns) < SECOND_NS / header.rate / 2 else None
+    delay_ns = segment.endtime - header.start_ns - (header.samples - 1) * SECOND_NS / header.rate
+    return header if abs(delay_ns) < SECOND_NS / header.rate / 2 else None
 
 
 def _header(record: MS3Record, offset: int) -> _Header:
@@ -301,7 +309,7 @@ def _header(record: MS3Record, offset: int) -> _Header:
 
 
 def _inner(file: IO[bytes], header: _Header) -> int | None:
-    """The byte of a file at which another record begins within a record, if one does."""
+    """The byte at which another record begins within a record, if there is one."""
     alone = header.offset + header.length == header.end
     return _find(file, header.offset + 1, header.end) if alone else None
 
@@ -323,7 +331,7 @@ def _read(file: IO[bytes], first: int, end: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _seed_id(source_id: str) -> str:
-    """NET.STA.LOC.CHA; empty if it is none."""
+    """NET.STA.LOC.CHA; empty if the name is broken."""
     try:
         seed_id = ".".join(sourceid2nslc(source_id))
     except (MiniSEEDError, ValueError):
@@ -331,14 +339,14 @@ def _seed_id(source_id: str) -> str:
     return seed_id if NAME.fullmatch(seed_id) else ""
 
 
-def _nonsense(header: _Header) -> str:
-    """Why a record whose header could be parsed holds no waveform; empty if it does."""
+def _why_skipped(header: _Header) -> str:
+    """Why a record with a valid header has no waveform; empty if it has one."""
     if header.samples <= 0 or header.encoding == 0:
-        return "it holds no samples"
+        return "it has no samples"
     if header.samples > 2 * (header.end - header.offset):
         return f"{header.samples} samples do not fit into it"
     if not 0 < header.rate < 1e6:
         return f"its sampling rate is {header.rate:g} Hz"
     if not _seed_id(header.source_id):
-        return f"its name is broken: {header.source_id!r}"
+        return f"its channel name is invalid: {header.source_id!r}"
     return ""

@@ -1,6 +1,6 @@
-"""Model files: weights, constructor arguments, input contract, thresholds and provenance in one place.
+"""Model files: weights, constructor arguments, input specification, thresholds and provenance.
 
-A file is written whole or not at all, and read without running any code that it might carry.
+A file is written completely or not at all. Reading it never runs code from it.
 """
 
 import hashlib
@@ -25,10 +25,14 @@ from xiaonet.nn.quantized import QuantizedXiaoNet
 FORMAT = "xiaonet-model"
 VERSION = 1
 FP32, INT8 = "fp32", "int8"
-# Of an absolute path; where one begins the text or follows a +, spaces are part of it.
-FOLDERS = re.compile(r"(?:^|(?<=\+))(?:~|[A-Za-z]:)?[/\\](?:[^/\\+]+[/\\])*|(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^/\\+\s]+[/\\])*")
+# The folders of an absolute path: /a/b/, ~/a/, C:\a\ or \\server\a\. Names may contain spaces where a path begins the
+# text or follows a +. Elsewhere a path needs a folder, because a slash alone may stand between words ("P / S").
+FOLDERS = re.compile(
+    r"(?:^|(?<=\+))(?:(?:~|[A-Za-z]:)[/\\]|\\\\|/(?=[^\s/\\]))(?:[^/\\+\s](?:[^/\\+]*[^/\\+\s])?[/\\])*"
+    r"|(?<![\w.:/\\~])(?:(?:~|[A-Za-z]:)[/\\]|\\\\|/(?=[^/\\+\s]+/))(?:[^/\\+\s]+[/\\])*"
+)
 
-# What torch, json and zip raise on reading a damaged file.
+# What torch, pickle and zip raise when they read a damaged file.
 DAMAGE = (
     RuntimeError,
     EOFError,
@@ -50,13 +54,13 @@ def save_model(
     provenance: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a model file that `load_model` needs nothing else to read.
+    """Write a model file, which `load_model` reads.
 
     Args:
         model: the model.
-        path: the file, by custom a `.pth`.
-        provenance: plain values that say where the weights are from; folders are taken out of them.
-        thresholds: least probabilities of a pick, `{"P": 0.3, "S": 0.3}` by default.
+        path: the file, usually with the suffix `.pth`.
+        provenance: plain values that describe the origin of the weights; folders are removed from paths in them.
+        thresholds: minimum probabilities of a pick, `{"P": 0.3, "S": 0.3}` by default.
 
     Raises:
         ConfigError: a threshold is missing, unknown or not between 0 and 1.
@@ -69,7 +73,7 @@ def save_model(
     if quantized:
         weights = side_by_side(weights)
     save_tensors(
-        Path(path),
+        _as_path(path),
         FORMAT,
         {
             "arguments": dict(model.arguments),
@@ -84,11 +88,11 @@ def save_model(
 
 
 def load_model(path: str | Path) -> XiaoNet:
-    """Read a model file; the model comes on the CPU, in evaluation mode.
+    """Read a model file. The model is on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, no model of XiaoNet, or one of
-            another contract.
+        CheckpointError: the file does not exist, is damaged or not a XiaoNet model, or the model has another
+            input specification.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -104,15 +108,15 @@ def load_model(path: str | Path) -> XiaoNet:
         model = kind(**content["arguments"]).to(content["weights"]["head.weight"].dtype)
         model.load_state_dict(content["weights"])
     except DAMAGE as error:
-        raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path} is damaged: weights and arguments do not match: {str(error).splitlines()[0]}") from error
     return model.eval()
 
 
 def load_float(path: str | Path) -> XiaoNet:
-    """Read a model file that can be trained, or quantized, further on. Raises as `load_model` does.
+    """Read a model file that can be trained or quantized. Raises as `load_model` does.
 
     Raises:
-        ConfigError: it is quantized already.
+        ConfigError: the model is already quantized.
     """
     model = load_model(path)
     if isinstance(model, QuantizedXiaoNet):
@@ -121,19 +125,30 @@ def load_float(path: str | Path) -> XiaoNet:
 
 
 def read_model_file(path: str | Path) -> dict[str, Any]:
-    """All that a model file holds: arguments, precision, contract, thresholds, provenance, weights. Raises as `load_model` does."""
-    path = Path(path)
+    """Read the content of a model file: arguments, precision, input specification, thresholds, provenance and weights.
+
+    Raises as `load_model` does.
+    """
+    path = _as_path(path)
     content = load_tensors(path, FORMAT)
-    missing = {"arguments", "contract", "provenance", "weights", "digest"} - content.keys()
-    if missing:
-        raise CheckpointError(f"{path} is damaged or no model file: it lacks {', '.join(sorted(missing))}; save it with xiaonet.save_model")
-    if not isinstance(content["contract"], dict) or not isinstance(content["weights"], dict):
-        raise CheckpointError(f"{path} is damaged: its contract or its weights are not what XiaoNet writes; copy it again")
-    if differing := input_specification_differences(content["contract"]):
-        raise CheckpointError(f"{path} has another input specification: {differing}; this XiaoNet wants {input_specification()}")
-    if content.setdefault("precision", FP32) not in (FP32, INT8):
+    parts = ("arguments", "contract", "provenance", "weights")
+    if missing := {*parts, "digest"} - content.keys():
+        raise CheckpointError(
+            f"{path} is damaged or not a model file: it lacks {', '.join(sorted(missing))}; save it with xiaonet.save_model"
+        )
+    if wrong := [part for part in parts if not isinstance(content[part], dict)]:
+        raise CheckpointError(f"{path} is damaged: {' and '.join(wrong)} must be dictionaries; copy it again")
+    try:
+        differences = input_specification_differences(content["contract"])
+        known = content.setdefault("precision", FP32) in (FP32, INT8)
+        intact = digest(content["weights"]) == content["digest"]
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}; copy it again") from error
+    if differences:
+        raise CheckpointError(f"{path} has another input specification: {differences}; this XiaoNet wants {input_specification()}")
+    if not known:
         raise CheckpointError(f"{path} holds weights in {content['precision']!r}; wanted {FP32} or {INT8}; pip install -U xiaonet")
-    if digest(content["weights"]) != content["digest"]:
+    if not intact:
         raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
     try:
         content["thresholds"] = checked_thresholds(content.get("thresholds", DEFAULT_THRESHOLDS))
@@ -142,39 +157,49 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _as_path(path: str | Path) -> Path:
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise ConfigError(f"path is {path!r}; wanted the path of a model file") from error
+
+
 def save_tensors(path: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """Write a file of tensors and plain values, marked as being of a `kind`. Raises as `save_model` does."""
-    buffer = io.BytesIO()  # so that a full disk is told as such, not in torch's words
+    """Write a file of tensors and plain values, marked with its `kind`. Raises as `save_model` does."""
+    buffer = io.BytesIO()  # torch would report a full disk in its own way
     torch.save({"format": kind, "version": VERSION, **content}, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def load_tensors(path: Path, kind: str) -> dict[str, Any]:
-    """Read such a file without running code from it.
+    """Read a file that `save_tensors` wrote.
 
     Raises:
-        CheckpointError: it is missing, damaged, or of another kind.
+        CheckpointError: the file does not exist, is damaged or of another kind, or holds code.
     """
     try:
-        with ZipFile(path) as archive:  # torch checks no checksums, and its pickle is not in our digest
+        with ZipFile(path) as archive:  # torch verifies no checksums, and the digest covers the weights only
             broken = archive.testzip()
         if broken is not None:
-            raise CheckpointError(f"{path} is damaged: the checksum of {broken} does not fit; copy it again")
+            raise CheckpointError(f"{path} is damaged: the checksum of {broken} does not match; copy it again")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
-    except DAMAGE as error:
+    except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is damaged or no file of XiaoNet's: {(str(error) or type(error).__name__).splitlines()[0]}"
+            f"{path} is not a XiaoNet file: it holds Python code or objects besides weights, and XiaoNet does not run them; "
+            "use a file that XiaoNet wrote"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != kind or content.get("version") != VERSION:
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged or not a XiaoNet file: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (kind, VERSION):
         found = (content.get("format"), content.get("version")) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path} is not a file of XiaoNet's: found {found}, wanted {(kind, VERSION)}")
+        raise CheckpointError(f"{path} is not a XiaoNet file: found {found}, wanted {(kind, VERSION)}")
     return content
 
 
 def without_folders(value: Any) -> Any:
-    """Plain values in which every absolute path is cut down to its last part: `/home/me/data` is `data`."""
+    """Plain values in which each absolute path is cut to its last part: `/home/me/data` becomes `data`."""
     if isinstance(value, Mapping):
         return {without_folders(key): without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -183,7 +208,7 @@ def without_folders(value: Any) -> Any:
 
 
 def side_by_side(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors as parts of one for each type: each of its own would cost a few hundred bytes of the file."""
+    """The same tensors as parts of one tensor for each type; separate ones take a few hundred bytes more each in a file."""
     placed: dict[str, Tensor] = {}
     for dtype in {tensor.dtype for tensor in weights.values()}:
         own = {name: tensor for name, tensor in weights.items() if tensor.dtype == dtype}

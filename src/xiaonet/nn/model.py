@@ -1,4 +1,4 @@
-"""The student: a one-dimensional U-Net of three levels that sees ten seconds at once."""
+"""The student: a one-dimensional U-Net with three levels and a receptive field of ten seconds."""
 
 from collections.abc import Sequence
 from operator import index
@@ -13,21 +13,21 @@ from xiaonet.nn.layers import BatchNorm, Conv, MaxPool, Upsample
 
 Dilations = Sequence[Sequence[int]]
 
-# One pair for each of the seven blocks, from the input through the bottleneck to the last decoder.
+# One pair for each of the seven blocks, from the first encoder block through the bottleneck to the last decoder block.
 WIDE: Dilations = ((1, 1), (1, 2), (4, 8), (16, 32), (8, 4), (2, 1), (1, 1))
 PLAIN: Dilations = ((1, 1),) * (2 * LEVELS + 1)
 
 
 class ConvBlock(nn.Sequential):
-    """Two rounds of convolution, batch normalisation and ReLU that keep the length."""
+    """Convolution, batch normalisation and ReLU, twice; the length stays the same."""
 
     def __init__(self, in_channels: int, out_channels: int, dilations: Sequence[int], dropout: float) -> None:
         layers: list[nn.Module] = []
         for channels, dilation in zip((in_channels, out_channels), dilations, strict=True):
             convolution = Conv(channels, out_channels, dilation)
             layers += [convolution, BatchNorm(out_channels), nn.ReLU()]
-            # Normalisation takes the bias out again, so its gradient is nothing but rounding, which
-            # Adam would blow up to steps of full size.
+            # Normalisation removes the bias again, so the gradient of the bias is only rounding error, which
+            # Adam would scale up to full steps.
             if convolution.bias is not None:
                 convolution.bias.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
         super().__init__(*layers, nn.Dropout(dropout))
@@ -36,20 +36,20 @@ class ConvBlock(nn.Sequential):
 class XiaoNet(nn.Module):
     """Probabilities of P, S and noise for every sample of a three-component window.
 
-    A U-Net (Ronneberger et al. 2015) along time, as PhaseNet (Zhu & Beroza 2019) is one, with
-    kernels of 3 samples throughout. Dilated convolutions (Yu & Koltun 2016) widen what it sees
-    from 100 to 1008 samples at no cost in parameters.
+    A U-Net (Ronneberger et al. 2015) along time, like PhaseNet (Zhu & Beroza 2019), in which all kernels have
+    3 samples. Dilated convolutions (Yu & Koltun 2016) widen the receptive field from 100 to 1008 samples without
+    additional parameters.
 
     Args:
-        window_len: samples of a training window; other lengths of at least 8 samples work too.
-        in_channels: components, E, N, Z by default.
-        num_phases: output channels, P, S, noise by default.
-        base_channels: channels of the first level; levels 2 to 4 have 2, 4 and 8 times as many.
-        dropout: share of activations zeroed after each block while training.
-        dilations: a pair for each of the seven blocks; `PLAIN` gives ordinary convolutions.
+        window_len: samples of a training window. The model accepts other lengths of at least 8 samples, too.
+        in_channels: number of components; E, N, Z by default.
+        num_phases: number of output channels; P, S, noise by default.
+        base_channels: channels of the first level. Levels 2 to 4 have 2, 4 and 8 times as many.
+        dropout: fraction of activations set to zero after each block in training.
+        dilations: a pair for each of the seven blocks. `PLAIN` gives ordinary convolutions.
 
     Raises:
-        ConfigError: a size is below 1, the dropout is not in [0, 1), or the dilations are not
+        ConfigError: a size is not a positive integer, the dropout is not in [0, 1), or the dilations are not
             seven pairs of positive integers.
 
     Example:
@@ -77,10 +77,10 @@ class XiaoNet(nn.Module):
             ("num_phases", num_phases, 1),
             ("base_channels", base_channels, 1),
         ):
-            if value < least:
-                raise ConfigError(f"{name} is {value}; it must be at least {least}")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout is {dropout}; it must lie in [0, 1)")
+            if not hasattr(value, "__index__") or value < least:
+                raise ConfigError(f"{name} is {value!r}; wanted an integer of at least {least}")
+        if not hasattr(dropout, "__float__") or not 0 <= dropout < 1:
+            raise ConfigError(f"dropout is {dropout!r}; wanted a number from 0 to less than 1")
         self.arguments: dict[str, object] = {
             "window_len": window_len,
             "in_channels": in_channels,
@@ -106,22 +106,22 @@ class XiaoNet(nn.Module):
         self.head = Conv(base_channels, num_phases)
 
     def forward(self, windows: Tensor, planar: bool = False) -> Tensor:
-        """Probabilities that sum to 1 over the phases.
+        """Compute probabilities, which sum to 1 over the phases.
 
         Args:
             windows: `(batch, 3, samples)`, floating, normalised, in E, N, Z order, 100 Hz.
-            planar: compute with images one sample high, channels last.
+            planar: compute with images one sample high (see `xiaonet.nn.layers`).
 
         Returns:
             `(batch, 3, samples)` in P, S, noise order.
 
         Raises:
-            WaveformError: the rank, the channels, the length or the type do not fit.
+            WaveformError: the windows have a wrong shape or type.
         """
         return self.logits(windows, planar).float().softmax(dim=1)
 
     def logits(self, windows: Tensor, planar: bool = False) -> Tensor:
-        """Compute what goes into the softmax, which the losses take. Arguments and errors are those of `forward`."""
+        """Compute the input of the softmax, which the losses need. Arguments and errors are those of `forward`."""
         self._check(windows)
         whole = windows.shape[-1] // STRIDE * STRIDE  # 3001 -> 3000
         x = windows.narrow(-1, 0, whole)
@@ -138,16 +138,16 @@ class XiaoNet(nn.Module):
         if planar:
             x = x.squeeze(2)
         last = x[..., -1:].expand(-1, -1, windows.shape[-1] - whole)
-        return torch.cat([x, last], dim=-1)  # 3000 -> 3001; zeros would not sum to 1 after a softmax
+        return torch.cat([x, last], dim=-1)  # 3000 -> 3001; after a softmax, padding with zeros would not sum to 1
 
     @property
     def receptive_field(self) -> int:
-        """Samples of input that one output sample can depend on, the largest over positions.
+        """The largest number of input samples that an output sample can depend on.
 
-        Follows one output sample back to the input, interval by interval. Upsampling repeats
-        samples, so the answer differs by a few samples between the eight positions in a stride.
+        An output sample is traced back to the input, interval by interval. Upsampling repeats samples, so the
+        eight positions in a stride differ by a few samples.
         """
-        reach = 4 * sum(map(sum, self.dilations)) * STRIDE  # more than any path spreads
+        reach = 4 * sum(map(sum, self.dilations)) * STRIDE  # more than the receptive field
         spans = (self._span(reach * STRIDE + position) for position in range(STRIDE))
         return max(last - first + 1 for first, last in spans)
 
@@ -169,7 +169,7 @@ class XiaoNet(nn.Module):
             raise WaveformError(
                 f"windows have shape {tuple(windows.shape)}; wanted (batch, {self.in_channels}, samples) with "
                 f"at least {STRIDE} samples, e.g. (1, {self.in_channels}, {WINDOW_SAMPLES}); "
-                "a single window needs windows[None]"
+                "for a single window use windows[None]"
             )
         weights = self.head.weight.dtype
         cast = windows.is_floating_point() and windows.dtype != torch.float64 and torch.is_autocast_enabled(windows.device.type)
@@ -178,9 +178,9 @@ class XiaoNet(nn.Module):
 
 
 def count_multiply_adds(model: nn.Module, samples: int = WINDOW_SAMPLES) -> int:
-    """Multiply-adds that a model of three components spends on one window, counted by torch as it runs."""
+    """Count the multiply-adds of a three-component model for one window, as torch counts them."""
     training = model.training
-    model.eval()  # running statistics are not to move
+    model.eval()  # keep the running statistics
     try:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             model(torch.zeros(1, len(COMPONENTS), samples, device=next(model.parameters()).device))

@@ -1,8 +1,8 @@
-"""XiaoNet in eight-bit integers, computed in torch step by step as the integer kernels of other runtimes do.
+"""XiaoNet in INT8, computed in torch exactly as the integer kernels of other runtimes compute it.
 
-Between convolutions a sample is a whole number from 0 to 255, and its value that many steps (Jacob et
-al. 2018, with the zero at 0 since nothing is negative after ReLU). Sums of products of such numbers
-stay below 2^24, so float32 holds them exactly and torch gives what integer arithmetic gives.
+Between convolutions, a sample is an integer from 0 to 255, in units of a step (Jacob et al. 2018; the zero point is
+0, because nothing is negative after ReLU). Sums of products of such integers stay below 2^24, so float32 represents
+them exactly, and torch gives the results of integer arithmetic.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,20 +17,20 @@ from xiaonet.constants import LEVELS
 from xiaonet.nn.layers import convolve
 from xiaonet.nn.model import XiaoNet
 
-FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights: the windows themselves, and the logits, are no whole numbers
-LARGEST_WEIGHT = 63  # 7 bits: two products of 255 times more than that overflow the 16 bits of AVX2's multiplier
+FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights; neither the windows nor the logits are integers
+LARGEST_WEIGHT = 63  # 7 bits, because two products of 255 and a larger weight overflow the 16 bits of AVX2's multiplier
 LARGEST_SAMPLE = 255
-LARGEST_BIAS = 2**22  # a sum of products and a bias stay below 2^24
-PEAK = 2**11  # the windows' own whole numbers: their peak is 1
+LARGEST_BIAS = 2**22  # so that a sum of products plus a bias stays below 2^24
+PEAK = 2**11  # windows are rounded to integers of this unit; their peak is 1
 TINY = torch.finfo(torch.float32).tiny
 UNIT = 2.0**-14  # scales are multiples of it, so that a sum times its scale is exact in float32 up to 2^10
 
 
 class QuantizedConv(nn.Module):
-    """A convolution with batch normalisation, ReLU and rounding in one.
+    """Convolution, batch normalisation, ReLU and rounding in one.
 
-    Parameters: `weight` in int8, or in float32 for those of `FLOAT`, and `bias`, in int32 or float32.
-    `scale`, for each output channel, makes samples of their sums.
+    `weight` is int8 and `bias` is int32; both are float32 in the convolutions in `FLOAT`. `scale` converts the sums of
+    an output channel to samples.
     """
 
     def __init__(self, like: nn.Conv1d, *, precise: bool, first: bool = False, last: bool = False) -> None:
@@ -43,7 +43,7 @@ class QuantizedConv(nn.Module):
         self.scale = _fixed(torch.ones(channels)) if not precise else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers to whole numbers; the first takes windows, and the last gives logits."""
+        """Compute integers from integers. The first convolution takes windows, and the last returns logits."""
         if self.first:
             x = (x * PEAK).round()
         sums = convolve(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.dilation)
@@ -58,9 +58,9 @@ def _fixed(values: Tensor) -> nn.Parameter:
 
 
 class QuantizedXiaoNet(XiaoNet):
-    """The same network in eight-bit integers; made by `xiaonet quantize`, or filled from a model file.
+    """XiaoNet in INT8, made by `xiaonet quantize` or read from a model file. It cannot be trained.
 
-    It cannot be trained further. Arguments are those of `XiaoNet`.
+    Arguments are those of `XiaoNet`.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -78,14 +78,14 @@ class QuantizedXiaoNet(XiaoNet):
         """Round a network.
 
         Args:
-            arguments: of its model.
-            convolutions: with batch normalisation folded in, as `folded` gives them.
-            steps: of the samples that each convolution but the last gives, as `shared_steps` gives them.
+            arguments: of the model.
+            convolutions: with batch normalisation folded in, from `folded`.
+            steps: output step of each convolution but the last, from `shared_steps`.
         """
         quantized = cls(**arguments)
         step_in = 1.0
         for (name, rounded), convolution in zip(quantized.convolutions(), convolutions, strict=True):
-            step = steps.get(name, 1.0)  # logits have none
+            step = steps.get(name, 1.0)  # logits are not rounded
             weight = convolution.weight.detach().double() * (step_in / step)
             bias = convolution.bias.detach().double() / step  # type: ignore[union-attr]
             if rounded.scale is not None:
@@ -101,7 +101,7 @@ class QuantizedXiaoNet(XiaoNet):
         return quantized
 
     def convolutions(self) -> Iterator[tuple[str, QuantizedConv]]:
-        """All of them by name, such as `decoder.0.1`, from the windows to the logits."""
+        """All convolutions with their names, such as `decoder.0.1`, from the input to the output."""
         for name, module in self.named_modules():
             if isinstance(module, QuantizedConv):
                 yield name, module
@@ -116,28 +116,28 @@ def _block(block: nn.Module, name: str) -> nn.Sequential:
 
 
 def _exact(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as multiples of a power of two, of which float32 holds all sums that a window can give."""
+    """Round both to multiples of a power of two, so that float32 represents all sums for a window exactly."""
     largest = PEAK * weight.abs().sum(dim=(1, 2)) + bias.abs()
     unit = torch.exp2(torch.ceil(torch.log2(largest.clamp(min=TINY))) - 23)
     return (weight / unit[:, None, None]).round() * unit[:, None, None], (bias / unit).round() * unit
 
 
 def weight_scale(weight: Tensor) -> Tensor:
-    """For each output channel the value of a weight's unit, in steps of the output for a step of the input."""
+    """The unit of the weights of each output channel, in output steps per input step."""
     return (weight.abs().amax(dim=(1, 2)) / LARGEST_WEIGHT / UNIT).ceil().clamp(min=1) * UNIT
 
 
 def folded(model: XiaoNet) -> list[nn.Conv1d]:
-    """A model's convolutions with their batch normalisation folded in."""
+    """The convolutions of a model with their batch normalisation folded in."""
     blocks = [list(block) for block in (*model.encoder, model.bottleneck, *model.decoder)]  # convolution, normalisation, ReLU, …
     pairs = [pair for block in blocks for pair in zip(block[0::3], block[1::3], strict=False)]
     return [*(fuse_conv_bn_eval(convolution, normalisation) for convolution, normalisation in pairs), deepcopy(model.head)]
 
 
 def shared_steps(largest: Mapping[str, float]) -> dict[str, float]:
-    """A step for each convolution, from the largest sample that is worth telling from larger ones.
+    """The output step of each convolution, from the largest sample that it must represent.
 
-    Those whose samples are concatenated share one, so that they need no new rounding.
+    Convolutions whose outputs are concatenated share a step, so that they need no further rounding.
     """
     steps = {name: max(value, 1e-6) / LARGEST_SAMPLE for name, value in largest.items()}
     below = ["bottleneck.1", *(f"decoder.{level}.1" for level in range(LEVELS - 1))]

@@ -271,5 +271,5 @@ def load_phasenet(path: Path) -> PhaseNet:
         if digest(content["weights"]) != content["digest"]:
             raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
     except DAMAGE as error:
-        raise CheckpointError(f"{path} is damaged: weights and arguments do not fit: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path} is damaged: weights and arguments do not match: {str(error).splitlines()[0]}") from error
     return model

@@ -54,5 +54,5 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError as error:
         fix = "; copy it too, an OpenVINO model is two files" if path.suffix == ".bin" else ""
         raise CheckpointError(f"there is no file {path}{fix}") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise CheckpointError(f"{path} could not be read: {error}") from error

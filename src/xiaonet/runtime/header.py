@@ -17,30 +17,32 @@ def parse_header(path: Path, text: str) -> dict[str, Any]:
     """Read the header of a model file whose checksum is right.
 
     Raises:
-        CheckpointError: the header is not JSON, of another version, or lacks a field; the model has another input
-            specification; or a field has a wrong type or value.
+        CheckpointError: the header is not a JSON object or of another version; a field is missing or has a wrong type or
+            value; or the model has another input specification.
     """
     try:
-        header = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the header of {path} is not valid JSON: {error}; take a model file {EXPORT}") from error
-    if not isinstance(header, dict):
-        raise _wrong(path, "itself", header, "an object")
-    found = header.get("format"), header.get("version")
+        header: dict[str, Any] = json.loads(text or "{}")
+        found = header.get("format"), header.get("version")
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise CheckpointError(f"the header of {path} is not a JSON object: {error}; take a model file {EXPORT}") from error
     if found != (FORMAT, VERSION):
         raise CheckpointError(f"{path} has an unknown format: found {found}, wanted {(FORMAT, VERSION)}; take a model file {EXPORT}")
-    for name in ("contract", "thresholds"):
-        if not isinstance(header.get(name), dict):
-            raise _wrong(path, name, header.get(name), "an object")
-    if not isinstance(header.get("parameters"), int) or header["parameters"] is True or header["parameters"] < 1:
-        raise _wrong(path, "parameters", header.get("parameters"), "a positive integer")
+    header = {"precision": "fp32", "arguments": {}, "provenance": {}, **header}  # older files may lack these
+    checks = {
+        **{name: (isinstance(header.get(name), dict), "an object") for name in ("contract", "thresholds", "arguments", "provenance")},
+        "precision": (header["precision"] in ("fp32", "int8"), "fp32 or int8"),
+        "parameters": (type(header.get("parameters")) is int and header["parameters"] > 0, "a positive integer"),
+    }
+    for name, (right, wanted) in checks.items():
+        if not right:
+            raise _wrong(path, f"{name} is {header.get(name)!r:.200}; wanted {wanted}")
     if differences := input_specification_differences(header["contract"]):
         raise CheckpointError(f"{path} has another input specification: {differences}; this XiaoNet wants {input_specification()}")
     try:
         return {**header, "thresholds": checked_thresholds(header["thresholds"])}
     except ConfigError as error:
-        raise CheckpointError(f"the header of {path} is wrong: {error}; take a model file {EXPORT}") from error
+        raise _wrong(path, str(error)) from error
 
 
-def _wrong(path: Path, name: str, found: object, wanted: str) -> CheckpointError:
-    return CheckpointError(f"the header of {path} is wrong: {name} is {found!r:.200}; wanted {wanted}; take a model file {EXPORT}")
+def _wrong(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"the header of {path} is wrong: {reason}; take a model file {EXPORT}")

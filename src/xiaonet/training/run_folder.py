@@ -20,7 +20,8 @@ from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import load_tensors, save_model, save_tensors
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.teacher import save_phasenet
-from xiaonet.plots import record as plots
+from xiaonet.plots.history import draw_history
+from xiaonet.plots.style import to_png
 from xiaonet.training.diagnostics import Advice, EpochRecord
 
 STATE_KIND = "xiaonet-run"
@@ -155,4 +156,4 @@ def history_png(history: Sequence[EpochRecord], title: str) -> bytes | None:
         console.warn("History", "no picture", "pip install 'xiaonet[plots]' for history.png")
         return None
     columns = {f.name: [getattr(row, f.name) for row in history] for f in fields(EpochRecord)}
-    return plots.to_png(plots.draw_history(columns, title))
+    return to_png(draw_history(columns, title))

@@ -1,0 +1,193 @@
+"""Picking an archive. A task is a day of an instrument; several run at once, and a journal keeps what is finished."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from pathlib import Path
+from threading import Event
+from typing import Protocol
+
+import numpy as np
+
+from xiaonet.apps.journal import Journal, TaskResult
+from xiaonet.constants import SAMPLE_NS, SECOND_NS
+from xiaonet.errors import OutputError
+from xiaonet.io.archive import Archive
+from xiaonet.io.picks import write_picks
+from xiaonet.picker import Picker
+from xiaonet.picking.annotation import CHUNK, Annotation, chunks
+from xiaonet.picking.picks import Pick
+from xiaonet.picking.segments import Instrument, Segment
+
+DAY_SAMPLES = 24 * CHUNK
+
+
+@dataclass(frozen=True)
+class Task:
+    """A day of an instrument, which is picked and kept as a whole."""
+
+    instrument: Instrument
+    ranges: tuple[tuple[Segment, int, int], ...]  # segments and sample ranges of about an hour
+
+    @property
+    def key(self) -> str:
+        """A name that is the same in every run over the same data."""
+        segment, first, _ = self.ranges[0]
+        return f"{self.instrument.name} {self.instrument.rate} Hz {segment.time_ns(first)}"
+
+    @property
+    def seconds(self) -> float:
+        """Length, gaps included."""
+        return sum(end - first for _, first, end in self.ranges) * SAMPLE_NS / SECOND_NS
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Totals of an archive; `gaps` lie between the first and the last sample of an instrument."""
+
+    stations: int
+    instruments: int
+    hours: float
+    gaps: int
+    picks: Mapping[str, int]
+
+
+class OnSeconds(Protocol):
+    """Called when seconds of data are done, from any thread."""
+
+    def __call__(self, seconds: float, *, fresh: bool = True) -> None:
+        """`fresh` seconds were done by this run, others by an earlier one."""
+
+
+OnChunk = Callable[[Task, Annotation, list[Pick]], None]
+
+
+def plan(archive: Archive) -> list[Task]:
+    """Days of instruments, in order."""
+    tasks = []
+    for instrument in archive.instruments:
+        ranges = [(segment, first, end) for segment in instrument.segments for first, end in chunks(archive.within(segment))]
+        tasks += [Task(instrument, tuple(day)) for _, day in groupby(ranges, key=lambda item: item[1] // DAY_SAMPLES)]
+    return tasks
+
+
+def pick_archive(
+    archive: Archive,
+    picker: Picker,
+    out: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    on_progress: OnSeconds = lambda seconds, fresh=True: None,
+    on_chunk: OnChunk | None = None,
+) -> Summary:
+    """Pick all instruments of an archive and write the picks in order of time.
+
+    Finished tasks are kept in a journal beside `out` until `out` is complete. With `resume`, a run that was
+    interrupted at any moment continues there and ends with the same file.
+
+    Args:
+        archive: the records.
+        picker: picks them.
+        out: `.csv`, `.xml` (QuakeML) or `.parquet`; replaced only when all is done.
+        workers: number of days that are picked at the same time, each on its own thread.
+        resume: continue the journal of a run over the same files with the same settings.
+        on_progress: called when seconds of data are done, from any thread.
+        on_chunk: called with every chunk, from any thread.
+
+    Raises:
+        OutputError: `out` or its journal cannot be written, another run is writing it, there is a journal and
+            `resume` is false, there is none and it is true, or it belongs to another run.
+    """
+    tasks = plan(archive)
+    with Journal(out, _fingerprint(archive, picker, tasks), resume) as journal:
+        archive.problems |= journal.problems
+        if known := sum(task.seconds for task in tasks if task.key in journal.counts):
+            on_progress(known, fresh=False)
+        _pick_tasks([task for task in tasks if task.key not in journal.counts], archive, picker, journal, workers, on_progress, on_chunk)
+        by_instrument = groupby(tasks, key=lambda task: (task.instrument.name, task.instrument.rate))
+        groups = [[task.key for task in group] for _, group in by_instrument]
+        try:
+            write_picks(journal.picks(groups), out, picker.provenance)
+        except OutputError as error:
+            raise OutputError(f"{error}; all picks are kept in {journal.path}: continue with --resume") from error
+        journal.delete()
+        return _summary(tasks, journal)
+
+
+def _pick_tasks(
+    tasks: list[Task],
+    archive: Archive,
+    picker: Picker,
+    journal: Journal,
+    workers: int,
+    on_progress: OnSeconds,
+    on_chunk: OnChunk | None,
+) -> None:
+    """Pick tasks on several threads, and write each result to the journal as soon as it exists."""
+    stop, left = Event(), iter(tasks)
+
+    def work(task: Task) -> TaskResult:
+        return _pick_task(task, archive, picker, stop, on_progress, on_chunk)
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: set[Future[TaskResult]] = set()
+        try:
+            while waiting := waiting | {pool.submit(work, task) for task in islice(left, 2 * workers - len(waiting))}:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    fresh = [problem for problem in list(archive.problems) if problem not in journal.problems]
+                    journal.add(replace(future.result(), problems=fresh))
+        except BaseException:  # Ctrl-C too; a worker stops after its current hour of data
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _pick_task(task: Task, archive: Archive, picker: Picker, stop: Event, on_progress: OnSeconds, on_chunk: OnChunk | None) -> TaskResult:
+    picks: list[Pick] = []
+    samples = starts = 0
+    for segment, first, end in task.ranges:
+        if stop.is_set():
+            break
+        annotation = picker.annotate_chunk(task.instrument, segment, first, end)
+        found = picker.read_picks(annotation, task.instrument, segment)
+        known = ~np.isnan(annotation.probabilities[0, first - annotation.start - 1 : end - annotation.start])
+        known[0] &= first > archive.within(segment).first  # what comes before was not asked for
+        samples, starts = samples + int(known[1:].sum()), starts + int((known[1:] & ~known[:-1]).sum())
+        picks += found
+        if on_chunk is not None:
+            on_chunk(task, annotation, found)
+        on_progress((end - first) * SAMPLE_NS / SECOND_NS)
+    return TaskResult(task.key, picks, samples * SAMPLE_NS / SECOND_NS, starts)
+
+
+def _summary(tasks: list[Task], journal: Journal) -> Summary:
+    starts: Counter[str] = Counter()
+    for task in tasks:
+        starts[task.instrument.name] += journal.counts[task.key].starts
+    return Summary(
+        stations=len({".".join(name.split(".")[:2]) for name in starts}),
+        instruments=len(starts),
+        hours=sum(counts.seconds for counts in journal.counts.values()) / 3600,
+        gaps=sum(max(number - 1, 0) for number in starts.values()),
+        picks=sum((counts.picks for counts in journal.counts.values()), Counter()),
+    )
+
+
+def _fingerprint(archive: Archive, picker: Picker, tasks: list[Task]) -> str:
+    """A digest that is the same for two runs with the same files and settings."""
+    files = [(str(path), *_age(path)) for path in archive.files]
+    said = json.dumps([picker.provenance, files, [(task.key, task.seconds) for task in tasks]], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _age(path: Path) -> tuple[int, int]:
+    try:
+        return path.stat().st_size, path.stat().st_mtime_ns
+    except OSError:  # deleted since it was scanned
+        return -1, -1

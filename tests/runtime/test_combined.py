@@ -1,0 +1,124 @@
+from collections.abc import Callable
+
+import numpy as np
+import obspy
+import pytest
+
+from xiaonet.errors import ConfigError
+from xiaonet.picking.windows import normalize
+from xiaonet.runtime.cascade import Cascade
+from xiaonet.runtime.ensemble import Ensemble
+from xiaonet.runtime.loading import load_predictor
+from xiaonet.shipped import WEIGHTS
+
+NANO = WEIGHTS / "xiaonet-nano.onnx"
+RUNTIMES = ["onnxruntime", "openvino", "torch"]
+NAMES = ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"]
+
+
+@pytest.fixture(scope="module")
+def windows() -> np.ndarray:
+    """17 windows: a local earthquake at several places in noise, then noise alone, then nothing."""
+    stream = obspy.read()
+    record = np.stack([stream.select(component=component)[0].data for component in "ENZ"])
+    rng = np.random.default_rng(0)
+    shifted = [np.roll(np.pad(record, ((0, 0), (0, 1)), mode="edge"), 173 * shift, axis=1) for shift in range(12)]
+    return normalize(np.stack([*shifted, *rng.standard_normal((4, 3, 3001)), np.zeros((3, 3001))]))
+
+
+class Drawn:
+    """A stand-in for a network: gives the same curves to every window, and keeps what it was called with."""
+
+    runtime = "drawn"
+
+    def __init__(self, name: str, thresholds: dict[str, float], curves: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.description, self.digest, self.thresholds, self.curves = name, name * 2, thresholds, curves
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        self.seen.append(windows)
+        return self.curves(windows)
+
+
+def numbered(*peaks: tuple[float, float]) -> np.ndarray:
+    """A window for each pair; the pair is what the prefilter below makes of it."""
+    windows = np.zeros((len(peaks), 3, 3001), np.float32)
+    windows[:, :2, 1234] = np.array(peaks).reshape(-1, 2)
+    return windows
+
+
+def cascade(height: float = 0.25) -> Cascade:
+    prefilter = Drawn("prefilter", {"P": 0.9, "S": 0.9}, lambda windows: np.concatenate([windows[:, :2], 1 - windows[:, 2:]], axis=1))
+    return Cascade(prefilter, Drawn("model", {"P": 0.2, "S": 0.3}, lambda windows: windows + 5), height)
+
+
+def test_the_model_sees_only_windows_in_which_the_prefilter_sees_p_or_s() -> None:
+    pair, windows = cascade(), numbered((0.0, 0.0), (0.25, 0.0), (0.2, 0.24), (0.0, 0.25), (0.9, 0.9), (0.1, 0.0))
+    probabilities = pair(windows)
+    (seen,) = pair.model.seen  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(windows[[1, 3, 4]], seen)
+    np.testing.assert_array_equal(windows[[1, 3, 4]] + 5, probabilities[[1, 3, 4]])
+    np.testing.assert_array_equal(pair.prefilter(windows[[0, 2, 5]]), probabilities[[0, 2, 5]])
+
+
+def test_where_the_prefilter_sees_nothing_the_model_is_not_called() -> None:
+    pair = cascade()
+    assert (2, 3, 3001) == pair(numbered((0.1, 0.1), (0.2, 0.0))).shape
+    assert (0, 3, 3001) == pair(numbered()).shape
+    assert [] == pair.model.seen  # type: ignore[attr-defined]
+
+
+def test_the_probabilities_of_the_prefilter_are_left_as_they_are() -> None:
+    given_curves = numbered((0.9, 0.9))
+    pair = Cascade(Drawn("prefilter", {}, lambda windows: given_curves), Drawn("model", {}, lambda windows: windows + 5), 0.5)
+    assert np.float32(5.9) == pair(numbered((0.9, 0.9)))[0, 0, 1234]
+    assert np.float32(0.9) == given_curves[0, 0, 1234]
+
+
+def test_a_cascade_speaks_for_its_model_and_tells_of_both() -> None:
+    pair = cascade(0.05)
+    assert ("drawn", {"P": 0.2, "S": 0.3}) == (pair.runtime, pair.thresholds)
+    assert "model, where prefilter gives P or S 0.05" == pair.description
+    assert 64 == len(pair.digest)
+    digests = {pair.digest, cascade(0.06).digest, Cascade(pair.model, pair.prefilter, 0.05).digest}
+    assert 3 == len(digests)
+    assert pair.digest == cascade(0.05).digest
+
+
+@pytest.mark.parametrize("height", [-0.1, 1.1, float("nan")])
+def test_a_prefilter_threshold_that_is_no_probability_is_refused(height: float) -> None:
+    with pytest.raises(ConfigError, match=r"threshold of the cascade is .*; wanted a probability from 0 to 1"):
+        cascade(height)
+
+
+def test_a_cascade_of_real_networks_mixes_their_curves(windows: np.ndarray) -> None:
+    prefilter, model = load_predictor("xiaonet-nano", "onnxruntime"), load_predictor("xiaonet", "onnxruntime")
+    called = (prefilter(windows)[:, :2] >= 0.3).any(axis=(1, 2))
+    assert 0 < called.sum() < len(windows)
+    expected = np.where(called[:, None, None], model(windows), prefilter(windows))
+    np.testing.assert_array_equal(expected, Cascade(prefilter, model, 0.3)(windows))
+
+
+def test_an_ensemble_is_the_mean_of_its_members():
+    members = [
+        Drawn("one", {"P": 0.2, "S": 0.4}, lambda windows: windows + 1),
+        Drawn("two", {"P": 0.4, "S": 0.4}, lambda windows: windows + 2),
+    ]
+    ensemble = Ensemble(members)
+    windows = np.zeros((2, 3, 3001), np.float32)
+    np.testing.assert_array_equal(windows + 1.5, ensemble(windows))
+    assert np.float32 == ensemble(windows).dtype
+    assert {"P": pytest.approx(0.3), "S": pytest.approx(0.4)} == ensemble.thresholds
+    assert ensemble.digest not in {Ensemble(members[::-1]).digest, *(member.digest for member in members)}
+
+
+@pytest.mark.parametrize("names", [["one"], ["one", "two", "one"]])
+def test_an_ensemble_of_one_or_of_the_same_is_refused(names):
+    with pytest.raises(ConfigError, match="wanted two or more different models"):
+        Ensemble([Drawn(name, {"P": 0.2, "S": 0.4}, lambda windows: windows) for name in names])
+
+
+def test_models_joined_by_plus_are_averaged():
+    windows = np.random.default_rng(0).uniform(-1, 1, (2, 3, 3001)).astype(np.float32)
+    one, two = (load_predictor(name)(windows) for name in ("xiaonet", "xiaonet-nano"))
+    np.testing.assert_allclose((one + two) / 2, load_predictor("xiaonet + xiaonet-nano")(windows), atol=1e-6)
