@@ -302,6 +302,15 @@ def test_a_recipe_from_the_command_line(run, tmp_path, write_set):
     assert content["digest"] == read_model_file(again)["digest"]
 
 
+def test_a_recipe_begun_by_an_older_release_is_refused(run, tmp_path, write_set):
+    recipe_set(write_set, tmp_path)
+    (tmp_path / "tiny.json").write_text('{"objective": {"kind": "drawn_windows", "steps": 1}, "data": {"name": "records"}}')
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "tiny.state").write_text("")
+    status, told = run("recipe", "tiny.json", "--out", "out")
+    assert (1, True) == (status, "✗ Checkpoint: stopped - out/tiny.state was begun by an older release; finish it with that" in told), told
+
+
 def test_a_recipe_of_a_teacher_makes_what_teacher_takes(run, tmp_path, write_set):
     recipe_set(write_set, tmp_path)
     recipe = {"labelled": "records", "teachers": {"untrained.pt": 1.0}, "network": "phasenet", "steps": 1, "batch_size": 2}
@@ -396,7 +405,7 @@ def test_a_model_is_adapted_from_the_command_line(run, tmp_path, made_up):
     options = ["--set", "training.epochs=1", "--set", "training.num_workers=0", "--set", "training.learning_rate=1e-3"]
     status, told = run("finetune", "xiaonet-nano", "--data", str(made_up), "--out", "run", *options)
     assert status == 0, told
-    assert re.search(r"^✓ Start: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
+    assert re.search(r"^✓ Initial model: xiaonet-nano - dev loss 0\.\d{6}", told, re.MULTILINE)
     found = Config.read(tmp_path / "run" / "config.json")
     assert ("initial", "xiaonet-nano", 5, 1.0) == (
         found.distillation.teacher,
