@@ -149,8 +149,8 @@ class Trainer:
                     self._save_state()
                     self.objective.write_records()
             return self.objective.finish()
-        except OutputError as error:
-            raise OutputError(f"{error}. Then resume with: {self.folder.resume_command}") from error
+        except (CheckpointError, OutputError) as error:
+            raise type(error)(f"{error}. Then resume with: {self.folder.resume_command}") from error
         finally:
             self.objective.close()
 
