@@ -1,0 +1,51 @@
+"""Picks as QuakeML: one event that holds all picks."""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import IO
+
+from obspy.core import event as quakeml
+
+from xiaonet.picking.picks import Pick
+
+
+def write(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
+    """Write picks, with the provenance as comments of the event. Returns the number of picks."""
+    readings = [_reading(pick) for pick in picks]
+    # The identifiers are a digest of the picks: the same picks give the same file, other picks another event.
+    content = "\n".join(f"{reading.resource_id.id} {reading.comments[0].text}" for reading in readings)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:32]
+    creation = quakeml.CreationInfo(author="XiaoNet")
+    event = quakeml.Event(resource_id=_identifier("event", digest), picks=readings, creation_info=creation)
+    event.comments = [_comment("picks that no event has been sought for")] + [
+        _comment(f"{key}: {value}") for key, value in provenance.items()
+    ]
+    catalog = quakeml.Catalog([event], resource_id=_identifier("catalog", digest), creation_info=creation)
+    catalog.write(file, format="QUAKEML")
+    return len(readings)
+
+
+def _reading(pick: Pick) -> quakeml.Pick:
+    """A pick of QuakeML. Values without an element of their own are in a comment."""
+    network, station, location, channel = pick.seed_id.split(".")
+    rest = {"probability": pick.probability, "amplitude": pick.amplitude, "snr_db": pick.snr}
+    return quakeml.Pick(
+        resource_id=_identifier("pick", pick.seed_id, pick.phase, str(pick.time_ns)),
+        time=pick.time,
+        time_errors=quakeml.QuantityError(uncertainty=pick.uncertainty if math.isfinite(pick.uncertainty) else None),
+        waveform_id=quakeml.WaveformStreamID(network, station, location, channel),
+        phase_hint=pick.phase,
+        evaluation_mode="automatic",
+        method_id=_identifier("picker"),
+        comments=[_comment(", ".join(f"{key}={number}" for key, number in rest.items() if not math.isnan(number)))],
+    )
+
+
+def _identifier(*parts: str) -> quakeml.ResourceIdentifier:
+    return quakeml.ResourceIdentifier("smi:local/xiaonet/" + "/".join(re.sub(r"[^A-Za-z0-9._-]", "_", part) for part in parts))
+
+
+def _comment(text: str) -> quakeml.Comment:
+    return quakeml.Comment(text=text, force_resource_id=False)  # ObsPy's own identifiers are random
