@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,3 +129,30 @@ def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"taken could not be written: .*Is a directory"):
         write_atomically(tmp_path / "taken", newer)
     assert [tmp_path / "taken"] == list(tmp_path.iterdir())
+
+
+def test_the_leftover_of_a_killed_process_is_removed_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from xiaonet.files import write_atomically
+def write(file):
+    file.write(b"half")
+    file.flush()
+    print("ready", flush=True)
+    input()
+write_atomically(Path({str(tmp_path / "picks.xml")!r}), write)
+"""
+    living, killed = (
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    assert ["ready\n", "ready\n"] == [living.stdout.readline(), killed.stdout.readline()]
+    killed.kill()
+    killed.wait()
+    (tmp_path / ".picks.xml.notes").write_text("a file of somebody else")
+    assert 2 == len(list(tmp_path.glob(".picks.xml.*.*")))
+    write_atomically(tmp_path / "picks.xml", lambda file: file.write(b"whole"))
+    [left] = tmp_path.glob(".picks.xml.*.*")
+    assert f".{living.pid}." in left.name
+    assert {"picks.xml", ".picks.xml.notes", left.name} == {path.name for path in tmp_path.iterdir()}
+    living.communicate("\n")
+    assert (0, b"half") == (living.returncode, (tmp_path / "picks.xml").read_bytes())

@@ -1,8 +1,11 @@
-"""Folders that are made, and files that are there whole or not at all."""
+"""Folders and files: a file is written whole or not at all."""
 
 import os
+import re
+import socket
 from collections.abc import Callable
 from contextlib import suppress
+from glob import escape as glob_escape
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -11,10 +14,10 @@ from xiaonet.errors import OutputError
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those that it lies in, where they are missing.
+    """Make a folder and its parents where they are missing.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -23,13 +26,16 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a new file that replaces `path` only when it is complete and on disk.
+    """Let `write` fill a new file, which replaces `path` only when it is complete and on disk.
+
+    The new file is a hidden one in the same folder. Those of killed processes are removed first.
 
     Raises:
-        OutputError: it could not be written; what was at `path` stays.
+        OutputError: the file cannot be written. What was at `path` stays.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid4().hex}")
     try:
+        _remove_leftovers(path)
         with temporary.open("xb") as file:
             write(file)
             file.flush()
@@ -40,5 +46,31 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             f"{path} could not be written: {error}; what stood there before is untouched; free some space or choose another folder"
         ) from error
     finally:
-        with suppress(OSError):  # it is in its place, or never was there
+        with suppress(OSError):  # it has replaced `path`, or was never made
             temporary.unlink()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for the same target that killed processes of this machine left behind."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.{_host()}\.(\d+)\.[0-9a-f]{{32}}")
+    for file in path.parent.glob(f".{glob_escape(path.name)}.*"):
+        match = name.fullmatch(file.name)
+        if match and not _is_alive(int(match[1])):
+            with suppress(OSError):  # another process removed it
+                file.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 would end the process there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it belongs to somebody else
+        return True
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"\W", "-", socket.gethostname())

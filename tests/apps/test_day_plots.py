@@ -25,7 +25,8 @@ from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, MARGIN, Annotation, chunks
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
-from xiaonet.plots.record import Day, View
+from xiaonet.plots.day import Day
+from xiaonet.plots.record import View
 
 SECOND = 10**9
 MIDNIGHT = int(datetime.fromisoformat("2014-05-01T00:00:00+00:00").timestamp()) * SECOND

@@ -21,8 +21,9 @@ from obspy.io.quakeml.core import _validate
 from pyarrow import parquet
 
 from xiaonet.errors import ConfigError, OutputError
-from xiaonet.io import parquet as parquet_format
-from xiaonet.io.picks import COLUMNS, check_format, write_picks
+from xiaonet.io import parquet as pick_parquet
+from xiaonet.io.columns import COLUMNS
+from xiaonet.io.picks import check_format, write_picks
 from xiaonet.picking.picks import Pick
 
 SUFFIXES = (".csv", ".parquet", ".xml", ".quakeml", ".qml")
@@ -157,7 +158,7 @@ def test_parquet_has_types_nulls_and_provenance(tmp_path: Path) -> None:
 
 
 def test_parquet_is_written_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_format, "ROW_GROUP", 4)
+    monkeypatch.setattr(pick_parquet, "ROW_GROUP", 4)
     assert 10 == write_picks(picks_of_a_network(10), tmp_path / "picks.parquet", {})
     file = parquet.ParquetFile(tmp_path / "picks.parquet")
     assert [4, 4, 2] == [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
@@ -181,7 +182,7 @@ def test_memory_does_not_grow_with_the_number_of_picks(tmp_path: Path) -> None:
 
 
 def test_parquet_holds_no_more_than_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_format, "ROW_GROUP", 1000)
+    monkeypatch.setattr(pick_parquet, "ROW_GROUP", 1000)
     arrow = []
 
     def watched() -> Iterator[Pick]:

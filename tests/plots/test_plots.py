@@ -18,7 +18,10 @@ from xiaonet.picker import Picker
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick, find_picks
 from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
-from xiaonet.plots.record import COLOURS, Day, Strip, View, draw_day, draw_history, draw_picks, draw_views, find_thinning, to_png
+from xiaonet.plots.day import Day, draw_day
+from xiaonet.plots.history import draw_history
+from xiaonet.plots.record import Strip, View, draw_picks, draw_views, find_thinning
+from xiaonet.plots.style import COLOURS, to_png
 
 HISTORY = {
     "epoch": [1, 2, 3, 4],
@@ -446,7 +449,9 @@ def test_a_picker_draws_what_it_picks(picker: Picker) -> None:
 def test_a_picker_draws_six_instruments_and_names_the_others(picker: Picker) -> None:
     figure = picker.plot(a_stream([f"S{number}" for number in range(8)]))
     assert [f"CX.S{number}..HH" for number in range(6)] == [axes.get_title(loc="left").split(",")[0] for axes in figure.axes]
-    assert ["2 more not drawn: CX.S6..HH, CX.S7..HH; choose by stream.select(station=…)"] == [text.get_text() for text in figure.texts]
+    assert ["2 more not drawn: CX.S6..HH, CX.S7..HH; choose a station with stream.select(station=…)"] == [
+        text.get_text() for text in figure.texts
+    ]
 
 
 def test_a_picker_draws_hours_in_few_points_with_the_gap_between_two_runs(picker: Picker) -> None:

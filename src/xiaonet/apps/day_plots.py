@@ -17,7 +17,9 @@ from xiaonet.files import write_atomically
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Segment
-from xiaonet.plots.record import Day, Strip, View, count_picks, date_of, draw_day, draw_views, find_thinning, name_instrument, to_png
+from xiaonet.plots.day import Day, draw_day
+from xiaonet.plots.record import Strip, View, draw_views, find_thinning
+from xiaonet.plots.style import count_picks, date_of, name_instrument, to_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

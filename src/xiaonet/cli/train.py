@@ -195,7 +195,7 @@ def _pick_example(folder: Path) -> Path:
 
     from xiaonet.files import write_atomically
     from xiaonet.picker import Picker
-    from xiaonet.plots.record import to_png
+    from xiaonet.plots.style import to_png
 
     picker, stream = Picker(folder / "saved_model_fp32.pth"), obspy.read()
     picks = picker.pick(stream)

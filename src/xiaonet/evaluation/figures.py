@@ -15,7 +15,8 @@ from xiaonet.evaluation.metrics import Metrics, ModelMetrics
 from xiaonet.evaluation.records import cut
 from xiaonet.evaluation.scores import HISTOGRAM, TOLERANCE
 from xiaonet.picking.picks import find_picks
-from xiaonet.plots.record import CEILING, FLOOR, GREY, INK, PALE, draw_picks
+from xiaonet.plots.record import CEILING, FLOOR, draw_picks
+from xiaonet.plots.style import GREY, INK, PALE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Picks as CSV."""
+"""Picks as CSV, one pick a line, written as the picks come."""
 
 import codecs
 import csv
@@ -7,29 +7,29 @@ from datetime import UTC, datetime, timedelta
 from typing import IO
 
 from xiaonet.constants import SECOND_NS
-from xiaonet.io.picks import COLUMNS, to_row
+from xiaonet.io.columns import COLUMNS, pick_row
 from xiaonet.picking.picks import Pick
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def write(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
-    """Write picks one by one. A CSV file has no place for the provenance. Returns the number of picks."""
+def write_csv(picks: Iterable[Pick], file: IO[bytes], _: Mapping[str, str]) -> int:
+    """Write picks to an open file, without provenance; the number written."""
     lines = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\n")
     lines.writerow(COLUMNS)
     written = 0
     for pick in picks:
-        lines.writerow(to_row(pick, _seconds(pick.time_ns), _iso(pick.time_ns)))
+        lines.writerow(pick_row(pick, _decimal(pick.time_ns), _iso(pick.time_ns)))
         written += 1
     return written
 
 
-def _seconds(time_ns: int) -> str:
-    """Seconds since 1970 with nine decimals, more than a float has."""
+def _decimal(time_ns: int) -> str:
+    """Seconds since 1970 with all nine decimals, which a float of this size has not."""
     seconds, rest = divmod(abs(time_ns), SECOND_NS)
     return f"{'-' * (time_ns < 0)}{seconds}.{rest:09d}"
 
 
 def _iso(time_ns: int) -> str:
-    """To the microsecond: GaMMA's `fromisoformat` accepts no more decimals up to Python 3.10."""
+    """To the microsecond: GaMMA's `fromisoformat` refuses more decimals up to Python 3.10."""
     return (EPOCH + timedelta(microseconds=(time_ns + 500) // 1000)).isoformat(timespec="microseconds")

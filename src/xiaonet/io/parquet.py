@@ -1,25 +1,25 @@
-"""Picks as Parquet. Needs pyarrow."""
+"""Picks as Parquet. The provenance becomes the schema's metadata."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import IO
 
-import pyarrow as pa
-from pyarrow.parquet import ParquetWriter
-
 from xiaonet.constants import SECOND_NS
-from xiaonet.io.picks import COLUMNS, to_row
+from xiaonet.io.columns import COLUMNS, pick_row
 from xiaonet.picking.picks import Pick
 
-ROW_GROUP = 16_384  # number of picks in memory: about 30 MB
+ROW_GROUP = 16_384  # picks in memory at once: about 30 MB
 
 
-def write(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
-    """Write picks in row groups, with the provenance as schema metadata. Returns the number of picks."""
+def write_parquet(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
+    """Write picks and their provenance to an open file; the number written."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
     types = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(("time", "prob", "uncertainty", "amp", "snr"), pa.float64())
     types["timestamp"] = pa.timestamp("ns", tz="UTC")
     schema = pa.schema(types, metadata=dict(provenance))
-    rows = (to_row(pick, pick.time_ns / SECOND_NS, pick.time_ns) for pick in picks)
+    rows = (pick_row(pick, pick.time_ns / SECOND_NS, pick.time_ns) for pick in picks)
     written = 0
     with ParquetWriter(file, schema) as table:
         while group := list(islice(rows, ROW_GROUP)):

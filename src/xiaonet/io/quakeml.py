@@ -1,20 +1,23 @@
-"""Picks as QuakeML: one event that holds all picks."""
+"""Picks as QuakeML: one event that holds all picks, built in memory, about 10 kB a pick."""
 
 import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import IO
-
-from obspy.core import event as quakeml
+from typing import IO, TYPE_CHECKING
 
 from xiaonet.picking.picks import Pick
 
+if TYPE_CHECKING:
+    from obspy.core import event as quakeml
 
-def write(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
-    """Write picks, with the provenance as comments of the event. Returns the number of picks."""
+
+def write_quakeml(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
+    """Write picks and their provenance to an open file; the number written."""
+    from obspy.core import event as quakeml
+
     readings = [_reading(pick) for pick in picks]
-    # The identifiers are a digest of the picks: the same picks give the same file, other picks another event.
+    # Named after what is in it: the same picks give the same file, other picks another event.
     content = "\n".join(f"{reading.resource_id.id} {reading.comments[0].text}" for reading in readings)
     digest = hashlib.sha256(content.encode()).hexdigest()[:32]
     creation = quakeml.CreationInfo(author="XiaoNet")
@@ -27,8 +30,10 @@ def write(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str])
     return len(readings)
 
 
-def _reading(pick: Pick) -> quakeml.Pick:
-    """A pick of QuakeML. Values without an element of their own are in a comment."""
+def _reading(pick: Pick) -> "quakeml.Pick":
+    """A pick as QuakeML knows it; what it has no element for goes into a comment."""
+    from obspy.core import event as quakeml
+
     network, station, location, channel = pick.seed_id.split(".")
     rest = {"probability": pick.probability, "amplitude": pick.amplitude, "snr_db": pick.snr}
     return quakeml.Pick(
@@ -43,9 +48,13 @@ def _reading(pick: Pick) -> quakeml.Pick:
     )
 
 
-def _identifier(*parts: str) -> quakeml.ResourceIdentifier:
+def _identifier(*parts: str) -> "quakeml.ResourceIdentifier":
+    from obspy.core import event as quakeml
+
     return quakeml.ResourceIdentifier("smi:local/xiaonet/" + "/".join(re.sub(r"[^A-Za-z0-9._-]", "_", part) for part in parts))
 
 
-def _comment(text: str) -> quakeml.Comment:
+def _comment(text: str) -> "quakeml.Comment":
+    from obspy.core import event as quakeml
+
     return quakeml.Comment(text=text, force_resource_id=False)  # ObsPy's own identifiers are random

@@ -1,7 +1,6 @@
-"""Pictures: how a training went, what was picked in a record, and a day at a glance. Needs matplotlib."""
+"""Figures of records: components, probabilities and picks."""
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -12,16 +11,28 @@ from xiaonet.constants import COMPONENTS, NOISE, PICKED_PHASES, SAMPLE_NS, SAMPL
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Instrument, Segment
+from xiaonet.plots.style import (
+    COLOURS,
+    DAY_SECONDS,
+    GREY,
+    INK,
+    LARGE,
+    LETTER,
+    MEDIUM,
+    PALE,
+    SMALL,
+    clock,
+    count_picks,
+    date_of,
+    format_amplitude,
+    name_instrument,
+    new_figure,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-COLOURS = {"P": "#0072b2", "S": "#d55e00", "N": "#999999"}  # told apart by colour-blind eyes too
-INK, GREY, PALE = "#333333", "#707070", "#dddddd"
-SMALL, MEDIUM, LARGE = 8, 9, 11  # points of letters
-LETTER = 0.6  # width of a letter against its height
-DPI = 130
 
 BLOCKS = 6  # instruments in one picture
 APART = 4  # lengths of a block: views that reach over more have an axis each
@@ -32,11 +43,14 @@ LANES = {"Z": 1.65, "N": 2.65, "E": 3.65}  # middle of each component's lane; pr
 REACH = 0.45  # height of a trace on both sides of that middle
 FLOOR, CEILING = -0.05, 4.15
 HEIGHTS = {"P": (1.15, 2.15), "S": (2.15, CEILING)}  # of the lines of picks in an overview: where the phase is read
+TIME_FORMATS = (  # of the axis, by its length in seconds at most
+    (5, "%H:%M:%S.%f"),
+    (900, "%H:%M:%S"),
+    (2 * DAY_SECONDS, "%H:%M"),
+    (30 * DAY_SECONDS, "%m-%d %H:%M"),
+    (np.inf, "%Y-%m-%d"),
+)
 LEVELS = {"P": 14, "S": 3}  # points between a block and the words on its picks
-
-DAY = 86400  # s
-LOUD = 99.5  # percent of a day's traces that are no larger than half the distance of two rows
-OVERLAP = 0.9  # rows that a larger event may reach up and down
 
 Picks = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
 
@@ -122,8 +136,8 @@ class View(NamedTuple):
                     phase=pick.phase,
                     x=x,
                     probability=pick.probability,
-                    uncertainty=pick.uncertainty / DAY,
-                    text=f"{pick.phase} {_clock(pick.time_ns)}  {pick.probability:.2f}",
+                    uncertainty=pick.uncertainty / DAY_SECONDS,
+                    text=f"{pick.phase} {clock(pick.time_ns)}  {pick.probability:.2f}",
                 )
                 for pick, x in zip(within, _to_dates([pick.time_ns for pick in within]), strict=True)
             ],
@@ -131,103 +145,9 @@ class View(NamedTuple):
         )
 
 
-class Day(NamedTuple):
-    """What the picture of a day shows.
-
-    Attributes:
-        title: above it.
-        channel: that the rows are of.
-        start_ns: midnight, since 1970-01-01.
-        half_range: `(rows, columns)`: the day in parts, a row under the other, and half the range of
-            the samples in each; NaN where there is no data.
-        picks: of the day.
-        events: up to three parts of it, to be seen closely, and when the event begins, since 1970-01-01.
-    """
-
-    title: str
-    channel: str
-    start_ns: int
-    half_range: NDArray[np.floating]
-    picks: Sequence[Pick]
-    events: Sequence[tuple[int, View]]
-
-    @property
-    def row_ns(self) -> int:
-        """Length of a row."""
-        return DAY * SECOND_NS // len(self.half_range)
-
-    @property
-    def minutes(self) -> float:
-        """Length of a row."""
-        return self.row_ns / SECOND_NS / 60
-
-    def place(self, times_ns: Sequence[int]) -> NDArray[np.float64]:
-        """`(2, times)`: the row that each time is in, and its minute there."""
-        passed = np.maximum(np.array(times_ns, dtype=np.int64) - self.start_ns, 0)  # the first sample may be 5 ms early
-        return np.stack([passed // self.row_ns, passed % self.row_ns / SECOND_NS / 60])
-
-
 def find_thinning(samples: int) -> int:
     """The factor for `Strip.cut` by which a record of so many samples fits into a picture; 1 for a short one."""
     return 1 if samples <= 4 * BINS else -(-samples // BINS)
-
-
-def name_instrument(instrument: Instrument) -> str:
-    """Name and rate, which together are one of a kind."""
-    return f"{instrument.name}, {float(instrument.rate):g} Hz"
-
-
-def date_of(time_ns: int) -> str:
-    """The UTC date of a time since 1970-01-01, such as 2014-05-01."""
-    return str(np.datetime64(time_ns, "ns"))[:10]
-
-
-def count_picks(picks: Iterable[Pick]) -> str:
-    """Numbers by phase, in words."""
-    found = [pick.phase for pick in picks]
-    return ", ".join(f"{found.count(phase)} {phase}" for phase in PICKED_PHASES)
-
-
-def draw_history(columns: Mapping[str, Sequence[float]], title: str) -> "Figure":
-    """Losses and learning rate against epochs; the best dev loss is marked.
-
-    Args:
-        columns: `epoch`, `train_loss`, `train_task_loss`, `dev_loss` and `learning_rate`.
-        title: above the picture.
-    """
-    figure = _figure(8, 5)
-    figure.set_layout_engine("constrained")
-    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    epochs = columns["epoch"]
-    marker = "o" if len(epochs) < 30 else None
-    for name, label, colour in (
-        ("train_loss", "train, combined", "#999999"),
-        ("train_task_loss", "train, task", "#56b4e9"),
-        ("dev_loss", "dev, task", "#d55e00"),
-    ):
-        if name == "train_loss" and list(columns[name]) == list(columns["train_task_loss"]):
-            continue  # without a teacher the two are one
-        losses.plot(epochs, columns[name], label=label, color=colour, marker=marker, markersize=3)
-    best = int(np.argmin(np.nan_to_num(columns["dev_loss"], nan=np.inf)))
-    losses.plot(
-        epochs[best],
-        columns["dev_loss"][best],
-        "k*",
-        markersize=11,
-        label=f"best dev {columns['dev_loss'][best]:.4f}, epoch {epochs[best]:g}",
-    )
-    losses.set(ylabel="loss", yscale="log", title=title)
-    losses.legend(frameon=False)
-    rates.step(epochs, columns["learning_rate"], where="mid", color="#009e73")
-    rates.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-    for axis, steps in ((losses.yaxis, (2, 5)), (rates.yaxis, ())):  # 0.1, 0.2, 0.5, not 10 to a power
-        axis.get_minor_locator().set_params(subs=steps)
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
-    rates.xaxis.get_major_locator().set_params(integer=True)
-    for axes in (losses, rates):
-        axes.grid(alpha=0.25)
-    return figure
 
 
 def draw_picks(waveform: NDArray[np.floating], probabilities: NDArray[np.floating], picks: Picks, title: str) -> "Figure":
@@ -246,11 +166,11 @@ def draw_picks(waveform: NDArray[np.floating], probabilities: NDArray[np.floatin
         for sample, height in zip(*picks[phase], strict=True)
     ]
     rows = np.concatenate([waveform, probabilities[:NOISE]])
-    figure = _figure(10, 5)
+    figure = new_figure(10, 5)
     axes = figure.add_axes((0.08, 0.1, 0.84, 0.77))
-    _draw_block(axes, View(title, dict(zip(COMPONENTS, COMPONENTS, strict=True)), x, rows, marks), {})
+    draw_block(axes, View(title, dict(zip(COMPONENTS, COMPONENTS, strict=True)), x, rows, marks), {})
     axes.set(xlabel="time (s)", xlim=(x[0], x[-1]))
-    _write_marks(axes, marks)
+    write_marks(axes, marks)
     return figure
 
 
@@ -264,70 +184,21 @@ def draw_views(views: Sequence[View], thresholds: Mapping[str, float], note: str
     """
     bottom, pitch = 0.75, 4.6  # inches
     height = bottom + pitch * len(views) - 0.2  # no block above the first
-    figure = _figure(12, height)
-    figure.text(0.01, 0.08 / height, _plain(note), fontsize=MEDIUM, color=GREY)
+    figure = new_figure(12, height)
+    figure.text(0.01, 0.08 / height, plain_text(note), fontsize=MEDIUM, color=GREY)
     ends = [(view.x[0], view.x[-1]) for view in views]
     common = min(low for low, _ in ends), max(high for _, high in ends)
     near = common[1] - common[0] <= APART * max(high - low for low, high in ends)
     for number, (view, own) in enumerate(zip(views, ends, strict=True), start=1):
         axes = figure.add_axes((0.065, (bottom + pitch * (len(views) - number)) / height, 0.865, 3.65 / height))
-        _draw_block(axes, view, thresholds)
-        _show_utc(axes, *(common if near else own))
-        _write_marks(axes, view.marks)
+        draw_block(axes, view, thresholds)
+        show_utc(axes, *(common if near else own))
+        write_marks(axes, view.marks)
     axes.set_xlabel("UTC")
     return figure
 
 
-def draw_day(day: Day, thresholds: Mapping[str, float]) -> "Figure":
-    """A day in rows with its picks as ticks, P up and S down, and beside it some of its events.
-
-    Args:
-        day: what to draw.
-        thresholds: least probability of a pick, by phase.
-    """
-    places = day.place([pick.time_ns for pick in day.picks])
-    alive = np.flatnonzero((day.half_range > 0).any(axis=1))  # a lone sample has no range
-    there = np.union1d(alive, places[0]).astype(np.int64).tolist() or [0]
-    rows = range(there[0], there[-1] + 1)
-    figure = _figure(15, 8.4)
-    height = min(0.87, 0.1 * (len(rows) + 0.2))
-    axes = figure.add_axes((0.045, 0.94 - height, 0.555, height))
-    axes.set_title(_plain(day.title), loc="left", fontsize=LARGE)
-    _draw_rows(axes, day, rows)
-    for phase, end in (("P", -0.45), ("S", 0.45)):
-        row, minute = places[:, [pick.phase == phase for pick in day.picks]]
-        axes.vlines(minute, row, row + end, color=COLOURS[phase], linewidth=0.9, label=phase, zorder=3)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=MEDIUM, borderaxespad=0)
-    for row in there:
-        told = count_picks(pick for pick, own in zip(day.picks, places[0], strict=True) if own == row)
-        axes.text(1.01, row, told, transform=axes.get_yaxis_transform(), fontsize=SMALL, color=GREY, va="center")
-    if not day.events:
-        figure.text(0.83, 0.5, "no picks", fontsize=LARGE, color=GREY, ha="center")
-    for number, (letter, (time_ns, view)) in enumerate(zip("ABC", day.events, strict=False)):
-        [row], [minute] = day.place([time_ns])
-        axes.text(minute, row - 0.3, letter, fontsize=LARGE, fontweight="bold", ha="right", va="bottom", zorder=4)
-        block = figure.add_axes((0.705, 0.07 + (2 - number) * 0.31, 0.25, 0.25))
-        block.text(-0.11, 1.0, letter, transform=block.transAxes, fontsize=1.5 * LARGE, fontweight="bold", ha="right", va="top")
-        _draw_block(block, view, thresholds)
-        _show_utc(block, view.x[0], view.x[-1])
-        _write_marks(block, view.marks)
-    return figure
-
-
-def to_png(figure: "Figure") -> bytes:
-    """The picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer)
-    return buffer.getvalue()
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # only those who draw pay for it
-
-    return Figure(figsize=(width, height), dpi=DPI)
-
-
-def _draw_block(axes: "Axes", view: View, thresholds: Mapping[str, float]) -> None:
+def draw_block(axes: "Axes", view: View, thresholds: Mapping[str, float]) -> None:
     """A lane for each component and one for the probabilities, with the picks through all."""
     for component, trace in zip(COMPONENTS, view.rows, strict=False):
         _draw_lane(axes, view.x, trace, component, view.overview)
@@ -343,12 +214,12 @@ def _draw_block(axes: "Axes", view: View, thresholds: Mapping[str, float]) -> No
             _write_beside(axes, 0.75 if phase == "P" else 0.4, f"{phase} ≥ {thresholds[phase]:g}", COLOURS[phase])
     axes.axhline(HEIGHTS["P"][0] - 0.05, color=PALE, linewidth=0.8)
     labels = [view.labels.get(component, f"no {component}") for component in LANES]
-    axes.set_yticks([0, 0.5, 1, *LANES.values()], ["0", "0.5", "1", *(_plain(label) for label in labels)], fontsize=SMALL)
+    axes.set_yticks([0, 0.5, 1, *LANES.values()], ["0", "0.5", "1", *(plain_text(label) for label in labels)], fontsize=SMALL)
     axes.annotate(
         "probability", (0, 0.5), (-28, 0), axes.get_yaxis_transform(), "offset points", fontsize=SMALL, rotation=90, ha="right", va="center"
     )
     axes.set_ylim(FLOOR, CEILING)
-    axes.set_title(_plain(view.title), loc="left", fontsize=LARGE, pad=LEVELS["P"] + 14)
+    axes.set_title(plain_text(view.title), loc="left", fontsize=LARGE, pad=LEVELS["P"] + 14)
 
 
 def _draw_lane(axes: "Axes", x: NDArray[np.float64], trace: NDArray[np.float64], component: str, overview: bool) -> None:
@@ -364,14 +235,14 @@ def _draw_lane(axes: "Axes", x: NDArray[np.float64], trace: NDArray[np.float64],
     peak = float(size.max())
     full = min(peak, NOISES * float(np.median(size))) if overview else peak
     axes.plot(x, LANES[component] + REACH * np.clip(rest / (full or 1.0), -1, 1), color=INK, linewidth=0.6, label=component)
-    _write_beside(axes, LANES[component], f"±{_in_words(full)}" + ("\nclipped" if full < peak else ""), GREY)
+    _write_beside(axes, LANES[component], f"±{format_amplitude(full)}" + ("\nclipped" if full < peak else ""), GREY)
 
 
 def _write_beside(axes: "Axes", y: float, text: str, colour: str) -> None:
     axes.annotate(text, (1, y), (4, 0), axes.get_yaxis_transform(), "offset points", fontsize=SMALL, color=colour, va="center")
 
 
-def _write_marks(axes: "Axes", marks: Sequence[Mark]) -> None:
+def write_marks(axes: "Axes", marks: Sequence[Mark]) -> None:
     """Words on the picks above a block, the most probable first, as far as there is room."""
     low, high = axes.get_xlim()
     inch = (high - low) / axes.bbox.width * axes.figure.dpi
@@ -393,35 +264,13 @@ def _write_marks(axes: "Axes", marks: Sequence[Mark]) -> None:
             )
 
 
-def _draw_rows(axes: "Axes", day: Day, rows: range) -> None:
-    """The traces of a day, on one scale."""
-    known = day.half_range[day.half_range > 0]
-    unit = float(np.percentile(known, LOUD)) if len(known) else 1.0
-    columns = day.half_range.shape[1]
-    minutes = np.repeat((np.arange(columns) + 0.5) * day.minutes / columns, 2)
-    for row in rows:
-        reach = np.minimum(day.half_range[row] / unit / 2, OVERLAP)
-        axes.plot(minutes, row + np.stack([-reach, reach], axis=-1).reshape(-1), color=INK, linewidth=0.5)
-    axes.set(
-        xlim=(0, day.minutes), xticks=np.linspace(0, day.minutes, 11 if day.minutes < 60 else 13), ylim=(rows[-1] + 0.6, rows[0] - 0.6)
-    )
-    axes.set_yticks(rows, [_clock(day.start_ns + row * day.row_ns)[:5] for row in rows])
-    axes.tick_params(labelsize=SMALL)
-    axes.set_xlabel(f"minutes, UTC    ({day.channel}; {_in_words(unit)} from row to row)", fontsize=MEDIUM)
-    axes.grid(axis="x", alpha=0.3)
-
-
-def _show_utc(axes: "Axes", low: float, high: float) -> None:
+def show_utc(axes: "Axes", low: float, high: float) -> None:
     """Show an axis of matplotlib's dates as UTC, at least a second wide."""
     from matplotlib.dates import AutoDateLocator, num2date
 
-    missing = max(1 / DAY - (high - low), 0)
+    missing = max(1 / DAY_SECONDS - (high - low), 0)
     low, high = low - missing / 2, high + missing / 2
-    words = next(
-        words
-        for longest, words in ((5, "%H:%M:%S.%f"), (900, "%H:%M:%S"), (2 * DAY, "%H:%M"), (30 * DAY, "%m-%d %H:%M"), (np.inf, "%Y-%m-%d"))
-        if (high - low) * DAY <= longest
-    )
+    words = next(words for longest, words in TIME_FORMATS if (high - low) * DAY_SECONDS <= longest)
     axes.set_xlim(low, high)
     locator = AutoDateLocator(tz=UTC, minticks=4, maxticks=int(axes.bbox.width / axes.figure.dpi / 0.75))  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
@@ -434,17 +283,3 @@ def _to_dates(times_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64
 
     dates: NDArray[np.float64] = date2num(np.asarray(times_ns, dtype=np.int64).astype("datetime64[ns]"))  # type: ignore[no-untyped-call]
     return dates
-
-
-def _clock(time_ns: int) -> str:
-    """Time of day, to 10 ms."""
-    return str(np.datetime64(time_ns + 5_000_000, "ns"))[11:22]
-
-
-def _plain(text: str) -> str:
-    """Text without formulas."""
-    return text.replace("$", r"\$")
-
-
-def _in_words(amplitude: float) -> str:
-    return f"{amplitude:.0f}" if 100 <= amplitude < 1e6 else f"{amplitude:.2g}"

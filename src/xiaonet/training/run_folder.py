@@ -10,7 +10,8 @@ from typing import Any
 
 from xiaonet.config.schema import Config
 from xiaonet.errors import CheckpointError
-from xiaonet.plots import record as plots
+from xiaonet.plots.history import draw_history
+from xiaonet.plots.style import to_png
 from xiaonet.training.diagnostics import Advice, EpochRecord
 
 RESULTS = ("best_epoch", "best_dev_loss", "test_loss", "times_tested")
@@ -44,7 +45,7 @@ def history_csv(history: Sequence[EpochRecord]) -> str:
 def history_png(history: Sequence[EpochRecord], title: str) -> bytes:
     """The picture `history.png`."""
     columns = {f.name: [getattr(row, f.name) for row in history] for f in fields(EpochRecord)}
-    return plots.to_png(plots.draw_history(columns, title))
+    return to_png(draw_history(columns, title))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
