@@ -30,7 +30,7 @@ from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.windows import normalize
 from xiaonet.scoring.peaks import find_peaks
 from xiaonet.training.dev_set import THRESHOLDS, match_onsets
-from xiaonet.training.run import resume_run, start_run
+from xiaonet.training.trainer import train_or_resume
 
 OFFSETS = 5  # windows of each record, at random positions
 
@@ -84,11 +84,8 @@ def scores(model: Any) -> dict[str, float]:
     return result
 
 
-def train(folder: Path, dilations: str, seed: int, epochs: int) -> None:
+def train_once(folder: Path, dilations: str, seed: int, epochs: int) -> None:
     if (folder / "saved_model_fp32.pth").exists():
-        return
-    if (folder / "manifest.json").exists():
-        resume_run(folder)
         return
     config = Config().override(
         [
@@ -101,7 +98,7 @@ def train(folder: Path, dilations: str, seed: int, epochs: int) -> None:
             "data.windows_per_record=10",
         ]
     )
-    start_run(config, folder, note="benchmarks/context.py: plain against wide context, 20 minutes each")
+    train_or_resume(config, folder, note="benchmarks/context.py: plain against wide context, 20 minutes each")
 
 
 def draw(out: Path, runs: dict[str, list[Path]]) -> None:
@@ -138,7 +135,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for dilations in runs:
             folder = arguments.out / f"{dilations}-{seed}"
-            train(folder, dilations, seed, arguments.epochs)
+            train_once(folder, dilations, seed, arguments.epochs)
             runs[dilations].append(folder)
             seconds = sum(float(row["seconds"]) for row in csv.DictReader((folder / "history.csv").open()))
             result = scores(load_model(folder / "saved_model_fp32.pth"))

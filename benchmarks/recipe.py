@@ -16,7 +16,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))
@@ -25,14 +24,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xiaonet.config.schema import Config
 from xiaonet.constants import DISTANCE, PICKED_PHASES, WINDOW_SAMPLES
 from xiaonet.data.augmentation import NO_AUGMENTATION
 from xiaonet.data.pool import Pool, TrainingRecord
+from xiaonet.names import split_names
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
 from xiaonet.training.dev_set import THRESHOLDS, TOLERANCE, DevSet, picked_records
-from xiaonet.training.recipe import Recipe, Run, load_teachers
+from xiaonet.training.drawn_windows import DrawnWindows, load_teachers
+from xiaonet.training.run_folder import RunFolder
+from xiaonet.training.setup import make_fabric
 from xiaonet.training.targets import compute_targets, fuse, gather, load_records, save_records
 
 HELD = 70  # records of analysts that no run learns from
@@ -41,56 +44,61 @@ SURE, UNSEEN = 0.5, 0.15  # fused probability from which on there is a phase, an
 EDGE = 250  # samples at a window's ends that are not judged
 COLUMNS = ("P", "S", "P at 0.1 s", "S at 0.1 s", "Ridgecrest P", "Ridgecrest S")
 
-PARTS: Mapping[str, Mapping[str, Any]] = {
-    "the recipe": {},
-    "the recipe, seed 1": {"seed": 1},
-    "the recipe, seed 2": {"seed": 2},
-    "float32, seed 1": {"precision": "32-true", "seed": 1},
-    "stead alone": {"teachers": {"stead": 1.0}},
-    "original alone": {"teachers": {"original": 1.0}},
-    "okla alone": {"teachers": {"okla": 1.0}},
-    "equal shares of the three": {"teachers": {"stead": 1 / 3, "original": 1 / 3, "okla": 1 / 3}},
-    "teachers as they read, not shifted": {"late": {}},
-    "labels 0.3 of the target": {"labels": {"weight": 0.3}},
-    "labels 0.7 of the target": {"labels": {"weight": 0.7}},
-    "temperature 2": {"temperature": 2.0},
-    "temperature 3": {"temperature": 3.0},
-    "temperature 5": {"temperature": 5.0},
-    "labels 10 wide": {"labels": {"manual_sigma": (10.0, 10.0), "automatic_sigma": 10.0}},
-    "labels 20 wide": {"labels": {"manual_sigma": (20.0, 20.0)}},
-    "labels 30 wide": {"labels": {"manual_sigma": (30.0, 30.0), "automatic_sigma": 30.0}},
-    "labelled records alone": {"shares": {"manual": 0.72, "automatic": 0.28}},
-    "no filters, no made-up noise": {"chances": {"filtered": 0.0, "synthetic_noise": 0.0}},
-    "teachers not asked anew": {"anew": 0.0},
-    "teachers not asked anew, seed 1": {"anew": 0.0, "seed": 1},
-    "teachers not asked anew, seed 2": {"anew": 0.0, "seed": 2},
-    "teachers asked anew alone": {"anew": 1.0},
-    "aimed crops, else as they are": {"chances": NO_AUGMENTATION.model_dump() | {"onset_centred": 0.75}},
-    "weights of the last step, not averaged": {"average": 0.0},
-    "four times as long": {},
+TEACHERS = ("stead", "original", "okla")
+EQUAL = dict.fromkeys(TEACHERS, 1)
+PARTS: Mapping[str, list[str]] = {
+    "the recipe": [],
+    "the recipe, seed 1": ["training.seed=1"],
+    "the recipe, seed 2": ["training.seed=2"],
+    "float32, seed 1": ["training.precision=32-true", "training.seed=1"],
+    **{f"{name} alone": [f"distillation.teacher={name}", "distillation.teacher_weights={}"] for name in TEACHERS},
+    "equal weights of the three": [f"distillation.teacher_weights={json.dumps(EQUAL)}"],
+    "delays of the teachers not removed": ["distillation.delays={}"],
+    "labels 0.3 of the target": ["labels.weight=0.3"],
+    "labels 0.7 of the target": ["labels.weight=0.7"],
+    "temperature 2": ["distillation.temperature=2"],
+    "temperature 3": ["distillation.temperature=3"],
+    "temperature 5": ["distillation.temperature=5"],
+    "labels 10 wide": ["labels.manual_sigma=[10, 10]", "labels.automatic_sigma=10"],
+    "labels 20 wide": ["labels.manual_sigma=[20, 20]"],
+    "labels 30 wide": ["labels.manual_sigma=[30, 30]", "labels.automatic_sigma=30"],
+    "labelled records alone": ['data.source_weights={"manual": 0.72, "automatic": 0.28}'],
+    "no filters, no synthetic noise": ["augmentation.filtered=0", "augmentation.synthetic_noise=0"],
+    "no online teacher": ["distillation.online_weight=0"],
+    "no online teacher, seed 1": ["distillation.online_weight=0", "training.seed=1"],
+    "no online teacher, seed 2": ["distillation.online_weight=0", "training.seed=2"],
+    "online teacher alone": ["distillation.online_weight=1"],
+    "crops around onsets, no other augmentation": [
+        f"augmentation={NO_AUGMENTATION.model_dump_json()}",
+        "augmentation.onset_centred=0.75",
+    ],
+    "weights of the last step, not averaged": ["objective.averaging_decay=0"],
+    "four times as long": [],
 }
 LONG = 4
 
 
-def looked_at(recipe: Recipe, out: Path) -> dict[str, list[TrainingRecord]]:
+def looked_at(recipe: Config, out: Path) -> dict[str, list[TrainingRecord]]:
     """The records with the targets of each teacher, worked out once."""
     found = {}
-    for name in recipe.teachers:
-        made_by, path = {"teacher": name, "continuous": recipe.continuous}, out / f"{name}.npz"
+    for name in TEACHERS:
+        made_by, path = {"teacher": name, "continuous": recipe.data.continuous}, out / f"{name}.npz"
         records = load_records(path, made_by)
         if records is None:
             data = SHARED / "data"
-            raw = gather(str(data / "labelled"), str(data / "unlabelled"), [str(data / place) for place in recipe.continuous])
+            raw = gather(str(data / "labelled"), str(data / "unlabelled"), [str(data / place) for place in recipe.data.continuous])
             records = list(compute_targets(raw, {name: PhaseNetTeacher.from_pretrained(name)}, {name: 1.0}, {}))
             save_records(records, path, made_by)
         found[name] = records
     return found
 
 
-def fused(seen: Mapping[str, list[TrainingRecord]], recipe: Recipe) -> list[TrainingRecord]:
-    names = list(recipe.teachers)
+def fused(seen: Mapping[str, list[TrainingRecord]], recipe: Config) -> list[TrainingRecord]:
+    names = split_names(recipe.distillation.teacher)
+    weights = recipe.distillation.teacher_weights or {names[0]: 1.0}
+    weights = {name: weights[name] / sum(weights.values()) for name in names}
     return [
-        replace(records[0], target=fuse({n: r.target for n, r in zip(names, records, strict=True)}, recipe.teachers, recipe.late))
+        replace(records[0], target=fuse({n: r.target for n, r in zip(names, records, strict=True)}, weights, recipe.distillation.delays))
         for records in zip(*(seen[name] for name in names), strict=True)
     ]
 
@@ -129,10 +137,10 @@ def _inside(samples: NDArray[np.int64]) -> NDArray[np.bool_]:
     return (samples >= EDGE) & (samples < WINDOW_SAMPLES - EDGE)
 
 
-def changed(base: Mapping[str, Any], part: str) -> Recipe:
-    """The recipe with a part changed; of labels and chances only what is named."""
-    changes = {key: base[key] | value if key in ("labels", "chances") else value for key, value in PARTS[part].items()}
-    return Recipe.parse({**base, **changes, "steps": base["steps"] * (LONG if part == "four times as long" else 1)})
+def changed(base: Config, part: str) -> Config:
+    """The recipe with a part changed."""
+    steps = base.objective.steps * (LONG if part == "four times as long" else 1)
+    return base.override([*PARTS[part], f"objective.steps={steps}"])
 
 
 class Judge:
@@ -167,8 +175,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    whole = Recipe.parse(json.loads(Path("recipes/xiaonet-nano.json").read_text()))
-    base = whole.model_dump() | {"steps": arguments.steps, "minutes": 0.0}
+    whole = Config.read(Path("recipes/xiaonet-nano.json"))
+    base = whole.override([f"objective.steps={arguments.steps}", "objective.minutes=0", "device.use_cuda=false"])
     seen = looked_at(whole, arguments.out)
     judge = Judge(fused(seen, whole), arguments.unseen)
     print("| | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
@@ -177,13 +185,13 @@ def main() -> None:
         if not path.exists():
             recipe = changed(base, part)
             if arguments.unseen:
-                recipe = recipe.model_copy(
-                    update={"shares": {source: share for source, share in recipe.shares.items() if source != "manual"}}
-                )
-            pool = Pool(judge.left(fused(seen, recipe)), recipe.shares)
-            run = Run(recipe, pool, arguments.out / f"{part}.state", load_teachers(recipe) if recipe.anew else None)
-            run.execute()
-            path.write_text(json.dumps(judge.figures(run.average.model)))
+                weights = {source: weight for source, weight in recipe.data.source_weights.items() if source != "manual"}
+                recipe = recipe.override([f"data.source_weights={json.dumps(weights)}"])
+            pool = Pool(judge.left(fused(seen, recipe)), recipe.data.source_weights)
+            run = RunFolder(arguments.out, recipe, {}, writes=False, earlier=None)
+            objective = DrawnWindows(recipe, make_fabric(recipe), run, pool, load_teachers(recipe), judge.dev)
+            objective.advance(lambda: None)
+            path.write_text(json.dumps(judge.figures(objective.average.module)))
         row = json.loads(path.read_text())
         print(f"| {part} | " + " | ".join(f"{row[column]:.3f}" for column in COLUMNS) + " |", flush=True)
 

@@ -24,7 +24,7 @@ from xiaonet.data.pipeline import Windows
 from xiaonet.data.sets import open_data, split_data
 from xiaonet.nn.checkpoint import load_model, read_model_file, without_folders
 from xiaonet.training.loop import evaluate_student_model
-from xiaonet.training.run import start_run
+from xiaonet.training.trainer import train
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "archive" / "TL_PNet_1Mil_ModelTrain.ipynb"
@@ -124,7 +124,7 @@ def test_the_notebook_is_stored_clean(notebook, code):
 
 
 def test_the_notebook_learns_as_the_command_does(distilled, tmp_path):
-    result = start_run(distilled.config, tmp_path / "run")
+    result = train(distilled.config, tmp_path / "run")
     assert EPOCHS == len(distilled.history)
     for name in ("epoch", "learning_rate", "train_loss", "train_task_loss", "dev_loss"):
         assert pytest.approx([getattr(row, name) for row in result.history], rel=1e-4) == distilled.history[name].tolist()

@@ -254,11 +254,11 @@ def test_unknown_weights_get_near_names_and_the_list() -> None:
 
 
 def test_an_unknown_version_of_shipped_weights_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="xiaonet has version 1, not 7; leave version_str out"):
+    with pytest.raises(CheckpointError, match="xiaonet has version 1, not 7; omit version_str"):
         XiaoNet.from_pretrained("xiaonet", version_str="7")
 
 
 def test_it_does_not_hide_seisbench_from_those_who_work_inside_the_package() -> None:
     folder = Path(xiaonet.__file__).parent
     done = subprocess.run([sys.executable, "-c", "import seisbench"], cwd=folder, capture_output=True, text=True, check=False)
-    assert "ImportError: this is xiaonet/seisbench.py and not SeisBench: " in done.stderr
+    assert "ImportError: this is xiaonet/seisbench.py, not SeisBench: " in done.stderr

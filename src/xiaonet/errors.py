@@ -3,7 +3,7 @@
 XiaoNetError
 ├── ConfigError      a setting is unknown, out of range or fixed by design
 ├── DataError        a data set is missing, unlabelled, empty or not what it says
-├── TeacherError     the teacher's weights cannot be had or do not fit
+├── TeacherError     the teacher's weights could not be loaded or do not fit
 ├── CheckpointError  a model or run file is missing, damaged or not from XiaoNet
 ├── OutputError      a file or folder cannot be written
 ├── TrainingError    a check before training failed, or the loss stopped being a number
@@ -26,7 +26,7 @@ class DataError(XiaoNetError):
 
 
 class TeacherError(XiaoNetError):
-    """The teacher's weights cannot be had or do not fit."""
+    """The teacher's weights could not be loaded or do not fit."""
 
 
 class CheckpointError(XiaoNetError):

@@ -18,7 +18,7 @@ from xiaonet.evaluation.scores import PhaseScores
 from xiaonet.evaluation.thresholds import read_thresholds
 from xiaonet.io.archive import Archive
 from xiaonet.scoring.peaks import find_peaks
-from xiaonet.training.run import start_run
+from xiaonet.training.trainer import train
 
 
 def test_an_oracle_is_always_right(evaluator):
@@ -215,7 +215,7 @@ def test_the_task_loss_is_the_final_test_loss_of_the_run(tmp_path, made_up):
             "model.base_channels=2",
         ]
     )
-    result = start_run(settings, tmp_path / "run")
+    result = train(settings, tmp_path / "run")
     [model] = load_models([str(tmp_path / "run" / "saved_model_fp32.pth")])
     [found] = evaluate(Evaluator(str(made_up), "test", config=settings), [model]).metrics.models
     assert result.test_loss == pytest.approx(found.losses.task, abs=1e-5)
@@ -291,7 +291,7 @@ def test_false_picks_in_continuous_records(tmp_path):
     found = count_false_picks(Oracle(), Archive([write_days(stream, tmp_path / "sds")]), {"P": 0.5, "S": 0.5})
     assert (2.0, 0.0) == (round(found.hours, 3), found.per_hour["S"])
     assert 4 == round(found.per_hour["P"] * found.hours)  # the first station's hour reaches over midnight
-    with pytest.raises(DataError, match=r"no continuous records to look for false picks in: .*there is no such file"):
+    with pytest.raises(DataError, match=r"no continuous records to look for false picks in: .*no such file"):
         count_false_picks(Oracle(), Archive([tmp_path / "none"]), {"P": 0.5, "S": 0.5})
 
 

@@ -99,15 +99,15 @@ def test_a_short_record_is_filled_up_with_its_last_sample(write_set):
 
 
 @pytest.mark.parametrize(
-    ("components", "told"), [("ENZ", "three components"), ("Z", "vertical alone"), ("EZ", "other components"), ("", "other components")]
+    ("components", "expected"), [("ENZ", "three components"), ("Z", "vertical alone"), ("EZ", "other components"), ("", "other components")]
 )
-def test_subsets_are_by_source_and_components(write_set, components, told):
+def test_subsets_are_by_source_and_components(write_set, components, expected):
     samples = np.random.default_rng(0).normal(size=(3, 6000))
     for row, component in enumerate("ENZ"):
         samples[row] *= component in components
     path = write_set([samples, samples + 1], trace_p_arrival_sample=[3000.0] * 2, split=["dev"] * 2, trace_dataset=["here", None])
     _, records = read_records(open_data(str(path)), "dev", STATUSES)
-    assert [f"here, {told}", told] == [record.traits["subset"] for record in records]
+    assert [f"here, {expected}", expected] == [record.traits["subset"] for record in records]
 
 
 def test_traits_of_a_record(picked):

@@ -17,7 +17,7 @@ NONE = peaks()
 
 
 def windows(labels, judged=None, events=None, starts=None, rows=None, **traits):
-    """Windows with labels of P; all of events of their own, unless told otherwise."""
+    """Windows with labels of P; each of its own event, unless `events` is given."""
     count = len(labels)
     return SimpleNamespace(
         labels={"P": np.array(labels, dtype=float).reshape(count, -1)},
@@ -52,7 +52,7 @@ def test_worked_figures():
         [metrics.mean_s.value, metrics.std_s.value, metrics.mae_s.value, metrics.outliers.value],
     )
     assert [1, 1, 1] == [count for count in metrics.residual_counts if count]
-    assert (2 / 3, 2 / 3) == (metrics.within_one_sigma, metrics.within_two_sigma)  # told: 0.1 s
+    assert (2 / 3, 2 / 3) == (metrics.within_one_sigma, metrics.within_two_sigma)  # the uncertainty is 0.1 s
 
 
 def test_the_prescribed_height_stays_where_the_threshold_moves():

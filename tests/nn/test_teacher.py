@@ -223,7 +223,7 @@ def test_a_model_that_does_not_fit_is_rejected_with_the_reason(arguments: dict[s
 
 
 def test_a_model_with_a_short_window_is_rejected() -> None:
-    with pytest.raises(TeacherError, match="takes 600 samples; wanted at least 3001"):
+    with pytest.raises(TeacherError, match="has windows of 600 samples; wanted at least 3001"):
         PhaseNetTeacher(VariableLengthPhaseNet(in_samples=600, component_order="ENZ"), "short")
 
 
@@ -349,7 +349,7 @@ def test_a_file_that_would_run_code_is_refused(saved: Path, tmp_path: Path) -> N
 
 def test_a_model_that_does_not_fit_says_so_when_loaded_from_a_file(tmp_path: Path) -> None:
     phasenet(sampling_rate=50).save(tmp_path / "slow")
-    with pytest.raises(TeacherError, match=r"slow\.pt works at 50 Hz; wanted 100 Hz"):
+    with pytest.raises(TeacherError, match=r"slow\.pt has a sampling rate of 50 Hz; wanted 100 Hz"):
         PhaseNetTeacher.from_pretrained(str(tmp_path / "slow.pt"))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from xiaonet.cli.info import info
 from xiaonet.errors import CheckpointError
 from xiaonet.picker import Picker
 from xiaonet.runtime.checksum import add_checksum
@@ -207,3 +208,12 @@ def test_weights_in_another_file_are_refused(tmp_path: Path, monkeypatch: pytest
     message = refused(tmp_path / "split.onnx", runtime)
     assert "keeps weights in another file (ONNX external data); wanted one file with all weights" in message
     assert "whole.onnx" in load_predictor(tmp_path / "whole.onnx", runtime).description  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"base_channels": "x"}, {"colour": 1}, {"base_channels": 0}, {"base_channels": 10**9}, {"dilations": 5}]
+)
+def test_info_of_a_header_with_wrong_arguments_is_an_error_message(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    path = rewritten(tmp_path / "wrong.onnx", lambda header: header.update(arguments=arguments))
+    with pytest.raises(CheckpointError, match="the model file is damaged: its arguments"):
+        info(str(path))

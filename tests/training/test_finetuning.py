@@ -16,8 +16,8 @@ from xiaonet.errors import CheckpointError, ConfigError, DataError, TrainingErro
 from xiaonet.nn.checkpoint import read_model_file
 from xiaonet.shipped import WEIGHTS
 from xiaonet.training.losses import task_loss
-from xiaonet.training.run import resume_run, start_run
 from xiaonet.training.setup import load_teacher, make_student
+from xiaonet.training.trainer import resume, train
 
 NANO = ["training.initial_model=xiaonet-nano", "distillation.teacher=initial", "model.base_channels=5"]
 SHORT = ["training.num_workers=0", "training.precision=32-true", "training.batch_size=8", "distillation.temperature=1"]
@@ -59,7 +59,7 @@ def test_the_start_is_the_teacher_and_stays_as_it_was():
 
 def test_fine_tuning_on_a_region_is_better_there_and_does_not_forget(iceland, labelled, tmp_path):
     config = settings(f"data.name={iceland}", "training.epochs=4", "training.learning_rate=1e-3", "data.windows_per_record=2")
-    result = start_run(config, tmp_path / "run")
+    result = train(config, tmp_path / "run")
     before, after = load_model(WEIGHTS / "xiaonet-nano.pth"), load_model(tmp_path / "run" / "saved_model_fp32.pth")
 
     def loss(model, data):
@@ -80,25 +80,25 @@ def test_fine_tuning_on_a_region_is_better_there_and_does_not_forget(iceland, la
 def test_a_model_that_is_worse_than_the_start_is_not_saved(tmp_path, made_up):
     config = settings(f"data.name={made_up}", "training.epochs=2", "training.learning_rate=10")
     with pytest.raises(TrainingError, match=r"no epoch was better on dev than xiaonet-nano, whose loss is 0\.\d+; no model is saved"):
-        start_run(config, tmp_path / "run")
+        train(config, tmp_path / "run")
     assert [] == list((tmp_path / "run").glob("*.pth"))
     with (tmp_path / "run" / "history.csv").open() as file:
         assert 2 == len(list(csv.DictReader(file)))
     with pytest.raises(TrainingError, match="no epoch was better"):  # and gone on with, it knows the start's loss
-        resume_run(tmp_path / "run")
+        resume(tmp_path / "run")
 
 
 def test_a_run_is_not_gone_on_with_when_its_start_has_changed(tmp_path, made_up):
     start = tmp_path / "start.pth"
     start.write_bytes((WEIGHTS / "xiaonet-nano.pth").read_bytes())
     own = [f"data.name={made_up}", "training.epochs=1", f"training.initial_model={start}", "training.learning_rate=1e-3"]
-    start_run(settings(*own), tmp_path / "run")
+    train(settings(*own), tmp_path / "run")
     model = load_model(start)
     with torch.no_grad():
         model.head.bias += 0.1
     save_model(model, start)
     with pytest.raises(CheckpointError, match=r"was taught by other weights than initial \(.*start\.pth\) has now: restore the file"):
-        resume_run(tmp_path / "run", assignments=["training.epochs=2"])
+        resume(tmp_path / "run", assignments=["training.epochs=2"])
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_records_that_cannot_be_adapted_to(write_set, tmp_path):
     noise = np.random.default_rng(0).normal(size=(3, 6000))
     unlabelled = write_set([noise] * 4, "unlabelled", split=["train", "dev"] * 2)
     with pytest.raises(DataError, match="no column of P or S picks"):
-        start_run(settings(f"data.name={unlabelled}"), tmp_path / "one")
+        train(settings(f"data.name={unlabelled}"), tmp_path / "one")
     single = write_set([noise], "single", trace_p_arrival_sample=[3000.0])
     with pytest.raises(DataError, match="split is empty: the column split holds"):
-        start_run(settings(f"data.name={single}"), tmp_path / "two")
+        train(settings(f"data.name={single}"), tmp_path / "two")
     assert not (tmp_path / "one").exists()
 
 
@@ -136,4 +136,4 @@ def test_records_whose_picks_are_all_missing_are_nothing_to_adapt_to(split, pick
     noise = np.random.default_rng(0).normal(size=(3, 6000))
     data = write_set([noise] * 4, split=["train", "dev"] * 2, trace_p_arrival_sample=picked * 2)
     with pytest.raises(DataError, match=f"none of the 2 records of split {split} has a pick; wanted P or S picks in train and dev"):
-        start_run(settings(f"data.name={data}"), tmp_path / "run")
+        train(settings(f"data.name={data}"), tmp_path / "run")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from xiaonet import PLAIN, WIDE
-from xiaonet.config.schema import Config, DistillationSettings
-from xiaonet.errors import ConfigError, TeacherError
+from xiaonet.config.schema import Config, DataSettings, DistillationSettings
+from xiaonet.errors import ConfigError, DataError, TeacherError
 from xiaonet.training import setup as parts
 
 
@@ -73,8 +73,8 @@ def test_a_file_whose_name_holds_a_plus_is_one_teacher(teacher_file, tmp_path):
     ("values", "error", "message"),
     [
         ({"teacher": "bundled+bundled"}, ConfigError, "the teacher 'bundled+bundled' names bundled twice; name each once"),
-        ({"teacher": "bundled+no/such.pt"}, TeacherError, "PhaseNet weights 'no/such.pt' cannot be had"),
-        ({"teacher": "bundled+none"}, TeacherError, "PhaseNet weights 'none' cannot be had"),
+        ({"teacher": "bundled+no/such.pt"}, TeacherError, "PhaseNet weights 'no/such.pt' could not be loaded"),
+        ({"teacher": "bundled+none"}, TeacherError, "PhaseNet weights 'none' could not be loaded"),
         ({"teacher": "bundled+"}, ConfigError, "the teacher 'bundled+' names nothing before or after a +; wanted e.g. stead+original"),
         ({"teacher": "bundled+initial"}, ConfigError, "distillation.teacher is initial, and training.initial_model is none"),
         ({"teacher": "bundled", "teacher_weights": {"bundled": 1}}, ConfigError, "the teacher is 'bundled' alone; join several with +"),
@@ -91,3 +91,22 @@ def test_teachers_that_cannot_be_fused(values, error, message, teacher_file):
     with pytest.raises(error) as caught:
         parts.load_teacher(DistillationSettings(**json.loads(text)))
     assert message in str(caught.value)
+
+
+def test_data_are_looked_up_below_the_root_first(tmp_path, monkeypatch):
+    (tmp_path / "root" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    settings = DataSettings(name="here+STEAD", unlabelled="here", continuous=("sds/2014", "/sds"), root="root")
+    assert ("root/here+STEAD", "root/here", ["root/sds/2014", "/sds"]) == parts.locate_data(settings)
+    assert ("here+STEAD", "", ["sds"]) == parts.locate_data(DataSettings(name="here+STEAD", continuous=("sds",)))
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [("nowhere", "data.root is nowhere, and there is no such folder; wanted the one that holds synthetic"), ("a+b", "joins data sets")],
+)
+def test_a_root_that_cannot_be_used(root, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a+b").mkdir()
+    with pytest.raises(DataError, match=message):
+        parts.locate_data(DataSettings(root=root))

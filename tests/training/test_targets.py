@@ -73,7 +73,7 @@ def test_records_of_all_sources(write_set, tmp_path: Path, capsys: pytest.Captur
     assert [True, False, False, False] == [manual for *_, manual in found]
     assert 9000 == found[3][1].shape[1]
     assert_allclose(0, [waveform.mean() for _, waveform, *_ in found[:3]], atol=1e-5)
-    assert "nowhere: there is no such file" in capsys.readouterr().out
+    assert "nowhere: no such file or folder" in capsys.readouterr().out
 
 
 def test_picks_are_found_by_any_name_within_their_records_and_count_as_manual_unless_automatic(write_set) -> None:

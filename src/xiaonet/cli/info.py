@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xiaonet import console
-from xiaonet.errors import ConfigError
+from xiaonet.errors import CheckpointError, ConfigError
 
 # SeisBench's PhaseNet with three phases. SeisBench itself need not be installed.
 PHASENET_PARAMETERS = 268_443
@@ -50,7 +50,10 @@ def _count(arguments: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, s
     """All arguments of a network, and its size and cost in float32; a quantized one has fewer parameters, but the same shape."""
     from xiaonet.nn.model import XiaoNet, count_multiply_adds
 
-    network = XiaoNet(**arguments)
+    try:
+        network = XiaoNet(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as unknown arguments, or more channels than memory
+        raise CheckpointError(f"the model file is damaged: its arguments {dict(arguments)} make no XiaoNet: {error}") from error
     return network.arguments, {
         "parameters": f"{sum(parameter.numel() for parameter in network.parameters()):,}",
         "multiply-adds a window": f"{count_multiply_adds(network) / 1e6:.1f} million",

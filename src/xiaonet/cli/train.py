@@ -10,7 +10,7 @@ import typer
 
 from xiaonet import console
 from xiaonet.cli.options import DATA, Assignments, RunFolder
-from xiaonet.errors import ConfigError
+from xiaonet.errors import CheckpointError, ConfigError
 
 # Settings of the place rather than of the experiment. Changing them needs no reason.
 NEEDS_NO_REASON = (
@@ -60,9 +60,9 @@ def train(
             raise ConfigError(
                 f"--resume and {', '.join(excluded)}: these options exclude each other; --resume takes its settings from the run"
             )
-        from xiaonet.training.run import resume_run
+        from xiaonet.training.trainer import resume as resume_run
 
-        resume_run(resume, assignments=assignments, note=note)
+        resume_run(resume, assignments=assignments or (), note=note)
         return
     settings = (Config.read(config) if config else Config()).override(assignments or [])
     chosen = {"data.name": data, "distillation.teacher": teacher}
@@ -115,25 +115,31 @@ def recipe(
     from xiaonet.config.schema import Config
     from xiaonet.deploy.onnx import check_packages, export_onnx
     from xiaonet.deploy.quantize import quantize_for_torch
-    from xiaonet.training.recipe import cook
+    from xiaonet.files import write_atomically
+    from xiaonet.training.trainer import train_or_resume
 
-    chosen = Config.read(file)
-    if chosen.model.network == "xiaonet":
+    settings = Config.read(file)
+    settings = settings.override([f"data.root={json.dumps(str(data))}"])
+    if settings.model.network == "xiaonet":
         check_packages()  # before an hour of training rather than after it
-    done = cook(chosen, file.stem, data, out)
-    files = [done.model]
-    if chosen.model.network == "xiaonet":
-        rounded = done.model.with_name(f"{file.stem}-int8.pth")
+    if (old := out / f"{file.stem}.state").exists():
+        raise CheckpointError(f"{old} was begun by an older release; finish it with that release, or delete it to start again")
+    done = train_or_resume(settings, out / file.stem, records=out / "records.npz")
+    model = out / f"{file.stem}.pth"
+    write_atomically(model, lambda target: target.write(done.model.read_bytes()))
+    files = [model]
+    if settings.model.network == "xiaonet":
+        quantized = model.with_name(f"{file.stem}-int8.pth")
         with console.busy("Quantizing"):
-            quantize_for_torch(done.model, done.data, rounded)
-            for model in (done.model, rounded):
-                export_onnx(model, model.with_suffix(".onnx"))
-                files += [model, model.with_suffix(".onnx")]
+            quantize_for_torch(model, done.data, quantized)
+            for path in (model, quantized):
+                export_onnx(path, path.with_suffix(".onnx"))
+        files = [path.with_suffix(suffix) for path in (model, quantized) for suffix in (".pth", ".onnx")]
     for phase, scores in done.dev.items():
         console.ok(f"Dev {phase}", ", ".join(f"{name} {value:g}" for name, value in scores.items()))
         if not scores["F1"]:
             console.warn(f"Dev {phase}", "no picks found", "the model has not learnt yet: give the recipe more steps or minutes")
-    console.ok("Recipe", f"{done.windows} windows seen", ", ".join(map(str, dict.fromkeys(files))))
+    console.ok("Recipe", f"{done.windows} windows seen", ", ".join(map(str, files)))
 
 
 def demo(
@@ -160,9 +166,9 @@ def demo(
 
 
 def _train(settings: Any, folder: Path, note: str) -> None:
-    from xiaonet.training.run import start_run
+    from xiaonet.training.trainer import train as train_in_folder
 
-    start_run(settings, folder, note=note)
+    train_in_folder(settings, folder, note=note)
 
 
 def _new_folder() -> Path:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from seisbench.util import worker_seeding
@@ -91,6 +92,17 @@ def make_loader(windows: Windows, batches: Batches, *, num_workers: int, pin_mem
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # otherwise, each epoch would draw a seed from the generator that dropout uses
     )
+
+
+def stop_workers(loader: DataLoader[Any]) -> None:
+    """Stop the worker processes of a loader.
+
+    They ignore SIGTERM, with which Python stops its daemon processes when it exits. Without this it would wait for them forever.
+    """
+    iterator: Any = loader._iterator  # of persistent workers; None otherwise
+    if iterator is not None:
+        iterator._shutdown_workers()
+        loader._iterator = None
 
 
 def _start_worker(number: int) -> None:

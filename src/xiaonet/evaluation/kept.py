@@ -62,7 +62,7 @@ def write_output(path: Path, output: ModelOutput) -> None:
     """Write an output as a `.npz` file.
 
     Raises:
-        CheckpointError: it cannot be written.
+        OutputError: it cannot be written.
     """
     arrays: dict[str, NDArray[np.generic]] = {}
     for kind, peaks in (("peaks", output.peaks), ("noise", output.noise)):

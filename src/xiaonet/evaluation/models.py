@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -292,19 +292,13 @@ def _load_xiaonet(spec: str, runtime: Runtime, threads: int) -> XiaoNetModel:
         raise CheckpointError(f"{error}; or a model of SeisBench such as {PREFIX}PhaseNet/stead, or {STALTA}") from error
 
 
-def _distinct_names(names: Sequence[str], specs: Sequence[str]) -> list[str]:
+def _distinct_names(names: Sequence[str], specs: Sequence[str]) -> Iterator[str]:
     """The names; a name that occurs twice gets as much of its path as tells it apart."""
-    given = [Path(spec.removeprefix(PREFIX)) for spec in specs]
-    distinct = list(names)
-    for number, name in enumerate(names):
-        if names.count(name) > 1:
-            rivals = [path for other, path in enumerate(given) if names[other] == name and other != number]
-            parts = given[number].parts
-            for length in range(1, len(parts) + 1):
-                distinct[number] = "/".join(parts[-length:])
-                if all("/".join(path.parts[-length:]) != distinct[number] for path in rivals):
-                    break
-    return distinct
+    paths = [Path(spec.removeprefix(PREFIX)).parts for spec in specs]
+    for number, (name, parts) in enumerate(zip(names, paths, strict=True)):
+        others = [paths[other] for other in range(len(names)) if names[other] == name and other != number]
+        lengths = (length for length in range(1, len(parts)) if all(other[-length:] != parts[-length:] for other in others))
+        yield "/".join(parts[-next(lengths, len(parts)) :]) if others else name
 
 
 def _unit(windows: Samples) -> Samples:

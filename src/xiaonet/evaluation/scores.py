@@ -176,22 +176,19 @@ def stability(peaks: Mapping[str, Peaks], windows: LabelledWindows, thresholds: 
     compared = changed = 0
     jitter: list[Floats] = []
     for phase, threshold in thresholds.items():
-        samples = peaks[phase].above(threshold).padded(len(windows)) + windows.starts[:, None]
+        picks = peaks[phase].above(threshold)
+        samples = picks.padded(len(windows)) + windows.starts[:, None]
         for own, other in ((first, first + 1), (first + 1, first)):
-            low = np.maximum(windows.starts[own], windows.starts[other]) + SHIFT
-            high = np.minimum(windows.starts[own], windows.starts[other]) + WINDOW_SAMPLES - SHIFT
-            picks = np.where((samples[own] >= low[:, None]) & (samples[own] < high[:, None]), samples[own], np.nan)
-            off = samples[other][:, None, :] - picks[:, :, None]
-            known = ~np.isnan(picks)
-            if not known.any():
-                continue
-            size = np.nan_to_num(np.abs(off), nan=np.inf)
-            nearest = size.argmin(axis=2) if size.shape[2] else np.zeros(picks.shape, dtype=int)
-            found = np.take_along_axis(off, nearest[..., None], axis=2)[..., 0]
-            same = known & (np.abs(found) <= SAME)
-            compared, changed = compared + int(known.sum()), changed + int((known & ~same).sum())
-            jitter.append(found[same] / SAMPLING_RATE)
-    together = np.concatenate(jitter) if jitter else np.empty(0)
+            low = np.maximum(windows.starts[own], windows.starts[other])[:, None] + SHIFT
+            high = np.minimum(windows.starts[own], windows.starts[other])[:, None] + WINDOW_SAMPLES - SHIFT
+            shared = (samples[own] >= low) & (samples[own] < high)
+            expected = np.full(samples.shape, np.nan)
+            expected[other] = samples[own] - windows.starts[other, None]
+            off = residuals(picks, expected)[other][shared]
+            same = np.abs(off) <= SAME
+            compared, changed = compared + len(off), changed + int((~same).sum())
+            jitter.append(off[same] / SAMPLING_RATE)
+    together = np.concatenate(jitter)
     return Stability(
         picks=compared,
         changed=changed / compared if compared else None,

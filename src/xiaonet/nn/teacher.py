@@ -1,9 +1,10 @@
-"""Teachers, frozen for good: a PhaseNet that speaks our component and phase order, a model of ours, or several as one."""
+"""Teachers, whose weights never change: a PhaseNet, a XiaoNet, or several combined."""
 
 import math
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -25,55 +26,55 @@ Curves = TypeVar("Curves", Tensor, NDArray[Any])
 BUNDLED = "bundled"  # the teacher that comes with XiaoNet
 FORMAT = "xiaonet-phasenet"
 LIKE_OURS = {"component_order": COMPONENTS, "phases": PHASES, "norm": "peak", "norm_detrend": True}
-HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that was not turned north
+HORIZONTALS = {"1": "N", "2": "E"}  # of a sensor that is not aligned with north
 VERSIONED = re.compile(r"(?P<name>.+?)\.(?:pt|json)(?:\.v(?P<version>.+))?")
 
 
 class _FrozenParameter(nn.Parameter):
-    """A weight that no module, not even a parent of the teacher's, can thaw."""
+    """A weight that no module can make trainable again, not even a parent of the teacher."""
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         return self
 
 
 class Teacher(nn.Module):
-    """What teachers have in common: `train()` and `requires_grad_()` change nothing, whether called here or on a parent.
+    """Base class of teachers. `train()` and `requires_grad_()` have no effect, neither here nor on a parent.
 
     Attributes:
-        name: what the console and the provenance call it.
+        name: shown on the console and in the provenance.
     """
 
     name: str
 
     def freeze(self) -> None:
-        """Freeze all weights for good."""
+        """Freeze all weights permanently."""
         for module in self.modules():
             for key, weight in list(module.named_parameters(recurse=False)):
                 module.register_parameter(key, _FrozenParameter(weight.detach(), requires_grad=False))
         self.train()
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Probabilities `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit."""
+        """Compute probabilities `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit."""
         return self.logits(windows).float().softmax(dim=1)
 
     @abstractmethod
     def logits(self, windows: Tensor) -> Tensor:
-        """The same before the softmax, without gradients."""
+        """Compute the input of the softmax, without gradients."""
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What the model says of itself, for the console and the provenance."""
+        """Describe the model for the console and the provenance."""
 
 
 class ModelTeacher(Teacher):
-    """A model of ours as the teacher of another: the anchor that keeps fine-tuning from forgetting.
+    """A XiaoNet as the teacher of another, such as the initial model of a fine-tuning, so that the student does not forget.
 
     Args:
-        model: a copy of its own; it is frozen.
+        model: the teacher freezes it.
         name: of the model.
     """
 
@@ -84,26 +85,25 @@ class ModelTeacher(Teacher):
 
     @torch.no_grad()
     def logits(self, windows: Tensor) -> Tensor:
-        """Logits `(batch, 3, samples)` of windows as the student gets them."""
+        """Compute logits `(batch, 3, samples)` for the windows that the student gets."""
         return self.model.logits(windows)
 
     def describe(self) -> dict[str, Any]:
-        """Name and size."""
+        """Describe its name and size."""
         return {"weights": self.name, "parameters": f"{sum(p.numel() for p in self.parameters()):,}"}
 
 
 class PhaseNetTeacher(Teacher):
-    """SeisBench's PhaseNet, frozen for good, for E, N, Z windows of 3001 samples.
+    """SeisBench's PhaseNet for E, N, Z windows of 3001 samples.
 
-    Component order, phase order, normalisation and window are read off the model, never assumed.
+    Component order, phase order, normalisation and window length are read from the model.
 
     Args:
         model: a loaded `seisbench.models.PhaseNet`.
-        name: what the console and the provenance call it.
+        name: shown on the console and in the provenance.
 
     Raises:
-        TeacherError: the model lacks P, S or noise, has no component of ours, another sampling
-            rate, or a window shorter than ours.
+        TeacherError: the model lacks P, S or noise, or a component; or it has another sampling rate or a shorter window.
     """
 
     def __init__(self, model: PhaseNet, name: str = "PhaseNet") -> None:
@@ -111,17 +111,17 @@ class PhaseNetTeacher(Teacher):
         labels = "".join(str(label)[0] for label in model.labels)
         components = [HORIZONTALS.get(component, component) for component in model.component_order]
         if sorted(labels) != sorted(PHASES):
-            raise TeacherError(f"{name} knows the phases {list(model.labels)}; wanted {list(PHASES)} in any order")
+            raise TeacherError(f"{name} has the phases {list(model.labels)}; wanted {list(PHASES)} in any order")
         if not set(COMPONENTS) <= set(components):
-            raise TeacherError(f"{name} takes the components {model.component_order!r}; wanted {COMPONENTS!r} in any order")
+            raise TeacherError(f"{name} has the components {model.component_order!r}; wanted {COMPONENTS!r} in any order")
         if model.sampling_rate != SAMPLING_RATE:
-            raise TeacherError(f"{name} works at {model.sampling_rate} Hz; wanted {SAMPLING_RATE:g} Hz: choose other weights")
+            raise TeacherError(f"{name} has a sampling rate of {model.sampling_rate} Hz; wanted {SAMPLING_RATE:g} Hz: choose other weights")
         if model.in_samples < WINDOW_SAMPLES:
-            raise TeacherError(f"{name} takes {model.in_samples} samples; wanted at least {WINDOW_SAMPLES}")
+            raise TeacherError(f"{name} has windows of {model.in_samples} samples; wanted at least {WINDOW_SAMPLES}")
         self.name = name
         self.model = model
         self.phase_order = [labels.index(phase) for phase in PHASES]
-        # A component that we lack, such as a hydrophone, is fed zeros, as SeisBench does.
+        # Components other than E, N and Z, such as a hydrophone, get zeros, as in SeisBench.
         self.component_order = [COMPONENTS.find(component) for component in components]
         self.freeze()
 
@@ -129,13 +129,13 @@ class PhaseNetTeacher(Teacher):
     def from_pretrained(cls, name: str) -> Self:
         """Load SeisBench weights by name, or from a local file `NAME.pt` with `NAME.json` beside it.
 
-        `bundled` is the PhaseNet that comes with XiaoNet; a file `.pth` is one that `xiaonet recipe` made.
+        `bundled` is the PhaseNet that comes with XiaoNet. A `.pth` file is a PhaseNet from `xiaonet recipe`.
 
         Raises:
-            TeacherError: the weights cannot be had; the message names the remedies.
-            CheckpointError: the file `.pth` is missing or damaged.
+            TeacherError: the weights could not be loaded; the message says how to fix this.
+            CheckpointError: the `.pth` file is missing or damaged.
         """
-        path = Path(name).expanduser()
+        path = Path(expanduser(name))
         if name == BUNDLED or path.suffix == ".pth":
             return cls(load_phasenet(WEIGHTS / "teacher.pth" if name == BUNDLED else path), path.name)
         try:
@@ -144,24 +144,24 @@ class PhaseNetTeacher(Teacher):
             return cls(PhaseNet.from_pretrained(name), name)
         except (OSError, ValueError, RuntimeError) as error:
             raise TeacherError(
-                f"PhaseNet weights {name!r} cannot be had: {error}. Either use --teacher {BUNDLED}, which comes with XiaoNet; "
-                f"or give a local file, --teacher PATH/{path.name.split('.')[0]}.pt with its .json beside it; "
+                f"PhaseNet weights {name!r} could not be loaded: {error}. Use --teacher {BUNDLED}, which comes with XiaoNet; "
+                f"or a local file, --teacher PATH/{path.name.split('.')[0]}.pt with its .json beside it; "
                 "or set SEISBENCH_CACHE_ROOT to a SeisBench cache that holds them; or use --teacher none to learn from the labels alone"
             ) from error
 
     @torch.no_grad()
     def logits(self, windows: Tensor) -> Tensor:
-        """Logits `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit.
+        """Compute logits `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit.
 
         Raises:
             TeacherError: the windows are not `(batch, 3, 3001)`.
         """
         if windows.ndim != 3 or windows.shape[1:] != (len(COMPONENTS), WINDOW_SAMPLES):
             raise TeacherError(f"windows have shape {tuple(windows.shape)}; wanted (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES})")
-        # One factor for the window keeps SeisBench's 1e-10 beside the peak from mattering in m/s.
+        # SeisBench adds 1e-10 to the peak, which would matter for windows in m/s without this factor.
         peak = windows.abs().amax(dim=(1, 2), keepdim=True)
         windows = windows / torch.where(peak > 0, peak, 1)
-        windows = F.pad(windows, (0, 0, 0, 1))[:, self.component_order]  # index -1 finds the zeros
+        windows = F.pad(windows, (0, 0, 0, 1))[:, self.component_order]  # index -1 is the row of zeros
         extra = self.model.in_samples - WINDOW_SAMPLES
         windows = F.pad(windows, (extra // 2, extra - extra // 2))
         normalised = self.model.annotate_batch_pre(windows, {})
@@ -169,7 +169,7 @@ class PhaseNetTeacher(Teacher):
         return logits[:, self.phase_order, extra // 2 : extra // 2 + WINDOW_SAMPLES]
 
     def describe(self) -> dict[str, Any]:
-        """What the model says of itself, for the console and the provenance."""
+        """Describe the model for the console and the provenance."""
         return {
             "weights": self.name,
             "parameters": f"{sum(p.numel() for p in self.parameters()):,}",
@@ -187,7 +187,7 @@ def remove_delay(curves: Curves, delay: int) -> Curves:
 
 
 class FusedTeacher(Teacher):
-    """Several teachers as one: the weighted mean of their probabilities, after the delay of each is removed.
+    """The weighted mean of the probabilities of several teachers, after the delay of each is removed.
 
     Args:
         members: teachers by name.
@@ -195,7 +195,7 @@ class FusedTeacher(Teacher):
         delays: samples by which a member's picks come after analysts' picks, negative where they come before; 0 if not named.
 
     Raises:
-        ConfigError: a weight is for no member, or a member has none.
+        ConfigError: the weights have other names than the members.
     """
 
     def __init__(self, members: Mapping[str, Teacher], weights: Mapping[str, float], delays: Mapping[str, int]) -> None:
@@ -207,14 +207,14 @@ class FusedTeacher(Teacher):
                 f"distillation.teacher_weights {dict(weights)} do not fit the teachers {self.name}; wanted one for each of them, or none"
             )
         self.members = dict(members)
-        self.registered = nn.ModuleList(members.values())  # so that they move and freeze with this one
+        self.registered = nn.ModuleList(members.values())  # so that they move between devices and freeze with this one
         self.weights = {name: weights[name] / sum(weights.values()) for name in members}
         self.delays = {name: delays.get(name, 0) for name in members}
         self.freeze()
 
     @torch.no_grad()
     def logits(self, windows: Tensor) -> Tensor:
-        """Logarithms of the mean probabilities, `(batch, 3, 3001)`, which are logits up to a constant."""
+        """Compute logarithms of the mean probabilities `(batch, 3, 3001)`, which are logits up to a constant."""
         weighted = []
         for name, member in self.members.items():
             log_p = member.logits(windows).float().log_softmax(dim=1)
@@ -240,17 +240,17 @@ def _load_file(path: Path) -> PhaseNet:
     try:
         return PhaseNet.load(path.with_name(name), version_str=version)
     except DAMAGE as error:
-        raise TeacherError(f"{path} is damaged or holds no PhaseNet: {str(error) or type(error).__name__}") from error
+        raise TeacherError(f"{path} is damaged or not a PhaseNet: {str(error) or type(error).__name__}") from error
 
 
 def new_phasenet() -> nn.Module:
-    """A PhaseNet with fresh weights that takes windows, and gives phases, as ours do."""
+    """Make an untrained PhaseNet with the components, phases and normalisation of XiaoNet."""
     model: nn.Module = PhaseNet(**LIKE_OURS)
     return model
 
 
 def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) -> None:
-    """Write a PhaseNet as one file, weights as float16, that `--teacher` takes. Raises as `save_model` does."""
+    """Write a PhaseNet to one file for `--teacher`, with float16 weights. Raises as `save_model` does."""
     arguments = {name: model.get_model_args()[name] for name in LIKE_OURS}
     weights = side_by_side({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()})
     save_tensors(
@@ -259,10 +259,10 @@ def save_phasenet(model: PhaseNet, path: Path, provenance: Mapping[str, Any]) ->
 
 
 def load_phasenet(path: Path) -> PhaseNet:
-    """Read such a file.
+    """Read a file that `save_phasenet` wrote.
 
     Raises:
-        CheckpointError: it is missing, damaged, or of another kind.
+        CheckpointError: the file is missing, damaged or of another kind.
     """
     content = load_tensors(path, FORMAT)
     try:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from xiaonet.constants import NOISE
 
+LEAST_PROBABILITY = 1e-7  # of a target, before its logarithm is taken
+
 
 def task_loss(logits: Tensor, labels: Tensor, incomplete: Tensor | None = None) -> Tensor:
     """Cross-entropy with soft labels, −Σ y·log p, that teaches nothing about what nobody picked.
@@ -46,6 +48,11 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
     teacher = _log_softmax(teacher_logits, temperature).exp()
     divergence = F.kl_div(student, teacher, reduction="none")  # 0·log 0 counts as 0
     return divergence.sum(dim=1).mean() * temperature**2
+
+
+def soft_target_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(target ‖ student) · T² for soft targets `(batch, 3, samples)`, which are probabilities at temperature 1."""
+    return distillation_loss(logits, target.clamp_min(LEAST_PROBABILITY).log(), temperature)
 
 
 def _log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from xiaonet.config.schema import Config, DistillationSettings
-from xiaonet.errors import ConfigError
+from xiaonet.config.schema import Config, DataSettings, DistillationSettings
+from xiaonet.errors import ConfigError, DataError
 from xiaonet.names import split_names
 from xiaonet.nn.checkpoint import load_float
 from xiaonet.nn.model import PLAIN, WIDE, XiaoNet
@@ -43,6 +43,28 @@ def resolve_precision(config: Config) -> Any:
     else:
         fast = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bf16-mixed" if fast else "32-true"
+
+
+def locate_data(settings: DataSettings) -> tuple[str, str, list[str]]:
+    """Return labelled sets, unlabelled sets and continuous records, as found below `data.root`.
+
+    A data set that is not below it keeps its name.
+
+    Raises:
+        DataError: the root is no folder, or has a `+` in its path.
+    """
+    root = Path(settings.root)
+    if not root.is_dir():
+        raise DataError(f"data.root is {settings.root}, and there is no such folder; wanted the one that holds {settings.name}")
+    if "+" in settings.root:
+        raise DataError(f"data.root is {settings.root}, and + joins data sets; wanted a folder without + in its path, such as a link to it")
+
+    def located(names: str) -> str:
+        if not settings.root:
+            return names
+        return "+".join(str(root / name) if (root / name).exists() else name for name in split_names(names)) if names else ""
+
+    return located(settings.name), located(settings.unlabelled), [str(root / path) for path in settings.continuous]
 
 
 def load_teacher(settings: DistillationSettings, initial_model: str = "none") -> Teacher | None:

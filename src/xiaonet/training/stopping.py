@@ -1,4 +1,4 @@
-"""Stop when the dev loss no longer falls, and keep the best student; and when a second wish to stop is another."""
+"""Early stopping: stop when the dev loss no longer falls, and keep the best student."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,6 @@ from typing import Any
 
 from xiaonet.nn.checkpoint import save_model
 from xiaonet.nn.model import XiaoNet
-
-SAME_WISH = 1.0  # s; a launcher passes Ctrl-C on to processes that had it from the terminal already
 
 
 class EarlyStopping:

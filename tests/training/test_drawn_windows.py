@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -16,22 +17,24 @@ from numpy.testing import assert_allclose, assert_array_equal
 from xiaonet import XiaoNet, load_model
 from xiaonet.config.schema import Config
 from xiaonet.data.augmentation import draw_batch
-from xiaonet.data.pool import Pool
+from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.nn.checkpoint import load_tensors, read_model_file, without_folders
 from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.shipped import WEIGHTS
-from xiaonet.training.recipe import (
-    Average,
-    _with_usual_bias,
-    cook,
+from xiaonet.training.drawn_windows import (
     find_records,
+    learning_rate_factor,
     load_teachers,
+    make_average,
+    make_network,
     mix_online_targets,
-    rate_at,
-    soft_loss,
-    stop_asked,
+    open_drawn_windows,
 )
+from xiaonet.training.interruption import StopRequest
+from xiaonet.training.losses import soft_target_loss
+from xiaonet.training.objective import TrainingResult
+from xiaonet.training.trainer import resume, train, train_or_resume
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +63,15 @@ def small(write_set, teacher_file: Path) -> Config:
     return Config.parse(values)
 
 
+def cook(config: Config, name: str, root: Path, folder: Path) -> TrainingResult:
+    """As `xiaonet recipe` does it."""
+    return train_or_resume(config.override([f"data.root={root}"]), folder / name, records=folder / "records.npz")
+
+
+def records_of(config: Config, root: Path, folder: Path) -> list[TrainingRecord]:
+    return find_records(config.override([f"data.root={root}"]), load_teachers(config), folder / "records.npz")
+
+
 def _weights(path: Path) -> dict[str, torch.Tensor]:
     return load_model(path).state_dict()
 
@@ -86,12 +98,17 @@ def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Config, tm
     content = read_model_file(done.model)
     assert 2 == content["arguments"]["base_channels"]
     assert {phase: done.dev[phase]["threshold"] for phase in "PS"} == content["thresholds"]
-    assert without_folders(json.loads(small.to_json())) == content["provenance"]["config"]
+    expected = json.loads(small.override([f"data.root={tmp_path}"]).to_json())
+    assert without_folders(expected) == content["provenance"]["config"]
     assert "untrained.pt" == content["provenance"]["config"]["distillation"]["teacher"]
     assert ("tiny", 3, 6, {"manual": 3}) == tuple(content["provenance"][key] for key in ("note", "steps", "windows", "records"))
 
 
-def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dropout", [0, 0.2])
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(
+    small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float
+) -> None:
+    small = small.override([f"model.dropout={dropout}"])
     whole = cook(small, "mine", tmp_path, tmp_path / "whole").model
     with monkeypatch.context() as patch:
         count = iter(range(9))
@@ -99,9 +116,9 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Config, tmp_p
         def stop(*_: object) -> torch.Tensor:
             if next(count) == 1:
                 os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
-            return soft_loss(*_)  # type: ignore[arg-type]
+            return soft_target_loss(*_)  # type: ignore[arg-type]
 
-        patch.setattr("xiaonet.training.recipe.soft_loss", stop)
+        patch.setattr("xiaonet.training.drawn_windows.soft_target_loss", stop)
         with pytest.raises(KeyboardInterrupt):
             cook(small, "mine", tmp_path, tmp_path / "broken")
     broken = cook(small, "mine", tmp_path, tmp_path / "broken").model
@@ -109,11 +126,69 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(small: Config, tmp_p
         assert torch.equal(weight, _weights(broken)[name]), name
 
 
+def test_a_run_that_died_continues_from_its_last_save(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small.override(["training.checkpoint_minutes=1e-9", "objective.steps=5"])
+    whole = cook(config, "mine", tmp_path, tmp_path / "whole").model
+    with monkeypatch.context() as patch:
+        count = iter(range(9))
+
+        def die(*words: torch.Tensor) -> torch.Tensor:
+            if next(count) == 3:
+                raise MemoryError
+            return soft_target_loss(*words)  # type: ignore[arg-type]
+
+        patch.setattr("xiaonet.training.drawn_windows.soft_target_loss", die)
+        with pytest.raises(MemoryError):
+            cook(config, "mine", tmp_path, tmp_path / "broken")
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        "xiaonet.training.drawn_windows.draw_batch",
+        lambda pool, size, seed, *words: seen.append(seed) or draw_batch(pool, size, seed, *words),
+    )
+    broken = resume(tmp_path / "broken" / "mine").model  # as `xiaonet train --resume` does it
+    assert [(0, 3), (0, 4)] == seen
+    for name, weight in _weights(whole).items():
+        assert torch.equal(weight, _weights(broken)[name]), name
+
+
+def test_a_run_of_drawn_windows_leaves_the_files_of_a_run(small: Config, tmp_path: Path) -> None:
+    done = train(small.override([f"data.root={tmp_path}"]), tmp_path / "run", note="to see what is left")
+    files = ["config.json", "manifest.json", "notes.md", "records.npz", "resume.pt", "saved_model_fp32.pth"]
+    assert files == sorted(path.name for path in done.folder.iterdir())
+    notes = (done.folder / "notes.md").read_text()
+    assert "| objective.steps | 0 | 3 |" in notes
+    assert "## Reason\n\nto see what is left\n" in notes
+    assert "- windows: 6\n" in notes
+    assert "Not finished" not in notes
+
+
+def test_drawn_windows_need_one_process(small: Config) -> None:
+    fabric = SimpleNamespace(world_size=2)
+    with pytest.raises(ConfigError, match="there are 2 processes, but drawn windows are trained by one"):
+        open_drawn_windows(small, fabric, None, Path())  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("network", ["xiaonet", "phasenet"])
+def test_a_gpu_trains_nearly_the_same(small: Config, tmp_path: Path, network: str) -> None:
+    config = small.override([f"model.network={network}", "distillation.online_weight=0.5"])
+    results = []
+    for use_cuda in ("false", "true"):
+        done = cook(config.override([f"device.use_cuda={use_cuda}"]), use_cuda, tmp_path, tmp_path / "out")
+        kind = "xiaonet-phasenet" if network == "phasenet" else "xiaonet-model"
+        results.append(load_tensors(done.model, kind)["weights"])
+    for name, weight in results[0].items():
+        assert_allclose(weight.float(), results[1][name].float(), atol=5e-3, err_msg=name)
+
+
 def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = small.override(["model.network=phasenet", "objective.steps=2"])
     whole = cook(recipe, "mine", tmp_path, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("xiaonet.training.recipe.soft_loss", lambda *words: os.kill(os.getpid(), signal.SIGINT) or soft_loss(*words))
+        patch.setattr(
+            "xiaonet.training.drawn_windows.soft_target_loss",
+            lambda *words: os.kill(os.getpid(), signal.SIGINT) or soft_target_loss(*words),
+        )
         with pytest.raises(KeyboardInterrupt):
             cook(recipe, "mine", tmp_path, tmp_path / "broken")
     broken = cook(recipe, "mine", tmp_path, tmp_path / "broken")
@@ -129,13 +204,13 @@ def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Config, tmp_p
 
 def test_a_run_begun_by_another_recipe_is_not_gone_on_with(small: Config, tmp_path: Path) -> None:
     cook(small, "mine", tmp_path, tmp_path / "out")
-    with pytest.raises(CheckpointError, match=r"mine\.state was begun by another recipe; delete it, or choose another --out"):
+    with pytest.raises(ConfigError, match=r"mine holds a run with other settings: training\.seed 0, wanted 1; choose another --out"):
         cook(small.override(["training.seed=1"]), "mine", tmp_path, tmp_path / "out")
 
 
 def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Config, write_set, tmp_path: Path) -> None:
     """Sets of one name and the same picks, in two folders, whose samples differ."""
-    first = cook(small, "mine", tmp_path, tmp_path / "out").model.parent / "records.npz"
+    first = cook(small, "mine", tmp_path, tmp_path / "out").folder.parent / "records.npz"
     seen = np.load(first)["waveforms"]
     other = tmp_path / "other"
     (other / small.data.name).mkdir(parents=True)
@@ -145,7 +220,8 @@ def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Config, wri
         for data in file["data"].values():
             data[...] = 2 * data[...]
     with pytest.raises(
-        CheckpointError, match=r"mine\.state was begun with other records; delete it, restore them, or choose another --out"
+        CheckpointError,
+        match=r"resume\.pt was trained on data [0-9a-f]{64}, set is now [0-9a-f]{64}: restore the data set, or choose",
     ):
         cook(small, "mine", other, tmp_path / "out")
     assert_allclose(2 * seen, np.load(first)["waveforms"], rtol=1e-5)
@@ -158,27 +234,29 @@ def test_records_of_another_teacher_file_of_the_same_name_and_size_are_computed_
     for suffix in (".pt", ".json"):
         mine.with_suffix(suffix).write_bytes(teacher_file.with_suffix(suffix).read_bytes())
     recipe = small.override([f"distillation.teacher={mine}"])
-    first = find_records(recipe, tmp_path, tmp_path / "out")
+    first = records_of(recipe, tmp_path, tmp_path / "out")
     size = mine.stat().st_size
     weights = torch.load(mine)
     weights["out.bias"] = weights["out.bias"] + torch.tensor([0.0, 3.0, 0.0])
     torch.save(weights, mine)
     assert size == mine.stat().st_size
-    second = find_records(recipe, tmp_path, tmp_path / "out")
+    second = records_of(recipe, tmp_path, tmp_path / "out")
     assert np.abs(first[0].target.astype(float) - second[0].target).max() > 0.1
-    assert_array_equal(second[0].target, find_records(recipe, tmp_path, tmp_path / "out")[0].target)
+    assert_array_equal(second[0].target, records_of(recipe, tmp_path, tmp_path / "out")[0].target)
 
 
 def test_a_run_that_diverges_is_stopped_and_leaves_no_model(small: Config, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"step \d gave loss .*; both must be finite\. Choose a learning_rate below 1e\+30"):
+    with pytest.raises(TrainingError, match=r"step \d gave loss .*; both must be finite\. Choose a training\.learning_rate below 1e\+30"):
         cook(small.override(["training.learning_rate=1e30", "objective.steps=9"]), "mine", tmp_path, tmp_path / "out")
-    assert not list((tmp_path / "out").glob("mine*"))
+    assert ["config.json", "manifest.json", "notes.md"] == sorted(path.name for path in (tmp_path / "out" / "mine").iterdir())
 
 
 def test_ctrl_c_twice_stops_at_once() -> None:
-    with stop_asked() as stopped:
+    with StopRequest("xiaonet train --resume here") as stop:
+        assert not stop.asked
         os.kill(os.getpid(), signal.SIGINT)
-        assert stopped()
+        assert stop.asked
+        signal.raise_signal(signal.SIGINT)  # at once: a launcher passes on what the terminal sent already
         time.sleep(1.1)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -284,7 +362,7 @@ def test_a_recipe_must_say_how_long(small: Config) -> None:
 
 
 def test_a_folder_of_data_that_is_not_there_is_told(small: Config, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no folder .*nowhere to look for the recipe's data in; give --data the one"):
+    with pytest.raises(DataError, match=r"data\.root is .*nowhere, and there is no such folder; wanted the one that holds set"):
         cook(small, "mine", tmp_path / "nowhere", tmp_path)
 
 
@@ -347,7 +425,7 @@ def test_teachers_are_asked_anew_about_the_windows_that_the_student_sees(small: 
     if not share:
         assert not asked
         return
-    pool = Pool(find_records(recipe, tmp_path, tmp_path), recipe.data.source_weights)
+    pool = Pool(records_of(recipe, tmp_path, tmp_path), recipe.data.source_weights)
     assert 3 == len(asked)
     for step, windows in enumerate(asked):
         assert_array_equal(draw_batch(pool, 2, (recipe.training.seed, step), recipe.augmentation, recipe.labels)[0], windows)
@@ -397,36 +475,41 @@ def test_what_a_recipe_lacks_is_told_in_its_own_words(small: Config, tmp_path: P
 
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:
-    assert_allclose([3e-5, 1.5e-3, 3e-3, 3e-3 * 0.505, 3e-5], [rate_at(share, 3e-3) for share in (0, 0.015, 0.03, 0.515, 1.0)])
+    assert_allclose(
+        [3e-5, 1.5e-3, 3e-3, 3e-3 * 0.505, 3e-5], [3e-3 * learning_rate_factor(share) for share in (0, 0.015, 0.03, 0.515, 1.0)]
+    )
 
 
 def test_loss_is_the_divergence_at_temperature_one() -> None:
     target = torch.tensor([[[0.5], [0.25], [0.25]]])
     student = torch.tensor([[[0.25], [0.25], [0.5]]])
-    assert_allclose(0.5 * np.log(2) - 0.25 * np.log(2), soft_loss(student.log(), target).item(), rtol=1e-5)
-    assert_allclose(0, soft_loss(target.log(), target).item(), atol=1e-6)
+    assert_allclose(0.5 * np.log(2) - 0.25 * np.log(2), soft_target_loss(student.log(), target).item(), rtol=1e-5)
+    assert_allclose(0, soft_target_loss(target.log(), target).item(), atol=1e-6)
 
 
 def test_loss_at_another_temperature_by_hand() -> None:
     target = torch.tensor([[[0.64], [0.32], [0.04]]])
     student = torch.tensor([[[0.25], [0.25], [0.25]]])
     soft = np.sqrt([0.64, 0.32, 0.04]) / np.sqrt([0.64, 0.32, 0.04]).sum()
-    assert_allclose(4 * (soft * np.log(soft * 3)).sum(), soft_loss(student.log(), target, 2.0).item(), rtol=1e-5)
+    assert_allclose(4 * (soft * np.log(soft * 3)).sum(), soft_target_loss(student.log(), target, 2.0).item(), rtol=1e-5)
 
 
 def test_the_average_of_two_models() -> None:
     one, other = XiaoNet(base_channels=2), XiaoNet(base_channels=2)
-    average = Average(one, 0.75)
-    average.update(other, 1000)
-    assert_allclose((0.75 * one.head.weight + 0.25 * other.head.weight).detach(), average.model.head.weight.detach(), atol=1e-6)
-    average = Average(one, 0.999)
-    average.update(other, 0)  # at the start it forgets: 1/10 of the old
-    assert_allclose((0.1 * one.head.bias + 0.9 * other.head.bias).detach(), average.model.head.bias.detach(), atol=1e-6)
+    other.encoder[0][1].num_batches_tracked += 3
+    average = make_average(one, 0.75)
+    average.n_averaged.fill_(1000)
+    average.update_parameters(other)
+    assert_allclose((0.75 * one.head.weight + 0.25 * other.head.weight).detach(), average.module.head.weight.detach(), atol=1e-6)
+    assert 3 == average.module.encoder[0][1].num_batches_tracked
+    average = make_average(one, 0.999)
+    average.update_parameters(other)  # at the start it forgets: 2/11 of the old
+    assert_allclose((2 / 11 * one.head.bias + 9 / 11 * other.head.bias).detach(), average.module.head.bias.detach(), atol=1e-6)
 
 
 def test_a_fresh_student_says_noise() -> None:
     """The bias alone: with weights of nothing the probabilities are those that are usual."""
-    model = _with_usual_bias(XiaoNet(base_channels=3))
+    model = make_network(Config().override(["model.base_channels=3"]))
     with torch.no_grad():
         model.head.weight.zero_()
         probabilities = model.eval()(torch.randn(2, 3, 3001))

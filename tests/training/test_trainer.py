@@ -23,8 +23,8 @@ from xiaonet.data.sets import open_data
 from xiaonet.errors import CheckpointError, DataError, OutputError, TrainingError
 from xiaonet.nn.checkpoint import load_model, read_model_file, without_folders
 from xiaonet.training.losses import task_loss
-from xiaonet.training.run import _Run, resume_run, start_run
 from xiaonet.training.setup import load_teacher
+from xiaonet.training.trainer import Trainer, resume, train
 
 FILES = [
     "best_model.pth",
@@ -62,7 +62,7 @@ def finished(tmp_path_factory, teacher_file):
         "training.checkpoint_minutes=1e-6",
     ]
     config = Config().override(settings)
-    return config, start_run(config, folder, note="to see what a run leaves behind")
+    return config, train(config, folder, note="to see what a run leaves behind")
 
 
 def test_a_run_leaves_the_prescribed_files_and_nothing_half_written(finished):
@@ -105,7 +105,7 @@ def test_the_notes_hold_every_change_and_its_reason(finished):
 
 def test_the_same_seed_gives_the_same_history(finished, tmp_path):
     config, result = finished
-    start_run(config, tmp_path / "again")
+    train(config, tmp_path / "again")
     assert losses(result.folder) == losses(tmp_path / "again")
 
 
@@ -120,7 +120,7 @@ def test_a_run_stopped_by_ctrl_c_and_killed_goes_on_to_the_same_history(finished
     stopped.send_signal(signal.SIGINT)
     told = stopped.communicate(timeout=60)[0]
     assert stopped.returncode == 130, told
-    assert f"go on with: xiaonet train --resume {folder}" in told.replace("\n", " ")
+    assert f"resume with: xiaonet train --resume {folder}" in told.replace("\n", " ")
 
     killed = _start([*command, "--resume", str(folder)])
     _after_saves(folder, killed, saves=12)  # within the second
@@ -128,9 +128,23 @@ def test_a_run_stopped_by_ctrl_c_and_killed_goes_on_to_the_same_history(finished
     assert -signal.SIGKILL == killed.wait(timeout=60)
     assert len(losses(folder)) < 3
 
-    resume_run(folder)
+    resume(folder)
     assert losses(result.folder) == losses(folder)
     assert FILES == sorted(path.name for path in folder.iterdir() if path.name != "events" and not path.name.startswith("."))
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_run_with_loader_processes_ends(finished, tmp_path, interrupt):
+    """The loader processes ignore signals. Python must not wait for them when it exits."""
+    config, _ = finished
+    file, folder = tmp_path / "config.json", tmp_path / "run"
+    file.write_text(config.override(["training.num_workers=1", "training.epochs=1"]).to_json())
+    process = _start([sys.executable, "-m", "xiaonet", "train", "--config", str(file), "--out", str(folder)])
+    if interrupt:
+        _after_saves(folder, process, saves=2)
+        process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=120)[0]
+    assert process.returncode == (130 if interrupt else 0), told
 
 
 def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(finished, tmp_path, monkeypatch):
@@ -145,9 +159,9 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(finished, tm
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OutputError, match=rf"No space left on device.*--resume {folder}"):
-        start_run(config, folder)
+        train(config, folder)
     monkeypatch.setattr(files.os, "fsync", real)
-    resume_run(folder)
+    resume(folder)
     assert losses(result.folder) == losses(folder)
 
 
@@ -156,7 +170,7 @@ def test_two_processes_stopped_by_ctrl_c_give_the_losses_of_one(finished, tmp_pa
     config, _ = finished
     # Each process draws its own dropout; and with every step, rounding drifts further apart.
     config = config.override(["model.dropout=0", "training.batch_size=14"])
-    one = start_run(config, tmp_path / "one")
+    one = train(config, tmp_path / "one")
     file, folder = tmp_path / "config.json", tmp_path / "two"
     file.write_text(config.to_json())
 
@@ -182,14 +196,14 @@ def test_two_processes_stopped_by_ctrl_c_give_the_losses_of_one(finished, tmp_pa
 
 def test_a_folder_with_a_run_is_not_written_over(finished):
     config, result = finished
-    with pytest.raises(OutputError, match=rf"holds a run already: go on with it by --resume {result.folder}, or choose another --out"):
-        start_run(config, result.folder)
+    with pytest.raises(OutputError, match=rf"holds a run already: resume it with --resume {result.folder}, or choose another --out"):
+        train(config, result.folder)
 
 
 def test_a_folder_that_cannot_be_made(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot be made or written to: .*choose another --out"):
-        start_run(small, tmp_path / "file" / "run")
+        train(small, tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize("assignments", [[], ["training.num_workers=1"], ["training.epochs=2"]])
@@ -197,16 +211,16 @@ def test_a_finished_run_goes_on_only_for_more_epochs(finished, assignments):
     _config, result = finished
     before = {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()}
     with pytest.raises(CheckpointError, match=r"is finished after 3 epochs; train on with --set training\.epochs=N, N above 3"):
-        resume_run(result.folder, assignments=assignments)
+        resume(result.folder, assignments=assignments)
     assert before == {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()}
 
 
 def test_a_run_that_stopped_early_needs_more_patience_to_go_on(small, tmp_path):
     settings = ["training.learning_rate=3", "training.epochs=9", "training.patience=1"]  # a rate that ruins the student
-    start_run(small.override(settings), tmp_path / "run")
+    train(small.override(settings), tmp_path / "run")
     assert len(losses(tmp_path / "run")) < 9
     with pytest.raises(CheckpointError, match=r"no better dev loss for 1 epochs.*--set training\.patience=M, M above 1"):
-        resume_run(tmp_path / "run", assignments=["training.epochs=12"])
+        resume(tmp_path / "run", assignments=["training.epochs=12"])
 
 
 def test_the_events_hold_the_history(finished):
@@ -221,75 +235,98 @@ def test_the_events_hold_the_history(finished):
 
 def test_a_failed_start_leaves_no_folder(small, tmp_path):
     with pytest.raises(DataError, match="not found"):
-        start_run(small.override(["data.name=nowhere"]), tmp_path / "run")
+        train(small.override(["data.name=nowhere"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_records_without_any_signal_are_refused(small, write_set, tmp_path):
     data = write_set([np.ones((3, 4000))] * 4, trace_p_arrival_sample=[1500] * 4, split=["train"] * 2 + ["dev"] * 2)
     with pytest.raises(TrainingError, match="all of the first 2 windows are zero: these records hold no signal"):
-        start_run(small.override([f"data.name={data}"]), tmp_path / "run")
+        train(small.override([f"data.name={data}"]), tmp_path / "run")
 
 
 def test_more_epochs_can_be_added_to_a_finished_run(finished, tmp_path):
     config, result = finished
-    start_run(config.override(["training.epochs=2"]), tmp_path / "run")
-    resume_run(tmp_path / "run", assignments=["training.epochs=3"], note="not done yet")
+    train(config.override(["training.epochs=2"]), tmp_path / "run")
+    resume(tmp_path / "run", assignments=["training.epochs=3"], note="not done yet")
     assert "not done yet" in (tmp_path / "run" / "notes.md").read_text()
     assert "- times_tested: 2" in (tmp_path / "run" / "notes.md").read_text()
     assert losses(result.folder) == losses(tmp_path / "run")
 
 
+def test_a_run_of_the_previous_release_is_resumed(finished, tmp_path):
+    """Its config.json has the old names and lacks the new settings; its manifest lacks nothing that is needed."""
+    config, result = finished
+    folder = tmp_path / "run"
+    train(config.override(["training.epochs=2"]), folder)
+    values = json.loads((folder / "config.json").read_text())
+    values["training"]["start"] = values["training"].pop("initial_model")
+    values["distillation"]["shares"] = values["distillation"].pop("teacher_weights")
+    values["distillation"]["late"] = values["distillation"].pop("delays")
+    for section, name in [("training", "compile"), ("distillation", "online_weight"), ("model", "network")]:
+        del values[section][name]
+    for name in ("unlabelled", "continuous", "root", "source_weights"):
+        del values["data"][name]
+    for name in ("objective", "labels", "augmentation", "note"):
+        del values[name]
+    (folder / "config.json").write_text(json.dumps(values))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["data"]["with unpicked phases"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    resume(folder, assignments=["training.epochs=3"])
+    assert losses(result.folder) == losses(folder)
+
+
 def test_looks_at_the_test_split_are_counted_across_interruptions(small, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    start_run(small.override(["training.epochs=1"]), folder)
+    train(small.override(["training.epochs=1"]), folder)
 
     def interrupted(*words, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("xiaonet.training.run.train_one_epoch_distillation", interrupted)
+        patch.setattr("xiaonet.training.epochs.train_one_epoch_distillation", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            resume_run(folder, assignments=["training.epochs=2"])
-    resume_run(folder)
+            resume(folder, assignments=["training.epochs=2"])
+    resume(folder)
     assert json.loads((folder / "manifest.json").read_text())["times_tested"] == 2
 
 
 def test_settings_that_change_the_result_cannot_change_within_a_run(finished):
     _, result = finished
     with pytest.raises(CheckpointError, match=r"training\.learning_rate cannot change within a run; start a new one with --out"):
-        resume_run(result.folder, assignments=["training.learning_rate=0.1", "training.epochs=9"])
+        resume(result.folder, assignments=["training.learning_rate=0.1", "training.epochs=9"])
 
 
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(CheckpointError, match=r"there is no run in .*: manifest\.json is missing"):
-        resume_run(tmp_path)
+        resume(tmp_path)
 
 
 def test_a_damaged_state_is_named(small, tmp_path):
     folder = tmp_path / "run"
-    start_run(small, folder)
+    train(small, folder)
     (folder / "resume.pt").write_bytes((folder / "resume.pt").read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"resume\.pt is damaged"):
-        resume_run(folder, assignments=["training.epochs=5"])
+        resume(folder, assignments=["training.epochs=5"])
 
 
 def test_changed_data_is_refused(small, made_up, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(made_up, data)
     folder = tmp_path / "run"
-    start_run(small.override([f"data.name={data}"]), folder)
+    train(small.override([f"data.name={data}"]), folder)
     lines = (data / "metadata.csv").read_text().splitlines(keepends=True)
     (data / "metadata.csv").write_text("".join(lines[:-1]))
     with pytest.raises(CheckpointError, match=r"was trained on data [0-9a-f]{16}, .* is now [0-9a-f]{16}: restore the data set"):
-        resume_run(folder, assignments=["training.epochs=3"])
+        resume(folder, assignments=["training.epochs=3"])
 
 
 def test_without_a_test_split_there_is_no_test_loss(small, write_set, tmp_path, capsys):
     rng = np.random.default_rng(0)
     waveforms = [rng.standard_normal((3, 4000)) for _ in range(6)]
     data = write_set(waveforms, trace_p_arrival_sample=[1500] * 6, split=["train"] * 4 + ["dev"] * 2)
-    result = start_run(small.override([f"data.name={data}", "training.epochs=1"]), tmp_path / "run")
+    result = train(small.override([f"data.name={data}", "training.epochs=1"]), tmp_path / "run")
     assert result.test_loss is None
     assert "! Test: no final test loss - " in capsys.readouterr().out
 
@@ -297,11 +334,11 @@ def test_without_a_test_split_there_is_no_test_loss(small, write_set, tmp_path, 
 def test_an_empty_dev_split_is_refused(small, write_set, tmp_path):
     data = write_set([np.zeros((3, 4000))] * 2, trace_p_arrival_sample=[1500] * 2, split=["train"] * 2)
     with pytest.raises(DataError, match=r"the dev split is empty: the column split holds \{'train': 2\}"):
-        start_run(small.override([f"data.name={data}"]), tmp_path / "run")
+        train(small.override([f"data.name={data}"]), tmp_path / "run")
 
 
 def test_no_teacher_is_said_loudly(small, tmp_path, capsys):
-    start_run(small.override(["distillation.teacher=none", "training.epochs=1"]), tmp_path / "run")
+    train(small.override(["distillation.teacher=none", "training.epochs=1"]), tmp_path / "run")
     assert "! Teacher: none - the student learns from the labels alone; nothing is distilled" in capsys.readouterr().out
     assert load_teacher(DistillationSettings(teacher="none")) is None
     rows = [[float(value) for value in row] for row in losses(tmp_path / "run")]
@@ -313,11 +350,12 @@ def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, o
     shares = json.dumps({str(teacher_file): 1, str(other_teacher_file): 3})
     settings = [f"distillation.teacher={both}", f"distillation.teacher_weights={shares}", "training.epochs=1"]
     (tmp_path / "run").mkdir()
-    run = _Run(small.override(settings), tmp_path / "run", "")
+    trainer = Trainer(small.override(settings), tmp_path / "run")
+    run = trainer.objective
     trained = {id(weight) for group in run.optimizer.param_groups for weight in group["params"]}
     assert 2 * len(list(PhaseNet().parameters())) == len({id(weight) for weight in run.teacher.parameters()} - trained)
     before = {name: weight.clone() for name, weight in run.teacher.state_dict().items()}
-    run.execute()
+    trainer.run()
     assert [] == [name for name, weight in run.teacher.state_dict().items() if not torch.equal(before[name], weight)]
     told = capsys.readouterr().out
     assert f"✓ Teacher: validated - {both}, frozen" in told
@@ -332,7 +370,7 @@ def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, o
 
 def test_reductions_of_the_learning_rate_are_told(small, tmp_path, capsys):
     # A rate that ruins the student: the dev loss stands still and the scheduler steps in.
-    start_run(small.override(["training.learning_rate=3", "training.epochs=8"]), tmp_path / "run")
+    train(small.override(["training.learning_rate=3", "training.epochs=8"]), tmp_path / "run")
     rates = [float(row[3]) for row in losses(tmp_path / "run")]
     assert rates[-1] < rates[0]
     assert "✓ Scheduler: learning rate reduced - 3 to 1.5" in capsys.readouterr().out

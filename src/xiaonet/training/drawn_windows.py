@@ -1,0 +1,298 @@
+"""The objective of the recipes: steps or minutes over windows drawn at random from a pool of records.
+
+Teachers predict whole records once, beforehand. A window is a crop of a record, disturbed at random, and its target
+is a crop of the record's. With `distillation.online_weight`, teachers also predict the disturbed window itself.
+"""
+
+import functools
+import math
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from xiaonet import console
+from xiaonet.config.schema import Config
+from xiaonet.constants import NOISE, PICKED_PHASES
+from xiaonet.data.augmentation import draw_batch
+from xiaonet.data.pool import Pool, TrainingRecord
+from xiaonet.data.sets import open_data
+from xiaonet.errors import ConfigError, DataError, TeacherError, TrainingError
+from xiaonet.files import make_folder
+from xiaonet.io.archive import Archive
+from xiaonet.nn.model import XiaoNet
+from xiaonet.nn.teacher import FusedTeacher, new_phasenet, remove_delay
+from xiaonet.training.dev_set import DevSet, picked_records
+from xiaonet.training.losses import soft_target_loss
+from xiaonet.training.objective import AfterBatch, Objective, TrainingResult
+from xiaonet.training.run_folder import RunFolder, notes
+from xiaonet.training.setup import load_members, locate_data, make_student
+from xiaonet.training.targets import compute_targets, describe_inputs, gather, load_records, save_records
+
+WARM_UP = 0.03  # share of the run in which the learning rate rises
+LAST_RATE = 0.01  # of the highest learning rate, at the end
+WEIGHT_DECAY = 1e-4
+SHOWN_STEPS = 50  # whose mean loss is shown
+USUAL_PROBABILITIES = (0.015, 0.015, 0.97)  # of P, S and noise, for a fresh student
+
+
+def open_drawn_windows(config: Config, fabric: Fabric, run: RunFolder, records: Path) -> "DrawnWindows":
+    """Open data and teachers of the settings.
+
+    Args:
+        config: all settings.
+        fabric: device and precision.
+        run: files of the run.
+        records: file that keeps the teachers' targets.
+
+    Raises:
+        XiaoNetError: data, teachers or settings do not fit.
+    """
+    if fabric.world_size > 1:
+        raise ConfigError(f"there are {fabric.world_size} processes, but drawn windows are trained by one; start without a launcher")
+    labelled = locate_data(config.data)[0]
+    try:
+        dev_set = DevSet(picked_records(labelled, "dev"))
+    except DataError as error:
+        raise DataError(f"{error}. A recipe names its data itself, here {config.data.name}; --data is their folder") from error
+    teachers = load_teachers(config)
+    pool = Pool(find_records(config, teachers, records), config.data.source_weights)
+    return DrawnWindows(config, fabric, run, pool, teachers, dev_set)
+
+
+def load_teachers(config: Config) -> FusedTeacher:
+    """Load the teachers as one, also a single one, with the delay of each removed. Raises TeacherError if one could not be loaded."""
+    settings = config.distillation
+    try:
+        members = load_members(settings, config.training.initial_model)
+    except TeacherError as error:
+        raise TeacherError(f'{error}. A recipe names its teachers itself, such as "distillation": {{"teacher": "bundled"}}') from error
+    return FusedTeacher(members, settings.teacher_weights, settings.delays)
+
+
+def find_records(config: Config, teachers: FusedTeacher, path: Path) -> list[TrainingRecord]:
+    """Return all records with the teachers' targets, which are computed once and kept in a file.
+
+    Args:
+        config: names the data.
+        teachers: predict the records.
+        path: of the file. Another run with the same data and teachers can use it too.
+
+    Raises:
+        XiaoNetError: data cannot be opened, or the file cannot be read or written.
+    """
+    labelled, unlabelled, continuous = locate_data(config.data)
+    data = open_data("+".join(filter(None, (labelled, unlabelled))))
+    made_by = {
+        "data": [config.data.name, config.data.unlabelled, list(config.data.continuous)],
+        "teachers": [teachers.weights, teachers.delays],
+        "inputs": describe_inputs(data, Archive(continuous).files, teachers.members),
+    }
+    make_folder(path.parent)
+    if (records := load_records(path, made_by)) is not None:
+        console.ok("Records", f"{len(records)} read", str(path))
+        return records
+    with console.busy("Computing teacher predictions"):
+        records = list(compute_targets(gather(labelled, unlabelled, continuous), teachers.members, teachers.weights, teachers.delays))
+    if not records:
+        raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
+    save_records(records, path, made_by)
+    console.ok("Records", f"{len(records)} with predictions of {', '.join(teachers.members)}", str(path))
+    return records
+
+
+class DrawnWindows(Objective):
+    """Distillation over drawn windows. What is kept is an average of the weights over the last steps.
+
+    Args:
+        config: all settings.
+        fabric: device and precision.
+        run: files of the run.
+        pool: records to draw windows from.
+        teachers: predict each window where `distillation.online_weight` is above 0.
+        dev_set: windows that the thresholds are chosen on.
+    """
+
+    teacher: FusedTeacher
+
+    def __init__(self, config: Config, fabric: Fabric, run: RunFolder, pool: Pool, teachers: FusedTeacher, dev_set: DevSet) -> None:
+        self.pool, self.dev_set = pool, dev_set
+        self.steps, self.seconds = 0, 0.0
+        torch.manual_seed(config.training.seed)
+        super().__init__(config, fabric, run, make_network(config).train(), teachers)
+        run.manifest["data"] = {"name": config.data.name, "fingerprint": pool.digest()}
+        run.manifest["records"] = {source: len(rows) for source, rows in pool.rows.items()}
+        rate = config.training.learning_rate
+        optimizer = torch.optim.AdamW(self.student.parameters(), lr=rate, weight_decay=WEIGHT_DECAY, fused=True)
+        self.scheduler = LambdaLR(optimizer, lambda _: learning_rate_factor(self.share_done))
+        _, self.optimizer = fabric.setup(self.student, optimizer)
+        self.teacher.to(fabric.device)
+        self.average = make_average(self.student, config.objective.averaging_decay)
+        if isinstance(self.student, XiaoNet):
+            forward = functools.partial(self.student.logits, planar=True)
+        else:
+            forward = functools.partial(self.student, logits=True)
+        self.forward = torch.compile(forward) if config.training.compile else forward
+        self.losses: deque[float] = deque(maxlen=SHOWN_STEPS)
+        self.print_parts()
+
+    @property
+    def share_done(self) -> float:
+        """Share of the run that is done."""
+        settings = self.config.objective
+        return self.steps / settings.steps if settings.steps else self.seconds / (60 * settings.minutes)
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done, or the time is over."""
+        return self.share_done >= 1
+
+    def advance(self, after_batch: AfterBatch) -> None:
+        """Train to the end."""
+        torch.set_flush_denormal(True)  # tiny numbers take processors a hundred times as long
+        counted = not self.config.training.compile  # the first step compiles, which is not training time
+        try:
+            with console.ShareProgress("Training") as bar:
+                while not self.done:
+                    started = time.monotonic()
+                    self.losses.append(self._step())
+                    self.seconds += counted * (time.monotonic() - started)
+                    counted = True
+                    self.scheduler.step()
+                    bar.update(self.share_done, self.windows, float(np.mean(self.losses)))
+                    after_batch()
+        finally:
+            torch.set_flush_denormal(False)
+
+    @property
+    def windows(self) -> int:
+        """Number of windows seen."""
+        return self.steps * self.config.training.batch_size
+
+    def _step(self) -> float:
+        settings, distillation = self.config.training, self.config.distillation
+        self.seed_dropout(self.steps)
+        seed = (settings.seed, self.steps)
+        drawn = draw_batch(self.pool, settings.batch_size, seed, self.config.augmentation, self.config.labels)
+        windows, target = (torch.from_numpy(part).to(self.fabric.device) for part in drawn)
+        with self.fabric.autocast():
+            if distillation.online_weight:
+                draw = np.random.default_rng((*seed, 1)).random()
+                target = mix_online_targets(self.teacher, windows, target, distillation.online_weight, draw)
+            logits = self.forward(windows)
+        loss = soft_target_loss(logits.float(), target, distillation.temperature)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.student.parameters(), settings.gradient_clip)
+        if not (torch.isfinite(norm) and torch.isfinite(loss)):
+            raise TrainingError(
+                f"step {self.steps + 1} gave loss {float(loss.detach())} and gradient norm {float(norm)}; both must be finite. "
+                f"Choose a training.learning_rate below {settings.learning_rate:g}, or training.precision 32-true, and another --out"
+            )
+        self.optimizer.step()
+        self.steps += 1
+        self.average.update_parameters(self.student)
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """Return the averaged weights, and how far the run is."""
+        return {"average": self.average.state_dict(), "steps": self.steps, "seconds": self.seconds}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from such a state."""
+        self.average.load_state_dict(state["average"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+        console.ok("Run", "resumed", f"{self.run.path} after {self.steps} steps")
+
+    def write_records(self, picture: bool = False) -> None:
+        """Write manifest and notes."""
+        self.run.write_manifest()
+        self.run.write("notes.md", notes(self.run.path.name, self.config, self.run.manifest, [], []))
+
+    def finish(self) -> TrainingResult:
+        """Choose the thresholds on the dev split, and write the averaged network."""
+        network: nn.Module = self.average.module.cpu()
+        scores = self.dev_set.scores(network)
+        minutes = round(self.seconds / 60, 1)
+        self.run.manifest |= {"steps": self.steps, "windows": self.windows, "minutes": minutes, "dev": scores}
+        path = self.run.path / "saved_model_fp32.pth"
+        self.run.save_model(network, path, {phase: scores[phase]["threshold"] for phase in PICKED_PHASES})
+        self.write_records()
+        data = "+".join(filter(None, locate_data(self.config.data)[:2]))
+        return TrainingResult(self.run.path, path, data, self.windows, dev=scores)
+
+
+def make_network(config: Config) -> nn.Module:
+    """Make the network to train: a PhaseNet, or a student, which predicts noise nearly everywhere if it is fresh.
+
+    A student that predicts noise, as is right nearly everywhere, learns onsets from the first step on. This is the bias of
+    Lin et al. (2017, doi:10.1109/ICCV.2017.324). Without it, a student of 5 channels used them all to detect noise. Its
+    last ReLU then gave zeros at every onset, and it could not recover.
+    """
+    if config.model.network == "phasenet":
+        return new_phasenet()
+    student = make_student(config)
+    if config.training.initial_model == "none":
+        with torch.no_grad():
+            student.head.bias.copy_(torch.tensor(USUAL_PROBABILITIES).log())  # type: ignore[union-attr]
+    return student
+
+
+def make_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Make an exponential average of weights and running statistics, which forgets quickly at the start.
+
+    After n updates the decay is the lower of `decay` and (1 + n) / (10 + n).
+    """
+
+    def average(averaged: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
+        if not value.is_floating_point():
+            return value  # a count of batches
+        return averaged.lerp(value, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
+
+    averaged = AveragedModel(network, avg_fn=average, use_buffers=True)
+    averaged.update_parameters(network)  # the first update is a copy
+    return averaged.eval()
+
+
+def learning_rate_factor(share_done: float) -> float:
+    """Factor of the highest learning rate: it rises on a straight line, then falls along half a cosine to a hundredth."""
+    if share_done < WARM_UP:
+        return max(share_done / WARM_UP, 0.01)
+    falling = min((share_done - WARM_UP) / (1 - WARM_UP), 1.0)
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * falling)) / 2
+
+
+def mix_online_targets(teachers: FusedTeacher, windows: Tensor, target: Tensor, weight: float, draw: float) -> Tensor:
+    """Mix targets with the teachers' predictions of the windows themselves. Windows of noise alone keep their target.
+
+    A student that learns a teacher's answer to every disturbed window learns what the teacher does, rather than a few
+    records (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065). Each window goes to one teacher, and each teacher gets
+    as many windows as its weight says. On average over `draw` that is the fused prediction, at the cost of one.
+
+    Args:
+        teachers: with weights and delays.
+        windows: `(batch, 3, 3001)`.
+        target: `(batch, 3, 3001)` in P, S, noise order.
+        weight: of the predictions against the target.
+        draw: a random number from 0 to 1, which decides how windows are rounded to whole numbers.
+    """
+    parts = torch.split(windows, _counts(len(windows), list(teachers.weights.values()), draw))
+    predictions = [
+        remove_delay(teacher(part), teachers.delays[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)
+    ]
+    noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
+    return torch.where(noise_alone, target, torch.lerp(target, torch.cat(predictions), weight))
+
+
+def _counts(total: int, weights: list[float], draw: float) -> list[int]:
+    """Whole numbers that sum to a total, and that are in proportion to the weights on average over draws from 0 to 1."""
+    bounds = np.floor(np.cumsum(weights) * total + draw)
+    bounds[-1] = total
+    return [int(count) for count in np.diff(bounds, prepend=0)]
