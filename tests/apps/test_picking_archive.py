@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from xiaonet.apps.pick_archive import Summary, pick_archive, plan
 from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import Annotation
+from xiaonet.picking.picks import Pick
 
 # Onsets in seconds after midnight, two of them at the edge of the day, by instrument.
 ONSETS = {
@@ -543,20 +545,21 @@ xiaonet.picker.load_predictor = lambda *_: StandIn()
 from xiaonet.apps.journal import Journal
 from xiaonet.apps.pick_archive import pick_archive
 from xiaonet.io.archive import Archive
+{before}
 add = Journal.add
 def slow(journal, result):
     add(journal, result)
     print(len(journal.counts), flush=True)
     time.sleep({pause})
 Journal.add = slow
-pick_archive(Archive([{days!r}]), xiaonet.picker.Picker(), Path({out!r}), resume={resume})
+pick_archive(Archive([{days!r}]), xiaonet.picker.Picker(), Path({out!r}))
 """
 
 
-def start(days: Path, out: Path, pause: float, *, resume: bool = False) -> subprocess.Popen[str]:
+def start(days: Path, out: Path, pause: float, *, before: str = "") -> subprocess.Popen[str]:
     """A process that picks, and prints how many results are in the journal."""
-    code = PICK_SLOWLY.format(tests=str(Path(__file__).parents[1]), days=str(days), out=str(out), pause=pause, resume=resume)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    code = PICK_SLOWLY.format(before=before, tests=str(Path(__file__).parents[1]), days=str(days), out=str(out), pause=pause)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -601,12 +604,114 @@ def test_a_killed_run_is_resumed_and_leaves_no_lock(tmp_path: Path, picker: Pick
 
 
 def test_a_lock_is_free_after_its_release(tmp_path: Path) -> None:
-    first = Lock(tmp_path / "picks.csv")
-    with pytest.raises(OutputError, match="is being written by process"):
-        Lock(tmp_path / "picks.csv")
+    first, second = Lock(tmp_path / "picks.csv"), Lock(tmp_path / "picks.csv")
+    assert (True, False) == (first.acquire(), second.acquire())
+    assert first.holder == second.holder
     first.release()
-    Lock(tmp_path / "picks.csv").release()
+    assert second.acquire()
+    second.release()
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_lock_whose_file_was_replaced_while_it_was_opened_is_taken_from_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (Lock(tmp_path / "picks.csv") for _ in range(3))
+    connect, opened = sqlite3.connect, []
+
+    def slowly(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database = connect(*arguments, **options)
+        if not opened:
+            opened.append(database.execute("SELECT name FROM holder").fetchall())  # opens the file
+            first.release()
+            assert third.acquire()
+        return database
+
+    assert first.acquire()
+    monkeypatch.setattr(sqlite3, "connect", slowly)
+    assert not second.acquire()
+    third.release()
+    assert second.acquire()
+    second.release()
+
+
+def test_a_run_that_is_refused_while_another_finishes_leaves_no_journal(tmp_path: Path, picker: Picker, days: Path) -> None:
+    lock = Lock(tmp_path / "picks.csv")
+    assert lock.acquire()  # its journal is deleted already
+    with pytest.raises(OutputError, match=r"picks\.csv is being written by process"):
+        pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
+    lock.release()
+    assert [] == list(tmp_path.iterdir())
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv")
+    assert EXPECTED == picks_of(tmp_path / "picks.csv")
+
+
+def test_of_two_runs_started_together_one_is_refused(tmp_path: Path, days: Path) -> None:
+    out = tmp_path / "picks.csv"
+    with start(days, out, 0.6) as first, start(days, out, 0.6) as second:
+        told = [process.communicate()[1] for process in (first, second)]
+    assert [0, 1] == sorted((first.returncode, second.returncode)), told
+    assert "OutputError" in told[first.returncode == 0], told
+    assert EXPECTED == picks_of(out)
+    assert [out] == list(tmp_path.iterdir())
+
+
+def test_a_run_killed_while_it_writes_the_picks_is_resumed_and_leaves_nothing(tmp_path: Path, picker: Picker, days: Path) -> None:
+    out = tmp_path / "picks.csv"
+    pick_archive(Archive([days]), picker, tmp_path / "whole.csv")
+    stall = """
+from xiaonet.io import picks
+def write(found, file, provenance):
+    file.write(b"half a file")
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+picks._WRITERS = {".csv": write}
+"""
+    with start(days, out, 0.0, before=stall) as first:
+        while "writing\n" != first.stdout.readline():
+            pass
+        first.send_signal(signal.SIGKILL)
+    assert {"picks.csv.journal", "whole.csv", ".picks.csv.lock"} < {path.name for path in tmp_path.iterdir()}  # and the half file
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert (tmp_path / "whole.csv").read_bytes() == out.read_bytes()
+    assert {"picks.csv", "whole.csv"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_deleted_journal_is_written_again_with_all_results(tmp_path: Path) -> None:
+    out = tmp_path / "picks.csv"
+    with Journal(out, "fingerprint", resume=False) as journal:
+        for key in "abcd":
+            journal.add(TaskResult(key, [], 1.0, 1))
+            assert key == results_in(journal.path)[-1][0]
+            journal.path.unlink()
+            if key == "c":
+                journal.path.write_bytes(b"")  # somebody put another file there
+    assert not journal.path.exists()  # it was deleted after the last result
+    with pytest.raises(OutputError, match="leave --resume out"):
+        Journal(out, "fingerprint", resume=True)
+
+
+def test_a_long_journal_is_read_in_little_memory(tmp_path: Path) -> None:
+    out = tmp_path / "picks.csv"
+    with Journal(out, "fingerprint", resume=False) as journal:
+        for day in range(40):
+            picks = [Pick(86_400 * 10**9 * day + number, "XX.ABC..HHZ", "P", 0.5, 0.1, 1.0, 9.5) for number in range(500)]
+            journal.add(TaskResult(f"{day:02}", picks, 86400.0, 1))
+    for damage in (b"", b"damage"):
+        (content := bytearray(journal.path.read_bytes()))[-len(damage) - 5 : -5] = damage  # in the newest result
+        journal.path.write_bytes(content)
+        tracemalloc.start()
+        try:
+            with Journal(out, "fingerprint", resume=True) as resumed:
+                kept = len(resumed.counts)
+                times = [pick.time_ns for pick in resumed.picks([sorted(resumed.counts)])]
+            assert tracemalloc.get_traced_memory()[1] < 1_500_000  # all picks together take 5 MB
+        finally:
+            tracemalloc.stop()
+        assert kept * 500 == len(times)
+        assert times == sorted(times)
+    assert 0 < kept < 40
 
 
 def test_a_text_journal_of_an_earlier_version_is_refused(tmp_path: Path, picker: Picker, days: Path) -> None:

@@ -23,6 +23,7 @@ from xiaonet.picking.picks import Pick
 
 MAGIC = b"SQLite format 3\0"  # how an SQLite database begins
 SUFFIX = ".journal"  # added to the name of the output while the run is not finished
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (fingerprint TEXT NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, content TEXT NOT NULL, digest TEXT NOT NULL);
@@ -79,10 +80,14 @@ class Journal:
         self.counts: dict[str, Counts] = {}
         self.problems: dict[str, None] = {}
         self._fingerprint = fingerprint
-        existed = self._create(resume)
         self._lock = Lock(out)
+        created = self._create(resume)
+        if not self._lock.acquire():
+            if created:  # the other run has just finished, or somebody deleted its journal, which it writes again
+                self.path.unlink(missing_ok=True)
+            raise OutputError(f"{out} is being written by {self._lock.holder}; wait for it, or choose another --out")
         try:
-            if existed and not resume:
+            if not (created or self._create(resume) or resume):  # again: a run that has just finished deleted its journal
                 raise OutputError(f"{self.path} exists: an earlier run was interrupted; continue it with --resume, or delete that file")
             self._database = self._open()
         except BaseException:
@@ -97,19 +102,21 @@ class Journal:
         self._lock.release()
 
     def add(self, result: TaskResult) -> None:
-        """Write a result; it is on disk when this returns.
+        """Write a result; it is on disk when this returns. A journal that was deleted is written again.
 
         Raises:
             OutputError: it cannot be written. Earlier results are safe.
         """
         content = json.dumps([result.seconds, result.starts, result.problems, [astuple(pick) for pick in result.picks]])
+        row = result.key, content, _digest(self._fingerprint, result.key, content)
         try:
-            if not self.path.exists():
-                self._restore()
-            with self._database:
-                self._database.execute(
-                    "INSERT INTO results VALUES (?, ?, ?)", (result.key, content, _digest(self._fingerprint, result.key, content))
-                )
+            try:
+                _insert(self._database, row)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
+                    raise
+                self._database = _copy(self._database, self.path)  # the open database still holds everything
+                _insert(self._database, row)
         except sqlite3.Error as error:
             raise OutputError(
                 f"{self.path} cannot be written: {error}; finished tasks are safe: free some space and continue with --resume"
@@ -130,12 +137,12 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _create(self, resume: bool) -> bool:
-        """Make an empty journal for a new run; true if there was one before."""
+        """Make an empty journal for a new run; false if there is one already."""
         try:
             with self.path.open("rb" if resume else "xb") as file:
                 head = file.read(len(MAGIC)) if resume else b""
         except FileExistsError:
-            return True
+            return False
         except FileNotFoundError as error:
             fix = "leave --resume out" if resume else "choose a folder that exists"
             raise OutputError(f"{self.path} cannot be {'read' if resume else 'written'}: no such file or folder; {fix}") from error
@@ -143,23 +150,14 @@ class Journal:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}; choose another place for the picks") from error
         if not MAGIC.startswith(head.rstrip(b"\0")):  # a journal that lost power may end in zeros
             raise OutputError(f"{self.path} is not a journal of this XiaoNet; delete that file and leave --resume out")
-        return resume
+        return not resume
 
     def _open(self) -> sqlite3.Connection:
-        """Read the results that are there. A journal that lost power while it was written keeps those that are intact."""
+        """Read what is there. A journal that lost power while it was written keeps the results that are intact."""
         database = sqlite3.connect(self.path)
         try:
-            fingerprints, results, intact = _read(database, self._fingerprint)
-            if fingerprints and fingerprints != [self._fingerprint]:
-                raise OutputError(
-                    f"{self.path} was made from other files or with other settings; repeat the command as it was, "
-                    "or delete that file and leave --resume out"
-                )
-            for result in results:
-                self._remember(result)
-            if not (fingerprints and intact):
-                database.close()
-                database = self._rebuild(results)
+            if not self._read(database):
+                database = self._rebuild(database)
         except sqlite3.Error as error:
             database.close()
             raise OutputError(f"{self.path} cannot be written: {error}; free some space and continue with --resume") from error
@@ -168,27 +166,44 @@ class Journal:
             raise
         return database
 
-    def _rebuild(self, results: list[TaskResult]) -> sqlite3.Connection:
-        """Write a new journal that holds these results."""
-        with suppress(FileNotFoundError):
-            self.path.with_name(self.path.name + "-journal").unlink()  # SQLite's own, of a damaged journal
-        os.truncate(self.path, 0)
-        self.counts.clear()
-        database = sqlite3.connect(self.path)
-        database.executescript(SCHEMA)
-        with database:
-            database.execute("INSERT INTO run VALUES (?, ?)", (self._fingerprint, _digest(self._fingerprint)))
-        self._database = database
-        for result in results:
-            self.add(result)
-        return database
+    def _read(self, database: sqlite3.Connection) -> bool:
+        """Count the results; true if the journal is complete and intact."""
+        try:
+            runs = [own for own, digest in database.execute("SELECT fingerprint, digest FROM run") if digest == _digest(own)]
+            if runs and runs != [self._fingerprint]:
+                raise OutputError(
+                    f"{self.path} was made from other files or with other settings; repeat the command as it was, "
+                    "or delete that file and leave --resume out"
+                )
+            for row in _intact_rows(database, self._fingerprint):
+                self._remember(_result(*row[:2]))
+            [(total,)] = database.execute("SELECT count(*) FROM results")
+            return bool(runs) and total == len(self.counts) and database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            return False
 
-    def _restore(self) -> None:
-        """Write the journal again after somebody deleted it: the open database still holds everything."""
-        copy = sqlite3.connect(self.path)
-        self._database.backup(copy)
-        self._database.close()
-        self._database = copy
+    def _rebuild(self, damaged: sqlite3.Connection) -> sqlite3.Connection:
+        """Write the journal again with the results that are intact, which may be none."""
+        copy = sqlite3.connect("")  # a file that SQLite deletes
+        copy.executescript(SCHEMA)
+        with copy:
+            copy.execute("INSERT INTO run VALUES (?, ?)", (self._fingerprint, _digest(self._fingerprint)))
+        self.counts.clear()
+        self.problems.clear()
+        try:
+            for row in _intact_rows(damaged, self._fingerprint):
+                _insert(copy, row)
+                self._remember(_result(*row[:2]))
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+        damaged.close()
+        with suppress(FileNotFoundError):
+            self.path.with_name(self.path.name + "-journal").unlink()  # SQLite's own, of the damaged journal
+        os.truncate(self.path, 0)
+        return _copy(copy, self.path)
 
     def _remember(self, result: TaskResult) -> None:
         self.problems |= dict.fromkeys(result.problems)
@@ -208,22 +223,43 @@ class Lock:
     Args:
         out: the output.
 
-    Raises:
-        OutputError: another run holds the lock, or the lock cannot be written.
+    Attributes:
+        holder: which run holds the lock.
     """
 
     def __init__(self, out: Path) -> None:
-        self.path = out.with_name(f".{out.name}.lock")
-        while True:
-            self._database = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-            try:
-                self._acquire(out)
-            except BaseException:
-                self._database.close()
-                raise
-            if self.path.exists():
-                return
-            self._database.close()  # the run before removed the file while this one waited for it
+        self.path, self._out = out.with_name(f".{out.name}.lock"), out
+        self.holder = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+    def acquire(self) -> bool:
+        """Take the lock; false if another run holds it.
+
+        Raises:
+            OutputError: the lock cannot be written.
+        """
+        self._database = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("CREATE TABLE IF NOT EXISTS holder (name TEXT)")
+            self._database.execute("DELETE FROM holder")
+            self._database.execute("INSERT INTO holder VALUES (?)", (self.holder,))
+            self._database.execute("COMMIT")
+            self._database.execute("BEGIN IMMEDIATE")
+        except sqlite3.DatabaseError as error:
+            code = error.sqlite_errorcode
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                self.holder = self._read_holder()
+            self._database.close()
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return False
+            if code == sqlite3.SQLITE_READONLY_DBMOVED:  # the holder released it since we opened the file
+                return self.acquire()
+            if code == sqlite3.SQLITE_NOTADB:
+                raise OutputError(f"{self.path} is not a lock of XiaoNet: {error}; delete that file") from error
+            raise OutputError(
+                f"{self._out} cannot be written: {error}; free some space and continue with --resume, or choose another folder"
+            ) from error
+        return self.path.exists() or self.acquire()
 
     def release(self) -> None:
         """Let other runs write the output."""
@@ -231,50 +267,37 @@ class Lock:
             self.path.unlink()
         self._database.close()
 
-    def _acquire(self, out: Path) -> None:
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    def _read_holder(self) -> str:
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute("CREATE TABLE IF NOT EXISTS holder (name TEXT)")
-            self._database.execute("DELETE FROM holder")
-            self._database.execute("INSERT INTO holder VALUES (?)", (holder,))
-            self._database.execute("COMMIT")
-            self._database.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise OutputError(
-                    f"{out} cannot be written: {error}; free some space and continue with --resume, or choose another folder"
-                ) from error
-            raise OutputError(f"{out} is being written by {self._holder()}; wait for it, or choose another --out") from error
-        except sqlite3.DatabaseError as error:
-            raise OutputError(f"{self.path} is not a lock of XiaoNet: {error}; delete that file") from error
-
-    def _holder(self) -> str:
-        try:
-            rows = self._database.execute("SELECT name FROM holder").fetchall()
-        except sqlite3.OperationalError:  # it is just being written
-            rows = []
-        return str(rows[0][0]) if rows else "another run"
+            return str(self._database.execute("SELECT name FROM holder").fetchone()[0])
+        except (sqlite3.OperationalError, TypeError):  # it is just being written
+            return "another run"
 
 
-def _read(database: sqlite3.Connection, fingerprint: str) -> tuple[list[str], list[TaskResult], bool]:
-    """The intact fingerprints of a journal, its intact results, and whether that is all of it."""
-    fingerprints: list[str] = []
-    results: list[TaskResult] = []
-    try:
-        fingerprints += [own for own, digest in database.execute("SELECT fingerprint, digest FROM run") if digest == _digest(own)]
-        for key, content, digest in database.execute("SELECT key, content, digest FROM results ORDER BY rowid"):
-            if digest != _digest(fingerprint, key, content):
-                return fingerprints, results, False
-            results.append(_result(key, content))
-        intact = database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # not "no such table", which is an empty journal
-            raise
-        return fingerprints, results, False
-    except sqlite3.DatabaseError:  # damaged
-        return fingerprints, results, False
-    return fingerprints, results, intact
+def _intact_rows(database: sqlite3.Connection, fingerprint: str) -> Iterator[tuple[str, str, str]]:
+    """The rows of the results, up to the first that is damaged."""
+    for key, content, digest in database.execute("SELECT key, content, digest FROM results ORDER BY rowid"):
+        if digest != _digest(fingerprint, key, content):
+            return
+        yield key, content, digest
+
+
+def _insert(database: sqlite3.Connection, row: tuple[str, str, str]) -> None:
+    with database:
+        database.execute("INSERT INTO results VALUES (?, ?, ?)", row)
+
+
+def _copy(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """Write a database to another file, and close it. Returns the new one."""
+    copy = sqlite3.connect(path)
+    database.backup(copy)
+    database.close()
+    return copy
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether an error comes from the content of a file, and not from the disk. A missing table is an empty journal."""
+    return error.sqlite_errorcode & 0xFF in DAMAGE
 
 
 def _result(key: str, content: str) -> TaskResult:

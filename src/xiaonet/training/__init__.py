@@ -1,1 +1,1 @@
-"""Distillation: losses, loop, checks, advice, and the run that holds them together."""
+"""Training: one trainer with two objectives, and the losses, checks and diagnostics that it uses."""

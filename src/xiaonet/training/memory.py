@@ -1,4 +1,4 @@
-"""Keep what the allocator has, instead of giving it back after every batch."""
+"""Keep freed memory for the next batch, which makes training on a CPU faster."""
 
 import ctypes
 import sys
@@ -10,8 +10,8 @@ NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let glibc reuse the pages of freed tensors; true where that is possible.
 
-    By default every large tensor is mapped anew from the kernel, zeroed page by page and given
-    back when freed, many times a step. See docs/decisions/training-speed.md for what it costs.
+    By default glibc asks the kernel for new pages for every large tensor and returns them when it is
+    freed, many times a step. The page "Training speed" of the documentation has the measurements.
     """
     if not sys.platform.startswith("linux"):
         return False
