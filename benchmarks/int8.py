@@ -1,9 +1,9 @@
-"""Size and speed of FP32, bf16 and INT8 in torch, onnxruntime and OpenVINO, with PhaseNet beside them, in one run.
+"""Measure size and speed of FP32, bf16 and INT8 in torch, onnxruntime and OpenVINO, and of PhaseNet.
 
     python benchmarks/int8.py --data labelled [--model xiaonet --model xiaonet-nano]
 
-Each model is quantized on split train of the data. Times are medians of processor time on one thread, all
-runners in turns. bf16 is left out where the processor has none.
+Each model is calibrated on split train of the data. Times are medians of processor time on one thread; all models
+take turns. bf16 is skipped where the processor does not support it.
 """
 
 import argparse

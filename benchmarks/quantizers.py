@@ -1,12 +1,11 @@
-"""Our INT8 against other quantizers, and one rule for ranges against others, each calibrated on the same windows.
+"""Compare XiaoNet's INT8 with other quantizers, and its rule for ranges with others, on the same calibration windows.
 
     python benchmarks/quantizers.py --data labelled+unlabelled --labelled labelled [--benchmark benchmark] [--part rules]
 
-Change of F1 within 0.5 s against FP32 in points, with 95 % intervals over events, on split dev (five windows of
-each record), on split train (one of each) and, for a final figure, on a benchmark; the median over windows of dev of
-the largest difference of probabilities; bytes; and processor time a window on one thread, all in turns. torchao's
-model computes its rounding step by step in torch, so its time says nothing of its kernels. Packages that are missing
-are named and left out: pip install nncf torchao.
+The table shows the change of F1 within 0.5 s against FP32 in points, with 95 % intervals over events, on split dev (five
+windows of each record), split train (one of each) and optionally a benchmark; the median over the windows of dev of the
+largest difference of probabilities; bytes; and processor time per window on one thread, in turns. torchao emulates its
+rounding in torch, so its time is not that of its kernels. Missing packages are skipped: pip install nncf torchao.
 """
 
 import argparse
@@ -120,7 +119,7 @@ def of_torchao(model_file: Path, shown: torch.Tensor) -> tuple[int, Runner]:
 
 
 def quantizers(model_file: Path, shown: torch.Tensor, folder: Path) -> Iterator[tuple[str, int, Runner]]:
-    """Each as name, bytes and what runs it."""
+    """Yield name, bytes and runner of each quantizer."""
     path, graph = ours(model_file, shown, folder, "least squares")
     float_file = folder / "float.onnx"
     export_onnx(model_file, float_file)
@@ -136,26 +135,26 @@ def quantizers(model_file: Path, shown: torch.Tensor, folder: Path) -> Iterator[
         yield "torchao PT2E, torch", *of_torchao(model_file, shown)
     for package in ("openvino", "nncf", "torchao"):
         if not find_spec(package):
-            print(f"{package} is missing and left out")
+            print(f"{package} is not installed: skipped")
 
 
 def rules(model_file: Path, shown: torch.Tensor, folder: Path) -> Iterator[tuple[str, int, Runner]]:
-    """Our quantizer with each rule for the largest sample."""
+    """Yield XiaoNet's quantizer with each rule for the largest sample."""
     for rule in RULES:
         _, graph = ours(model_file, shown, folder, rule)
         yield rule, graph.stat().st_size, load_predictor(graph, "onnxruntime")
 
 
 class Judge:
-    """A split on which a model in FP32 and rounded ones are scored."""
+    """Scores a model in FP32 and quantized models on one split."""
 
     def __init__(self, evaluator: Evaluator, precise: Runner, thresholds: dict[str, float]) -> None:
         self.evaluator, self.thresholds = evaluator, thresholds
         self.windows = np.concatenate([normalize(batch) for batch in evaluator.windows.batches()]).astype(np.float32)
-        self.curves = self.look(precise)
+        self.curves = self.run(precise)
         self.scores = self.score(self.curves)
 
-    def look(self, runner: Runner) -> np.ndarray:
+    def run(self, runner: Runner) -> np.ndarray:
         return np.concatenate([runner(self.windows[first : first + BATCH].copy()) for first in range(0, len(self.windows), BATCH)])
 
     def score(self, curves: np.ndarray) -> dict[str, PhaseScores]:
@@ -163,7 +162,7 @@ class Judge:
         return {phase: PhaseScores.of(peaks[phase], self.evaluator.windows, phase, self.thresholds[phase]) for phase in PICKED_PHASES}
 
     def alike(self, curves: np.ndarray, others: np.ndarray) -> float:
-        """Share of windows with the same picks to the sample."""
+        """Fraction of windows with exactly the same picks."""
         pairs = []
         for own in (curves, others):
             peaks = find_peaks(iter([own]), self.evaluator.config.peak_detection.distance)
@@ -202,7 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runners, rows, on_dev = {}, {}, {}
         for name, size, runner in {"quantizers": quantizers, "rules": rules}[arguments.part](model_file, shown, Path(folder)):
-            curves = {own: judge.look(runner) for own, judge in judges.items()}
+            curves = {own: judge.run(runner) for own, judge in judges.items()}
             difference = float(np.median(np.abs(curves["dev"] - judges["dev"].curves).max(axis=(1, 2))))
             rows[name] = [*(cell for own, judge in judges.items() for cell in judge.cells(curves[own])), f"{difference:.4f}", f"{size:,}"]
             runners[name], on_dev[name] = runner, curves["dev"]

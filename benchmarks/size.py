@@ -1,9 +1,9 @@
-"""The honest size table: XiaoNet beside PhaseNet, by four measures, in one run.
+"""Compare the sizes of XiaoNet and PhaseNet: parameters, bytes, multiply-adds and time.
 
     python benchmarks/size.py
 
-Times are medians over rounds in which every model takes its turn, in float32 torch, in inference
-mode, on one thread. PhaseNet is SeisBench's, as it is.
+Times are medians over rounds, in float32 on one thread of torch; the models take turns. PhaseNet is SeisBench's,
+unchanged.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def times(models: dict[str, torch.nn.Module], batch: int, rounds: int) -> dict[s
     with torch.inference_mode():
         for _ in range(rounds):
             for name, model in models.items():
-                model(windows)  # warms the caches, which the model before has filled with its own
+                model(windows)  # warms the caches after the previous model
                 started = time.perf_counter()
                 model(windows)
                 found[name].append(1e3 * (time.perf_counter() - started) / batch)

@@ -1,4 +1,4 @@
-"""The install without extras, as for a box in a vault: a wheel in an empty environment, without torch."""
+"""The installation without extras, as on an edge device: a wheel in an empty environment, without torch."""
 
 import json
 import os
