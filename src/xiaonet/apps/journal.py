@@ -159,7 +159,7 @@ class Journal:
         try:
             if not self._read(database):
                 database = self._rebuild(database)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             database.close()
             raise OutputError(f"{self.path} cannot be written: {error}; free some space and continue with --resume") from error
         except OutputError:
