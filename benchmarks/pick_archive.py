@@ -1,10 +1,10 @@
-"""A station-day from the shell: `xiaonet pick` against SeisBench's PhaseNet, same files, same threads.
+"""Time to pick a station-day: `xiaonet pick` and SeisBench's PhaseNet on the same files with the same number of threads.
 
     python benchmarks/pick_archive.py --repeats 5 --threads 1
 
-Each figure is a fresh process, start of the interpreter and reading included; the contestants take
-turns, so that a noisy machine is noisy for all. Further parts: the same day in 5,000 fragments,
-20 station-days one after another, and what a prefilter loses.
+Each time is that of a new process, with its start and the reading of the files. The models take turns, so that other load
+on the machine affects all of them. Further parts measure the same day in 5,000 fragments, the memory for 20 station-days,
+and the picks that a prefilter loses.
 
     python benchmarks/pick_archive.py --part fragments
     python benchmarks/pick_archive.py --part memory
@@ -43,7 +43,7 @@ FRAGMENTS = 5000
 
 
 def measure(command: list[str], threads: int) -> tuple[float, float, float]:
-    """Seconds, peak memory in MB and seconds of processor time of a command that may use so many cores."""
+    """Seconds, peak memory in MB and seconds of processor time of a command on this number of cores."""
     cores = sorted(os.sched_getaffinity(0))[:threads]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     started = time.perf_counter()
@@ -78,7 +78,7 @@ def picks(path: Path) -> dict[tuple[str, str], np.ndarray]:
 
 
 def missing(reference: dict[tuple[str, str], np.ndarray], other: dict[tuple[str, str], np.ndarray], tolerance: float) -> int:
-    """Picks of the reference that the other has not got within a tolerance in s."""
+    """Number of picks of the reference without one of the other within a tolerance in s."""
     return sum(
         int((np.abs(other.get(key, np.array([np.inf]))[:, None] - times).min(axis=0) > tolerance).sum()) for key, times in reference.items()
     )
@@ -109,7 +109,7 @@ def speed(folder: Path, threads: int, repeats: int) -> None:
 
 
 def fragments(folder: Path, threads: int, repeats: int) -> None:
-    """The day in 5,000 pieces that follow each other, and in as many with a sample lost between two."""
+    """Pick the day in 5,000 pieces, once without gaps and once with a sample missing between two pieces."""
     whole = ours(folder / "whole.csv", DAY, threads)
     cases: dict[str, list[Path]] = {"cut": [], "a sample lost at each cut": []}
     for lost, files in enumerate(cases.values()):
@@ -143,7 +143,7 @@ def _piece(trace: obspy.Trace, low: int, high: int) -> obspy.Trace:
 
 
 def memory(folder: Path, threads: int, repeats: int) -> None:
-    """Peak memory and time over 1, 5 and 20 station-days."""
+    """Measure peak memory and time for 1, 5 and 20 station-days."""
     files: list[Path] = []
     for number in range(20):
         for path in DAY:
@@ -158,7 +158,7 @@ def memory(folder: Path, threads: int, repeats: int) -> None:
 
 
 def prefilter(folder: Path, threads: int, repeats: int) -> None:
-    """What is lost when the narrow net looks first."""
+    """Count the picks that are lost with the small model as prefilter."""
     archives = {"2014, 24 h": DAY, "2019, 5.3 h": [SHARED / "data" / "sds" / "2019"]}
     for name, files in archives.items():
         measure(ours(folder / "full.csv", files, threads), threads)

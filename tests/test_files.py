@@ -30,7 +30,7 @@ def test_a_folder_is_made_with_those_it_lies_in(tmp_path: Path) -> None:
         assert (tmp_path / "one" / "two").is_dir()
 
 
-def test_a_folder_that_cannot_be_made_is_told(path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(path: Path) -> None:
     with pytest.raises(OutputError, match=r"file/folder cannot be made: .*Not a directory.*; choose another --out"):
         make_folder(path / "folder")
 
@@ -95,7 +95,7 @@ def test_an_interrupted_write_leaves_the_older_file_as_it_was(path: Path, error:
 
 def test_a_full_disk_leaves_the_older_file_as_it_was(path: Path, write_limit: Callable[[int], None]) -> None:
     write_limit(1000)
-    with pytest.raises(OutputError, match=r"file could not be written: .*File too large; what stood there before is untouched"):
+    with pytest.raises(OutputError, match=r"file could not be written: .*File too large; an older file there is unchanged"):
         write_atomically(path, lambda file: file.write(b"x" * 1001))
     write_limit(2000)
     assert untouched(path)

@@ -1,4 +1,4 @@
-"""Folders and files: a file is written whole or not at all."""
+"""Making folders, and writing files completely or not at all."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(
-            f"{path} could not be written: {error}; what stood there before is untouched; free some space or choose another folder"
+            f"{path} could not be written: {error}; an older file there is unchanged; free some space or choose another folder"
         ) from error
     finally:
         with suppress(OSError):  # it has replaced `path`, or was never made

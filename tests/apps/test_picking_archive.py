@@ -21,7 +21,7 @@ from obspy import Stream
 
 from stand_in import MIDNIGHT, StandIn, record, write, write_days
 from xiaonet import Picker
-from xiaonet.apps import pick_archive as batch
+from xiaonet.apps import pick_archive as module
 from xiaonet.apps.journal import Journal, Lock, TaskResult
 from xiaonet.apps.pick_archive import Summary, pick_archive, plan
 from xiaonet.errors import OutputError
@@ -192,15 +192,15 @@ def test_progress_adds_up_to_the_whole(tmp_path: Path, picker: Picker, days: Pat
 def test_every_chunk_is_shown_to_who_draws(tmp_path: Path, picker: Picker, days: Path) -> None:
     shown: list[tuple[str, int]] = []
 
-    def sketch(task: batch.Task, seen: Annotation, found: list[object]) -> None:
+    def count(task: module.Task, seen: Annotation, found: list[object]) -> None:
         shown.append((task.key, len(found)))
 
-    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", on_chunk=sketch)
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", on_chunk=count)
     assert [task.key for task in plan(Archive([days]))] == [key for key, _ in shown]
     assert [1, 4, 1, 3, 0, 1] == [number for _, number in shown]
 
 
-# Going on
+# Resuming
 
 
 class StoppedError(Exception):
@@ -247,7 +247,7 @@ def stopped(days: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("xiaonet.picker.load_predictor", lambda *_: StandIn())
         pick_archive(Archive([days]), Picker(), folder / "picks.csv")
-        patch.setattr(batch, "write_picks", lambda *_: (_ for _ in ()).throw(StoppedError))
+        patch.setattr(module, "write_picks", lambda *_: (_ for _ in ()).throw(StoppedError))
         with pytest.raises(StoppedError):
             pick_archive(Archive([days]), Picker(), folder / "other.csv")
     return journal_of(folder / "other.csv").read_bytes(), (folder / "picks.csv").read_bytes()
@@ -255,7 +255,7 @@ def stopped(days: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_journal_torn_at_any_byte_is_gone_on_with(
+def test_a_journal_torn_at_any_byte_is_resumed(
     tmp_path: Path, picker: Picker, days: Path, stopped: tuple[bytes, bytes], data: st.DataObject
 ) -> None:
     journal, expected = stopped
@@ -277,7 +277,7 @@ def test_a_torn_journal_is_whole_again_after_an_interrupted_resume(
     out = tmp_path / "picks.csv"
     journal_of(out).write_bytes(journal[:kept])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "write_picks", lambda *_: (_ for _ in ()).throw(StoppedError))
+        patch.setattr(module, "write_picks", lambda *_: (_ for _ in ()).throw(StoppedError))
         with pytest.raises(StoppedError):
             pick_archive(Archive([days]), picker, out, resume=True)
     (tmp_path / "whole").write_bytes(journal)
@@ -311,7 +311,7 @@ def test_nothing_is_done_twice(
     assert expected == out.read_bytes()
 
 
-def test_what_was_skipped_before_the_stop_is_told_after_it(tmp_path: Path, picker: Picker, days: Path) -> None:
+def test_what_was_skipped_before_the_stop_is_reported_after_it(tmp_path: Path, picker: Picker, days: Path) -> None:
     shutil.copytree(days, tmp_path / "days")
     spoiled = sorted(path for path in (tmp_path / "days").rglob("*.2020.*") if path.is_file())[:3:2]
     for path in spoiled:
@@ -356,7 +356,7 @@ def test_a_journal_is_not_written_over(tmp_path: Path, picker: Picker, days: Pat
     assert "an earlier run's" == journal_of(tmp_path / "picks.csv").read_text()
 
 
-def test_without_a_journal_there_is_nothing_to_go_on_with(tmp_path: Path, picker: Picker, days: Path) -> None:
+def test_without_a_journal_there_is_nothing_to_resume(tmp_path: Path, picker: Picker, days: Path) -> None:
     with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be read: no such file or folder; leave --resume out"):
         pick_archive(Archive([days]), picker, tmp_path / "picks.csv", resume=True)
     assert [] == list(tmp_path.iterdir())
@@ -405,7 +405,7 @@ def test_workers_leave_soon_after_an_interruption(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Picker, "annotate_chunk", slow)
-    monkeypatch.setattr(batch, "wait", interrupted)
+    monkeypatch.setattr(module, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pick_archive(Archive([path]), picker, tmp_path / "picks.csv")
     assert len(calls) < 4
@@ -463,18 +463,18 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
     out = tmp_path / "picks.csv"
     out.write_text("older")
     journal_of(out).write_bytes(journal)
-    found, write_picks = Archive([days]), batch.write_picks
+    found, write_picks = Archive([days]), module.write_picks
 
     def write_to_a_full_disk(*arguments: Any) -> int:
         write_limit(len(expected) // 2)
         return write_picks(*arguments)
 
-    monkeypatch.setattr(batch, "write_picks", write_to_a_full_disk)
+    monkeypatch.setattr(module, "write_picks", write_to_a_full_disk)
     with pytest.raises(
         OutputError, match=r"picks\.csv could not be written: .*all picks are kept in .*picks\.csv\.journal: continue with --resume"
     ):
         pick_archive(found, picker, out, resume=True)
-    monkeypatch.setattr(batch, "write_picks", write_picks)
+    monkeypatch.setattr(module, "write_picks", write_picks)
     write_limit(10**7)
     assert ("older", journal) == (out.read_text(), journal_of(out).read_bytes())
     assert 2 == len(list(tmp_path.iterdir()))

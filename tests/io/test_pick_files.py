@@ -291,7 +291,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         check_format(tmp_path / "picks.csv")
 
 
-def test_a_missing_folder_is_told_before_any_pick_is_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_before_any_pick_is_made(tmp_path: Path) -> None:
     def never() -> Iterator[Pick]:
         raise AssertionError("asked for a pick")
         yield P
@@ -301,13 +301,13 @@ def test_a_missing_folder_is_told_before_any_pick_is_made(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root may write to, such as Linux's /proc/self")
-def test_a_folder_that_cannot_be_written_to_is_told() -> None:
+def test_a_folder_that_cannot_be_written_to_is_reported() -> None:
     with pytest.raises(OutputError, match=r"/proc/self/picks\.xml cannot be written: "):
         check_format(Path("/proc/self/picks.xml"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(OutputError, match=r"picks\.csv cannot be written: .*Permission denied"):
         check_format(tmp_path / "picks.csv")
@@ -327,7 +327,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, suffix: str
     write_picks([P, S], path, PROVENANCE)
     before = path.read_bytes()
     write_limit(20_000)
-    with pytest.raises(OutputError, match=r"could not be written: .*what stood there before is untouched"):
+    with pytest.raises(OutputError, match=r"could not be written: .*an older file there is unchanged"):
         write_picks(picks_of_a_network(2000), path, PROVENANCE)
     write_limit(10_000_000)
     assert (before, [path]) == (path.read_bytes(), list(tmp_path.iterdir()))

@@ -328,7 +328,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
     save_model(model_like(1), path)
     before = path.read_bytes()
     write_limit(len(before) // 2)
-    with pytest.raises(OutputError, match=r"model\.pth could not be written: .*what stood there before is untouched"):
+    with pytest.raises(OutputError, match=r"model\.pth could not be written: .*an older file there is unchanged"):
         save_model(model_like(2), path)
     write_limit(10 * len(before))
     assert before == path.read_bytes()

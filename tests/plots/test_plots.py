@@ -48,8 +48,8 @@ def a_pick(phase: str, seconds: float, probability: float = 0.5, uncertainty: fl
     return Pick(START + round(seconds * 1000) * 10**6, "CX.PB01..HHZ", phase, probability, uncertainty, 1.0, 10.0)
 
 
-def curves_of(waveform: np.ndarray, probabilities: np.ndarray | None = None) -> Annotation:
-    """Annotation that start at the start, without a margin, all of them trusted."""
+def annotation_of(waveform: np.ndarray, probabilities: np.ndarray | None = None) -> Annotation:
+    """An annotation that begins at the start, without a margin, all of it trusted."""
     samples = waveform.shape[1]
     if probabilities is None:
         probabilities = np.zeros((3, samples))
@@ -61,8 +61,8 @@ def noise(samples: int) -> np.ndarray:
 
 
 def a_view(samples: int = 3001, found: list[Pick] | None = None, waveform: np.ndarray | None = None) -> View:
-    seen = curves_of(noise(samples) if waveform is None else waveform)
-    return View.of(INSTRUMENT, Strip.cut(seen, SEGMENT, FIRST, seen.end), found or [])
+    annotation = annotation_of(noise(samples) if waveform is None else waveform)
+    return View.of(INSTRUMENT, Strip.cut(annotation, SEGMENT, FIRST, annotation.end), found or [])
 
 
 @pytest.fixture
@@ -117,14 +117,14 @@ def assert_is_picture(figure: Figure, width: int, height: int) -> None:
 
 def test_the_history_shows_three_losses_and_marks_the_best_epoch() -> None:
     losses = draw_history(HISTORY, "run").axes[0]
-    curves = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in losses.get_lines()}
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in losses.get_lines()}
     assert {
         "train, combined": (HISTORY["epoch"], HISTORY["train_loss"]),
         "train, task": (HISTORY["epoch"], HISTORY["train_task_loss"]),
         "dev, task": (HISTORY["epoch"], HISTORY["dev_loss"]),
         "best dev 0.6000, epoch 3": ([3], [0.6]),
-    } == curves
-    assert list(curves) == [text.get_text() for text in losses.get_legend().get_texts()]
+    } == lines
+    assert list(lines) == [text.get_text() for text in losses.get_legend().get_texts()]
 
 
 def test_the_history_shows_the_learning_rate() -> None:
@@ -181,7 +181,7 @@ def test_each_pick_is_written_with_phase_seconds_and_probability(waveform: np.nd
     assert "my record" == axes.get_title(loc="left")
 
 
-def test_the_largest_sample_of_a_component_is_told(probabilities: np.ndarray) -> None:
+def test_the_largest_sample_of_a_component_is_reported(probabilities: np.ndarray) -> None:
     waveform = np.stack([np.cos(np.arange(3000) * np.pi) * size for size in (0.00012, 250, 7e6)])
     [axes] = draw_picks(waveform, probabilities[:, :3000], picks({}, {}), "record").axes
     assert ["±0.00012", "±250", "±7e+06"] == [text for text in words(axes) if "±" in text]
@@ -208,32 +208,32 @@ def test_a_record_of_another_length_keeps_its_seconds() -> None:
 
 def test_a_strip_holds_samples_and_probabilities_at_their_times() -> None:
     waveform, probabilities = np.arange(30.0).reshape(3, 10), np.linspace(0, 1, 30).reshape(3, 10)
-    strip = Strip.cut(curves_of(waveform, probabilities), SEGMENT, FIRST + 2, FIRST + 5)
+    strip = Strip.cut(annotation_of(waveform, probabilities), SEGMENT, FIRST + 2, FIRST + 5)
     assert [START + 20_000_000, START + 30_000_000, START + 40_000_000] == strip.times_ns.tolist()
     np.testing.assert_array_equal(strip.rows, np.concatenate([waveform, probabilities[:2]])[:, 2:5])
 
 
 def test_no_probability_is_shown_where_nothing_is_picked() -> None:
-    seen = curves_of(np.ones((3, 4)), np.ones((3, 4)))._replace(trusted=np.array([False, True, True, False]))
-    strip = Strip.cut(seen, SEGMENT, FIRST, FIRST + 4)
+    annotation = annotation_of(np.ones((3, 4)), np.ones((3, 4)))._replace(trusted=np.array([False, True, True, False]))
+    strip = Strip.cut(annotation, SEGMENT, FIRST, FIRST + 4)
     np.testing.assert_array_equal(strip.rows, [[1, 1, 1, 1]] * 3 + [[np.nan, 1, 1, np.nan]] * 2)
 
 
 def test_a_thinned_strip_keeps_the_lowest_and_the_highest_of_each_part() -> None:
     row = [5.0, -1, 3, np.nan, 7, 6, np.nan, np.nan, np.nan, 4]
-    strip = Strip.cut(curves_of(np.array([row] * 3)), SEGMENT, FIRST, FIRST + 10, thinning=3)
+    strip = Strip.cut(annotation_of(np.array([row] * 3)), SEGMENT, FIRST, FIRST + 10, thinning=3)
     np.testing.assert_array_equal(strip.rows[0], [-1, 5, 6, 7, np.nan, np.nan, 4, 4])
     assert [0, 2, 3, 5, 6, 8, 9, 9] == ((strip.times_ns - START) // 10**7).tolist()
 
 
 @given(samples=st.integers(1, 400), thinning=st.integers(1, 50))
 def test_thinning_moves_no_end_and_loses_no_extreme(samples: int, thinning: int) -> None:
-    seen = curves_of(noise(samples))
-    strip = Strip.cut(seen, SEGMENT, FIRST, seen.end, thinning)
+    annotation = annotation_of(noise(samples))
+    strip = Strip.cut(annotation, SEGMENT, FIRST, annotation.end, thinning)
     assert (START, START + (samples - 1) * 10**7) == (strip.times_ns[0], strip.times_ns[-1])
     assert (np.diff(strip.times_ns) >= 0).all()
-    np.testing.assert_array_equal(strip.rows[:3].min(axis=1), seen.waveform.min(axis=1))
-    np.testing.assert_array_equal(strip.rows[:3].max(axis=1), seen.waveform.max(axis=1))
+    np.testing.assert_array_equal(strip.rows[:3].min(axis=1), annotation.waveform.min(axis=1))
+    np.testing.assert_array_equal(strip.rows[:3].max(axis=1), annotation.waveform.max(axis=1))
 
 
 @given(samples=st.integers(1, 10**9))
@@ -246,8 +246,8 @@ def test_any_record_is_thinned_to_what_a_picture_can_show(samples: int) -> None:
 
 @pytest.mark.parametrize("thinning", [1, 7])
 def test_strips_are_joined_by_a_line_only_where_they_touch(thinning: int) -> None:
-    seen = curves_of(noise(100))
-    strips = [Strip.cut(seen, SEGMENT, FIRST + first, FIRST + end, thinning) for first, end in ((0, 20), (20, 41), (60, 100))]
+    annotation = annotation_of(noise(100))
+    strips = [Strip.cut(annotation, SEGMENT, FIRST + first, FIRST + end, thinning) for first, end in ((0, 20), (20, 41), (60, 100))]
     joined = Strip.join(strips)
     [at] = np.flatnonzero(np.isnan(joined.rows[0]))
     assert len(strips[0].times_ns) + len(strips[1].times_ns) == at
@@ -288,7 +288,7 @@ def test_picks_are_drawn_at_their_utc_with_their_uncertainty() -> None:
     assert ["P 06:00:10.25  0.90", "S 06:00:12.00  0.70"] == [text for text in words(axes) if text[0] in "PS" and ":" in text]
 
 
-def test_thresholds_are_drawn_and_told() -> None:
+def test_thresholds_are_drawn_and_labelled() -> None:
     [axes] = draw_views([a_view()], {"P": 0.15, "S": 0.1}).axes
     level = {line.get_color(): line.get_ydata()[0] for line in axes.get_lines() if line.is_dashed()}
     assert {COLOURS["P"]: 0.15, COLOURS["S"]: 0.1} == level
@@ -300,11 +300,11 @@ def test_components_bear_the_names_of_their_channels() -> None:
     assert ["0", "0.5", "1", "HHZ", "HH1", "HH2"] == [text.get_text() for text in axes.get_yticklabels()]
 
 
-def test_a_component_that_is_not_there_or_dead_is_told() -> None:
+def test_a_component_that_is_not_there_or_dead_is_reported() -> None:
     waveform = noise(3001)
     waveform[0] = np.nan
     alone = Instrument("CX.PB01..HH", Fraction(100), lambda *_: [], {"Z": [Extent(0, 1)]})
-    view = View.of(alone, Strip.cut(curves_of(waveform), SEGMENT, FIRST, FIRST + 3001), [])
+    view = View.of(alone, Strip.cut(annotation_of(waveform), SEGMENT, FIRST, FIRST + 3001), [])
     [axes] = draw_views([view], THRESHOLDS).axes
     assert ["HHZ", "no N", "no E"] == [text.get_text() for text in axes.get_yticklabels()][3:]
     assert [3.65] == [text.get_position()[1] for text in axes.texts if text.get_text() == "no data"]
@@ -334,7 +334,7 @@ def test_a_short_record_is_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
-def test_the_axis_tells_utc(zone: str) -> None:
+def test_the_axis_shows_utc(zone: str) -> None:
     hours = Strip(np.array([START, START + 8 * 3600 * SECOND]), np.zeros((5, 2)))
     with mpl.rc_context({"timezone": zone}):
         for view, ticks in (
@@ -365,7 +365,7 @@ def test_a_single_sample_becomes_a_picture_a_second_wide() -> None:
 
 
 def test_instruments_are_drawn_one_below_the_other_on_one_axis() -> None:
-    late = Strip.cut(curves_of(noise(4001)), SEGMENT, FIRST + 2000, FIRST + 4001)
+    late = Strip.cut(annotation_of(noise(4001)), SEGMENT, FIRST + 2000, FIRST + 4001)
     figure = draw_views([a_view(3001), View.of(INSTRUMENT, late, [])], THRESHOLDS, note="and some more")
     upper, lower = figure.axes
     assert [(0.0, 40.0)] * 2 == [tuple(map(seconds_after_start, axes.get_xlim())) for axes in (upper, lower)]
@@ -382,7 +382,7 @@ def test_instruments_that_lie_far_apart_have_an_axis_each() -> None:
 def test_a_name_is_no_formula() -> None:
     bad = r"$\nothing$"  # matplotlib would refuse it
     odd = Instrument(f"CX.{bad}..HH", Fraction(100), lambda *_: [], {"Z": [Extent(0, 1)]})
-    view = View.of(odd, Strip.cut(curves_of(noise(10)), SEGMENT, FIRST, FIRST + 10), [])
+    view = View.of(odd, Strip.cut(annotation_of(noise(10)), SEGMENT, FIRST, FIRST + 10), [])
     assert_is_picture(draw_views([view._replace(labels={"Z": bad})], THRESHOLDS, note=bad), 12 * 130, 669)
     assert_is_picture(draw_day(a_day(np.ones((24, 60)))._replace(title=bad), THRESHOLDS), 15 * 130, 1092)
 

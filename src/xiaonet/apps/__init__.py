@@ -1,1 +1,1 @@
-"""Programs that work through an archive."""
+"""Applications that process whole archives."""

@@ -1,4 +1,4 @@
-"""Pictures of an archive while it is picked: one of each day of each instrument."""
+"""Plots of an archive while it is picked: a figure for each day of each instrument."""
 
 import gc
 import re
@@ -24,31 +24,32 @@ from xiaonet.plots.style import count_picks, date_of, name_instrument, to_png
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHORT = 600 * SECOND_NS  # ns: a record up to this long is drawn as a whole
-SLIVER = 15 * SECOND_NS  # ns: a shorter one without picks is what a file reaches over midnight
-PART = 60  # samples that are one point in the picture of a day
-FEW_HOURS = 4 * 3600 * SECOND_NS  # ns: up to this length, a row of that picture is ten minutes long, else an hour
-EVENTS = 3  # in the picture of a day
+SHORT = 600 * SECOND_NS  # ns; a record up to this length is drawn as a whole
+SLIVER = 15 * SECOND_NS  # ns; a shorter record without picks is the overlap of a file with the next day
+PART = 60  # samples for each point in the figure of a day
+FEW_HOURS = 4 * 3600 * SECOND_NS  # ns; up to this length a row of the figure is ten minutes, otherwise an hour
+EVENTS = 3  # largest number of events in the figure of a day
 LEAD = 600  # samples shown before an event
-PAIR = 18 * SECOND_NS  # ns: an S this soon after a P is of the same event
+PAIR = 18 * SECOND_NS  # ns; an S within this time after a P belongs to the same event
 
 
 class DayPlots:
-    """Draws days as `xiaonet.apps.pick_archive.pick_archive` shows them, each when its last hour is there.
+    """Draws a figure of each day. Use it as `on_chunk` of `xiaonet.apps.pick_archive.pick_archive`.
 
-    Of a day under way an outline is kept, 2 MB. May be called from several threads at once.
+    A figure is drawn after the last chunk of its day. Until then, the day takes 2 MB of memory. Several threads may call
+    this at once.
 
     Args:
-        folder: where the pictures go, such as `CX.PB01..HH_100Hz_2014-05-01.png`; made if it is not there.
-        thresholds: least probability of a pick, by phase.
+        folder: for the figures, such as `CX.PB01..HH_100Hz_2014-05-01.png`; made if it is missing.
+        thresholds: minimum probability of a pick, by phase.
 
     Raises:
-        OutputError: the folder or a picture cannot be written.
+        OutputError: the folder or a figure cannot be written.
         ModuleNotFoundError: matplotlib is missing.
     """
 
     def __init__(self, folder: Path, thresholds: Mapping[str, float]) -> None:
-        import matplotlib  # noqa: F401  # said now, not after an hour
+        import matplotlib  # noqa: F401  # fails now, not after an hour
 
         self.folder, self.thresholds = folder, thresholds
         try:
@@ -58,10 +59,10 @@ class DayPlots:
                 f"{folder} cannot be made: {error.strerror}; choose another place for the picks, or leave --plot out"
             ) from error
         self._days: dict[str, _Day] = {}
-        self._drawing = Lock()  # matplotlib is not made for threads
+        self._drawing = Lock()  # matplotlib is not safe for threads
 
     def __call__(self, task: Task, seen: Annotation, picks: Sequence[Pick]) -> None:
-        """Take in a chunk of a task; the last one makes the picture."""
+        """Add a chunk of a task. The last chunk draws the figure."""
         if task.key not in self._days:
             self._days[task.key] = _Day(task)
         day = self._days[task.key]
@@ -73,12 +74,12 @@ class DayPlots:
             return
         with self._drawing:
             picture = to_png(day.draw(self.thresholds))
-            gc.collect()  # a figure refers to itself, so it would stay: 13 MB a day
+            gc.collect()  # figures hold reference cycles: 13 MB a day
         write_atomically(self.folder / day.file_name, lambda file: file.write(picture))
 
 
 class _Event(NamedTuple):
-    """A window of 30 s around a pick, and the sum of the probabilities of its P and its S."""
+    """A window of 30 s around a pick. The score is the sum of the probabilities of its P and S."""
 
     score: float
     time_ns: int
@@ -86,7 +87,7 @@ class _Event(NamedTuple):
 
 
 class _Day:
-    """What is kept of a task until it is drawn."""
+    """The data of a task, until it is drawn."""
 
     def __init__(self, task: Task) -> None:
         segment, first, _ = task.ranges[0]
@@ -136,7 +137,7 @@ class _Day:
 
 
 def _half_range(seen: Annotation) -> tuple[int, NDArray[np.float64]]:
-    """The first part of the day that a chunk holds, and half the range of the samples in each: `(3, parts)`, NaN for no data."""
+    """Index of the first part of the day in a chunk, and half the range of the samples in each part: `(3, parts)`, NaN for no data."""
     first, end = seen.first % DAY_SAMPLES, seen.first % DAY_SAMPLES + seen.end - seen.first
     starts = np.arange(first // PART * PART, end, PART) - first
     waveform = seen.waveform[:, seen.first - seen.start : seen.end - seen.start]
@@ -145,15 +146,15 @@ def _half_range(seen: Annotation) -> tuple[int, NDArray[np.float64]]:
 
 
 def _in_rows(half_range: NDArray[np.float32], length_ns: int) -> NDArray[np.float32]:
-    """A day as rows of an hour, or of ten minutes if there are only few hours."""
+    """A day in rows of an hour, or of ten minutes if it has only a few hours of data."""
     if length_ns <= FEW_HOURS:
         return half_range.reshape(24 * 6, -1)
-    rows: NDArray[np.float32] = np.fmax.reduce(half_range.reshape(24, -1, 4), axis=-1)  # 2.4 s are less than a pixel
+    rows: NDArray[np.float32] = np.fmax.reduce(half_range.reshape(24, -1, 4), axis=-1)  # 2.4 s is less than a pixel
     return rows
 
 
 def _clearest(known: Sequence[_Event], picks: Sequence[Pick], seen: Annotation, segment: Segment) -> list[_Event]:
-    """The best of the events known so far and those of a chunk, none of which overlap."""
+    """The best events of those found before and those of a chunk. They do not overlap."""
     fresh = [(_score(pick, picks), pick.time_ns, None) for pick in picks]
     chosen: list[_Event] = []
     for score, time_ns, strip in sorted([*known, *fresh], key=lambda event: -event[0]):
@@ -163,13 +164,13 @@ def _clearest(known: Sequence[_Event], picks: Sequence[Pick], seen: Annotation, 
 
 
 def _score(pick: Pick, picks: Sequence[Pick]) -> float:
-    """The probability of a pick; for a P, and that of the best S that follows it."""
+    """The probability of a pick. For a P, add the probability of the best S that follows it."""
     follow = (other for other in picks if pick.phase == "P" and other.phase == "S" and 0 < other.time_ns - pick.time_ns < PAIR)
     return pick.probability + max((other.probability for other in follow), default=0.0)
 
 
 def _cut(time_ns: int, seen: Annotation, segment: Segment) -> Strip:
-    """30 s around a pick, as far as there are samples at hand."""
+    """30 s around a pick, moved to where the chunk has samples."""
     wanted = (time_ns - segment.grid.phase_ns) // SAMPLE_NS - LEAD
     end = seen.start + seen.waveform.shape[1]
     first = max(seen.start, min(wanted, end - WINDOW_SAMPLES))

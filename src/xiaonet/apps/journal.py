@@ -1,7 +1,8 @@
-"""The journal of a run of `xiaonet pick`: the results of finished tasks, safe on disk as soon as they exist.
+"""The journal of a run of `xiaonet pick`. It keeps the result of each finished task on disk.
 
-It is an SQLite database beside the output. A second database, the lock, keeps two runs from writing one output. SQLite
-releases the lock when the process ends, however it ends.
+The journal is an SQLite database beside the output. A second database, the lock, keeps two runs from writing one output.
+SQLite releases the lock when the process ends, even if it is killed. If somebody deletes the journal during a run, the run
+still has it open, and writes it again with the next result.
 """
 
 import hashlib
@@ -38,8 +39,8 @@ class TaskResult:
         key: of the task.
         picks: in order of time.
         seconds: of data.
-        starts: how often data start, at the beginning or after a gap.
-        problems: that came up since the result before.
+        starts: number of times that data start, at the beginning or after a gap.
+        problems: found in the records since the previous result.
     """
 
     key: str
@@ -50,7 +51,7 @@ class TaskResult:
 
 
 class Counts(NamedTuple):
-    """What the journal keeps of a result in memory."""
+    """The part of a result that stays in memory."""
 
     seconds: float
     starts: int
@@ -68,7 +69,7 @@ class Journal:
     Attributes:
         path: of the journal.
         counts: of each finished task, by key.
-        problems: that came up in finished tasks, each once.
+        problems: found in the records of finished tasks, each once.
 
     Raises:
         OutputError: another run is writing this output; there is a journal and `resume` is false, or there is none and
@@ -83,7 +84,7 @@ class Journal:
         self._lock = Lock(out)
         created = self._create(resume)
         if not self._lock.acquire():
-            if created:  # the other run has just finished, or somebody deleted its journal, which it writes again
+            if created:  # the other run has just deleted its own, or writes it again
                 self.path.unlink(missing_ok=True)
             raise OutputError(f"{out} is being written by {self._lock.holder}; wait for it, or choose another --out")
         try:
@@ -153,7 +154,7 @@ class Journal:
         return not resume
 
     def _open(self) -> sqlite3.Connection:
-        """Read what is there. A journal that lost power while it was written keeps the results that are intact."""
+        """Open the journal and read it. If it was damaged by a power failure, keep the intact results."""
         database = sqlite3.connect(self.path)
         try:
             if not self._read(database):
@@ -185,8 +186,8 @@ class Journal:
             return False
 
     def _rebuild(self, damaged: sqlite3.Connection) -> sqlite3.Connection:
-        """Write the journal again with the results that are intact, which may be none."""
-        copy = sqlite3.connect("")  # a file that SQLite deletes
+        """Write the journal again, with the intact results."""
+        copy = sqlite3.connect("")  # a temporary file
         copy.executescript(SCHEMA)
         with copy:
             copy.execute("INSERT INTO run VALUES (?, ?)", (self._fingerprint, _digest(self._fingerprint)))
@@ -270,7 +271,7 @@ class Lock:
     def _read_holder(self) -> str:
         try:
             return str(self._database.execute("SELECT name FROM holder").fetchone()[0])
-        except (sqlite3.OperationalError, TypeError):  # it is just being written
+        except (sqlite3.OperationalError, TypeError):  # it has not been written yet
             return "another run"
 
 
@@ -296,7 +297,7 @@ def _copy(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether an error comes from the content of a file, and not from the disk. A missing table is an empty journal."""
+    """Whether the content of the file is wrong, and not the disk. An empty journal has no tables."""
     return error.sqlite_errorcode & 0xFF in DAMAGE
 
 

@@ -1,4 +1,4 @@
-"""Picks as CSV, one pick a line, written as the picks come."""
+"""Picks as CSV: a line for each pick, written in constant memory."""
 
 import codecs
 import csv
@@ -14,7 +14,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def write_csv(picks: Iterable[Pick], file: IO[bytes], _: Mapping[str, str]) -> int:
-    """Write picks to an open file, without provenance; the number written."""
+    """Write picks to an open file, without provenance. Returns the number of picks."""
     lines = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\n")
     lines.writerow(COLUMNS)
     written = 0
@@ -25,11 +25,11 @@ def write_csv(picks: Iterable[Pick], file: IO[bytes], _: Mapping[str, str]) -> i
 
 
 def _decimal(time_ns: int) -> str:
-    """Seconds since 1970 with all nine decimals, which a float of this size has not."""
+    """Seconds since 1970 with nine decimals, more than a float has."""
     seconds, rest = divmod(abs(time_ns), SECOND_NS)
     return f"{'-' * (time_ns < 0)}{seconds}.{rest:09d}"
 
 
 def _iso(time_ns: int) -> str:
-    """To the microsecond: GaMMA's `fromisoformat` refuses more decimals up to Python 3.10."""
+    """To the microsecond: GaMMA's `fromisoformat` accepts no more decimals up to Python 3.10."""
     return (EPOCH + timedelta(microseconds=(time_ns + 500) // 1000)).isoformat(timespec="microseconds")

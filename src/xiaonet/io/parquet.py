@@ -1,4 +1,4 @@
-"""Picks as Parquet. The provenance becomes the schema's metadata."""
+"""Picks as Parquet, with the provenance in the schema metadata. Needs pyarrow."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -8,11 +8,11 @@ from xiaonet.constants import SECOND_NS
 from xiaonet.io.columns import COLUMNS, pick_row
 from xiaonet.picking.picks import Pick
 
-ROW_GROUP = 16_384  # picks in memory at once: about 30 MB
+ROW_GROUP = 16_384  # number of picks in memory: about 30 MB
 
 
 def write_parquet(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
-    """Write picks and their provenance to an open file; the number written."""
+    """Write picks and their provenance to an open file. Returns the number of picks."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 

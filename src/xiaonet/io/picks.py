@@ -1,7 +1,7 @@
 """Files of picks: the suffix of the name chooses the format.
 
-The files hold what made the picks, such as the model and its thresholds: Parquet in its schema metadata and QuakeML in
-comments of the event. A CSV file has no place for it that pandas would not read as a pick.
+The files also tell which model and thresholds made the picks: Parquet in the schema metadata, QuakeML in comments of the
+event. CSV does not, because pandas would read that as a pick.
 """
 
 import importlib
@@ -32,7 +32,7 @@ def check_format(path: Path) -> None:
 
     Raises:
         ConfigError: the suffix names no format, or a package that it needs is missing.
-        OutputError: the folder is not there or not to be written to, or `path` is a folder.
+        OutputError: the folder is missing or you may not write to it, or `path` is a folder.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
@@ -51,19 +51,19 @@ def check_format(path: Path) -> None:
 
 
 def write_picks(picks: Iterable[Pick], path: Path, provenance: Mapping[str, str]) -> int:
-    """Write picks in the format that the suffix of `path` names, whole or not at all.
+    """Write picks in the format that the suffix of `path` names. An older file is replaced when the new one is complete.
 
     Args:
-        picks: in the order in which they are to stand in the file.
+        picks: written in this order.
         path: `.csv`, `.parquet`, or `.xml`, `.quakeml` and `.qml` for QuakeML.
-        provenance: what made the picks, such as the model and its thresholds.
+        provenance: how the picks were made, such as the model and its thresholds.
 
     Returns:
-        Number of picks written.
+        Number of picks.
 
     Raises:
         ConfigError: the suffix names no format, or a package that it needs is missing.
-        OutputError: the file could not be written; what was at `path` stays.
+        OutputError: the file cannot be written. An older file at `path` stays as it was.
     """
     check_format(path)
     written = 0

@@ -1,4 +1,7 @@
-"""Picks as QuakeML: one event that holds all picks, built in memory, about 10 kB a pick."""
+"""Picks as QuakeML: one event with all picks.
+
+It is built in memory, about 10 kB for each pick, so use it for days rather than years.
+"""
 
 import hashlib
 import math
@@ -13,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def write_quakeml(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[str, str]) -> int:
-    """Write picks and their provenance to an open file; the number written."""
+    """Write picks and their provenance to an open file. Returns the number of picks."""
     from obspy.core import event as quakeml
 
     readings = [_reading(pick) for pick in picks]
-    # Named after what is in it: the same picks give the same file, other picks another event.
+    # The identifier is a digest of the picks: the same picks give the same file, other picks another event.
     content = "\n".join(f"{reading.resource_id.id} {reading.comments[0].text}" for reading in readings)
     digest = hashlib.sha256(content.encode()).hexdigest()[:32]
     creation = quakeml.CreationInfo(author="XiaoNet")
@@ -31,7 +34,7 @@ def write_quakeml(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[st
 
 
 def _reading(pick: Pick) -> "quakeml.Pick":
-    """A pick as QuakeML knows it; what it has no element for goes into a comment."""
+    """A pick of QuakeML. Values that have no element are in a comment."""
     from obspy.core import event as quakeml
 
     network, station, location, channel = pick.seed_id.split(".")

@@ -33,16 +33,15 @@ OVERLAP = 0.9  # rows that a larger event may reach up and down
 
 
 class Day(NamedTuple):
-    """What the picture of a day shows.
+    """The content of the figure of a day.
 
     Attributes:
-        title: above it.
-        channel: that the rows are of.
-        start_ns: midnight, since 1970-01-01.
-        half_range: `(rows, columns)`: the day in parts, a row under the other, and half the range of
-            the samples in each; NaN where there is no data.
+        title: of the figure.
+        channel: of the traces.
+        start_ns: midnight, in nanoseconds since 1970-01-01.
+        half_range: `(rows, columns)`; half the range of the samples in each part of the day, NaN for no data.
         picks: of the day.
-        events: up to three parts of it, to be seen closely, and when the event begins, since 1970-01-01.
+        events: up to three parts of the day in detail, each with the time of its event in nanoseconds.
     """
 
     title: str
@@ -54,29 +53,29 @@ class Day(NamedTuple):
 
     @property
     def row_ns(self) -> int:
-        """Length of a row."""
+        """Length of a row in nanoseconds."""
         return DAY_SECONDS * SECOND_NS // len(self.half_range)
 
     @property
     def minutes(self) -> float:
-        """Length of a row."""
+        """Length of a row in minutes."""
         return self.row_ns / SECOND_NS / 60
 
     def place(self, times_ns: Sequence[int]) -> NDArray[np.float64]:
-        """`(2, times)`: the row that each time is in, and its minute there."""
-        passed = np.maximum(np.array(times_ns, dtype=np.int64) - self.start_ns, 0)  # the first sample may be 5 ms early
+        """The row of each time and the minute in it: `(2, times)`."""
+        passed = np.maximum(np.array(times_ns, dtype=np.int64) - self.start_ns, 0)  # the first sample may be 5 ms before midnight
         return np.stack([passed // self.row_ns, passed % self.row_ns / SECOND_NS / 60])
 
 
 def draw_day(day: Day, thresholds: Mapping[str, float]) -> "Figure":
-    """A day in rows with its picks as ticks, P up and S down, and beside it some of its events.
+    """Draw a day in rows, with picks as ticks, P up and S down. Some events are shown in detail beside it.
 
     Args:
-        day: what to draw.
-        thresholds: least probability of a pick, by phase.
+        day: the content.
+        thresholds: minimum probability of a pick, by phase.
     """
     places = day.place([pick.time_ns for pick in day.picks])
-    alive = np.flatnonzero((day.half_range > 0).any(axis=1))  # a lone sample has no range
+    alive = np.flatnonzero((day.half_range > 0).any(axis=1))  # a single sample has no range
     there = np.union1d(alive, places[0]).astype(np.int64).tolist() or [0]
     rows = range(there[0], there[-1] + 1)
     figure = new_figure(15, 8.4)
@@ -105,7 +104,7 @@ def draw_day(day: Day, thresholds: Mapping[str, float]) -> "Figure":
 
 
 def _draw_rows(axes: "Axes", day: Day, rows: range) -> None:
-    """The traces of a day, on one scale."""
+    """Draw the traces of a day on one scale."""
     known = day.half_range[day.half_range > 0]
     unit = float(np.percentile(known, LOUD)) if len(known) else 1.0
     columns = day.half_range.shape[1]

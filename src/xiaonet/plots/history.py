@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def draw_history(columns: Mapping[str, Sequence[float]], title: str) -> "Figure":
-    """Losses and learning rate against epochs; the best dev loss is marked.
+    """Draw losses and learning rate against epochs, and mark the best dev loss.
 
     Args:
         columns: `epoch`, `train_loss`, `train_task_loss`, `dev_loss` and `learning_rate`.
-        title: above the picture.
+        title: of the figure.
     """
     figure = new_figure(8, 5)
     figure.set_layout_engine("constrained")
@@ -29,7 +29,7 @@ def draw_history(columns: Mapping[str, Sequence[float]], title: str) -> "Figure"
         ("dev_loss", "dev, task", "#d55e00"),
     ):
         if name == "train_loss" and list(columns[name]) == list(columns["train_task_loss"]):
-            continue  # without a teacher the two are one
+            continue  # without a teacher both are the same
         losses.plot(epochs, columns[name], label=label, color=colour, marker=marker, markersize=3)
     best = int(np.argmin(np.nan_to_num(columns["dev_loss"], nan=np.inf)))
     losses.plot(
@@ -43,7 +43,7 @@ def draw_history(columns: Mapping[str, Sequence[float]], title: str) -> "Figure"
     losses.legend(frameon=False)
     rates.step(epochs, columns["learning_rate"], where="mid", color="#009e73")
     rates.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-    for axis, steps in ((losses.yaxis, (2, 5)), (rates.yaxis, ())):  # 0.1, 0.2, 0.5, not 10 to a power
+    for axis, steps in ((losses.yaxis, (2, 5)), (rates.yaxis, ())):  # 0.1, 0.2, 0.5 instead of powers of ten
         axis.get_minor_locator().set_params(subs=steps)
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("{x:g}")

@@ -34,29 +34,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLOCKS = 6  # instruments in one picture
-APART = 4  # lengths of a block: views that reach over more have an axis each
-BINS = 4000  # that a long record is drawn in: more than a picture has pixels
-OVERVIEW = 120 * SECOND_NS  # ns: in a longer record, small events are wanted beside large ones, and picks are many
-NOISES = 60  # times the usual size of a trace: what is larger is clipped in an overview
-LANES = {"Z": 1.65, "N": 2.65, "E": 3.65}  # middle of each component's lane; probabilities lie between 0 and 1
-REACH = 0.45  # height of a trace on both sides of that middle
+BLOCKS = 6  # largest number of instruments in a figure
+APART = 4  # views share an axis if together they are at most this many times as long as the longest
+BINS = 4000  # number of bins of a long record, more than a figure has pixels
+OVERVIEW = 120 * SECOND_NS  # ns; a longer record is drawn as an overview, because it has many picks and small events
+NOISES = 60  # in an overview, larger multiples of the median amplitude are clipped
+LANES = {"Z": 1.65, "N": 2.65, "E": 3.65}  # y of each component; the probabilities lie between 0 and 1
+REACH = 0.45  # largest height of a trace above and below its y
 FLOOR, CEILING = -0.05, 4.15
-HEIGHTS = {"P": (1.15, 2.15), "S": (2.15, CEILING)}  # of the lines of picks in an overview: where the phase is read
-TIME_FORMATS = (  # of the axis, by its length in seconds at most
+HEIGHTS = {"P": (1.15, 2.15), "S": (2.15, CEILING)}  # ends of the lines of picks in an overview: P on the vertical, S on the horizontals
+TIME_FORMATS = (  # of the axis, each up to a length in seconds
     (5, "%H:%M:%S.%f"),
     (900, "%H:%M:%S"),
     (2 * DAY_SECONDS, "%H:%M"),
     (30 * DAY_SECONDS, "%m-%d %H:%M"),
     (np.inf, "%Y-%m-%d"),
 )
-LEVELS = {"P": 14, "S": 3}  # points between a block and the words on its picks
+LEVELS = {"P": 14, "S": 3}  # distance in points between a block and the labels of its picks
 
 Picks = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 class Mark(NamedTuple):
-    """A pick as it is drawn: where, how certain, and in words."""
+    """A pick as it is drawn."""
 
     phase: str
     x: float
@@ -70,8 +70,8 @@ class Strip(NamedTuple):
 
     Attributes:
         times_ns: `(points,)` since 1970-01-01.
-        rows: `(5, points)`: E, N, Z in the unit of the record, then the probabilities of P and S; NaN
-            where there is no data, and no probability where nothing is picked.
+        rows: `(5, points)`: E, N, Z in the unit of the record, then the probabilities of P and S. NaN where there is
+            no data; probabilities are also NaN where no picks are read.
     """
 
     times_ns: NDArray[np.int64]
@@ -79,7 +79,7 @@ class Strip(NamedTuple):
 
     @classmethod
     def cut(cls, seen: Annotation, segment: Segment, first: int, end: int, thinning: int = 1) -> Self:
-        """Samples `first` to `end` of a segment; of each `thinning` samples only the lowest and the highest."""
+        """Samples `first` to `end` of a segment. Of each `thinning` samples, only the lowest and the highest are kept."""
         inside = slice(first - seen.start, end - seen.start)
         probabilities = np.where(seen.trusted[inside], seen.probabilities[:NOISE, inside], np.nan)
         rows = np.concatenate([seen.waveform[:, inside], probabilities])
@@ -92,7 +92,7 @@ class Strip(NamedTuple):
 
     @classmethod
     def join(cls, strips: Sequence["Strip"]) -> Self:
-        """Strips in order of time as one; nothing is drawn between two that do not touch."""
+        """Join strips in order of time. No line is drawn across a gap between two."""
         times_ns = np.concatenate([strip.times_ns for strip in strips])
         rows = np.concatenate([strip.rows for strip in strips], axis=1)
         starts = np.cumsum([len(strip.times_ns) for strip in strips])[:-1]
@@ -101,16 +101,16 @@ class Strip(NamedTuple):
 
 
 class View(NamedTuple):
-    """What one block of a picture shows.
+    """The content of one block of a figure.
 
     Attributes:
-        title: above it.
-        labels: names of the components, such as `{"E": "HHE", …}`; those that were not recorded are left out.
+        title: of the block.
+        labels: channels of the recorded components, such as `{"E": "HHE", …}`.
         x: `(points,)`, seconds or matplotlib's dates.
         rows: `(5, points)` as in `Strip`.
-        marks: its picks.
-        overview: long; large events are clipped, and each pick is drawn only through the
-            components on which its phase is read.
+        marks: picks.
+        overview: for long records: large events are clipped, P is drawn only through the vertical and S only through the
+            horizontals.
     """
 
     title: str
@@ -122,10 +122,10 @@ class View(NamedTuple):
 
     @classmethod
     def of(cls, instrument: Instrument, strip: Strip, picks: Sequence[Pick], title: str | None = None) -> Self:
-        """A strip on an axis of UTC, with those of the picks that lie in it; by default the title tells what and when."""
+        """A strip on a UTC axis with the picks inside it. The default title has the instrument, the date and the numbers of picks."""
         first_ns, last_ns = (int(time_ns) for time_ns in strip.times_ns[[0, -1]])
         within = [pick for pick in picks if first_ns <= pick.time_ns <= last_ns]
-        days = dict.fromkeys((date_of(first_ns + SAMPLE_NS), date_of(last_ns)))  # a day may begin some ms early
+        days = dict.fromkeys((date_of(first_ns + SAMPLE_NS), date_of(last_ns)))  # a day may begin some ms before midnight
         return cls(
             title=f"{name_instrument(instrument)}    {' to '.join(days)}    {count_picks(within)}" if title is None else title,
             labels={component: channel.rpartition(".")[2] for component, channel in instrument.channels.items()},
@@ -146,18 +146,18 @@ class View(NamedTuple):
 
 
 def find_thinning(samples: int) -> int:
-    """The factor for `Strip.cut` by which a record of so many samples fits into a picture; 1 for a short one."""
+    """The `thinning` of `Strip.cut` with which a record of this number of samples fits into a figure; 1 for a short one."""
     return 1 if samples <= 4 * BINS else -(-samples // BINS)
 
 
 def draw_picks(waveform: NDArray[np.floating], probabilities: NDArray[np.floating], picks: Picks, title: str) -> "Figure":
-    """Three components, the probabilities below them, and the picks through all, on an axis of seconds.
+    """Draw three components, the probabilities below them, and picks, on an axis of seconds.
 
     Args:
         waveform: `(3, samples)` in E, N, Z order at 100 Hz, any unit.
         probabilities: `(3, samples)` in P, S, noise order.
-        picks: sample indexes and probabilities by phase, as `find_picks` gives them.
-        title: above the picture.
+        picks: sample indexes and probabilities by phase, from `find_picks`.
+        title: of the figure.
     """
     x = np.arange(waveform.shape[-1]) / SAMPLING_RATE
     marks = [
@@ -175,12 +175,12 @@ def draw_picks(waveform: NDArray[np.floating], probabilities: NDArray[np.floatin
 
 
 def draw_views(views: Sequence[View], thresholds: Mapping[str, float], note: str = "") -> "Figure":
-    """A block for each view, one below the other; on a common UTC axis, unless they lie far apart.
+    """Draw a block for each view, one below the other. They share a UTC axis unless they are far apart in time.
 
     Args:
-        views: at least one, all with dates on their axis.
-        thresholds: least probability of a pick, by phase.
-        note: below all.
+        views: at least one, with dates on their axis.
+        thresholds: minimum probability of a pick, by phase.
+        note: below the blocks.
     """
     bottom, pitch = 0.75, 4.6  # inches
     height = bottom + pitch * len(views) - 0.2  # no block above the first
@@ -199,7 +199,7 @@ def draw_views(views: Sequence[View], thresholds: Mapping[str, float], note: str
 
 
 def draw_block(axes: "Axes", view: View, thresholds: Mapping[str, float]) -> None:
-    """A lane for each component and one for the probabilities, with the picks through all."""
+    """Draw a lane for each component, one for the probabilities, and the picks."""
     for component, trace in zip(COMPONENTS, view.rows, strict=False):
         _draw_lane(axes, view.x, trace, component, view.overview)
     for phase, curve in zip(PICKED_PHASES, view.rows[len(COMPONENTS) :], strict=True):
@@ -223,7 +223,7 @@ def draw_block(axes: "Axes", view: View, thresholds: Mapping[str, float]) -> Non
 
 
 def _draw_lane(axes: "Axes", x: NDArray[np.float64], trace: NDArray[np.float64], component: str, overview: bool) -> None:
-    """A component in its lane, scaled to its peak; in an overview to less, and clipped."""
+    """Draw a component, scaled to its peak. In an overview, large peaks are clipped."""
     known = trace[~np.isnan(trace)]
     if not len(known):
         axes.text(
@@ -243,7 +243,7 @@ def _write_beside(axes: "Axes", y: float, text: str, colour: str) -> None:
 
 
 def write_marks(axes: "Axes", marks: Sequence[Mark]) -> None:
-    """Words on the picks above a block, the most probable first, as far as there is room."""
+    """Label the picks above a block, the most probable first, where there is room."""
     low, high = axes.get_xlim()
     inch = (high - low) / axes.bbox.width * axes.figure.dpi
     taken: dict[str, list[tuple[float, float]]] = {phase: [] for phase in LEVELS}
@@ -265,7 +265,7 @@ def write_marks(axes: "Axes", marks: Sequence[Mark]) -> None:
 
 
 def show_utc(axes: "Axes", low: float, high: float) -> None:
-    """Show an axis of matplotlib's dates as UTC, at least a second wide."""
+    """Label an axis of matplotlib's dates in UTC. It is at least a second wide."""
     from matplotlib.dates import AutoDateLocator, num2date
 
     missing = max(1 / DAY_SECONDS - (high - low), 0)

@@ -22,7 +22,7 @@ DAY_SECONDS = 86400
 
 
 def to_png(figure: "Figure") -> bytes:
-    """The picture as the bytes of a PNG file."""
+    """The content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer)
     return buffer.getvalue()
@@ -30,13 +30,13 @@ def to_png(figure: "Figure") -> bytes:
 
 def new_figure(width: float, height: float) -> "Figure":
     """An empty figure; sizes in inches."""
-    from matplotlib.figure import Figure  # only those who draw pay for it
+    from matplotlib.figure import Figure  # slow to import
 
     return Figure(figsize=(width, height), dpi=DPI)
 
 
 def plain_text(text: str) -> str:
-    """Text without formulas."""
+    """Text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")
 
 
@@ -56,11 +56,11 @@ def date_of(time_ns: int) -> str:
 
 
 def count_picks(picks: Iterable[Pick]) -> str:
-    """Numbers by phase, in words."""
+    """Numbers of picks, such as `3 P, 2 S`."""
     found = [pick.phase for pick in picks]
     return ", ".join(f"{found.count(phase)} {phase}" for phase in PICKED_PHASES)
 
 
 def name_instrument(instrument: Instrument) -> str:
-    """Name and rate, which together are one of a kind."""
+    """Name and sampling rate, such as `CX.PB01..HH, 100 Hz`."""
     return f"{instrument.name}, {float(instrument.rate):g} Hz"
