@@ -1,7 +1,9 @@
+import ast
 import importlib.metadata
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -126,3 +128,18 @@ def test_it_runs_as_a_module() -> None:
 )
 def test_errors_have_one_base(name: str) -> None:
     assert xiaonet.XiaoNetError in getattr(errors, name).__mro__
+
+
+def test_no_module_is_long_no_function_is_long_and_no_two_classes_share_a_name() -> None:
+    long: list[str] = []
+    classes: list[str] = []
+    for path in Path(xiaonet.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        long += [path.name] if len(text.splitlines()) > 400 else []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60:
+                long.append(f"{path.name}: {node.name}")
+            elif isinstance(node, ast.ClassDef):
+                classes.append(node.name)
+    assert [] == long
+    assert {"XiaoNet"} == {name for name in classes if classes.count(name) > 1}  # SeisBench's form has the name of ours
