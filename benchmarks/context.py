@@ -3,8 +3,8 @@
     python benchmarks/context.py --seeds 3 --epochs 9 --out runs/context
 
 Each run distils `stead` on `labelled` + `unlabelled` with one CPU thread. The threshold of each
-phase is the one with the best F1 on the dev split of `labelled`; `benchmark` is looked at once,
-with it. Finished runs are kept, so the command can be repeated to add seeds.
+phase is the one with the best F1 on the dev split of `labelled`. `benchmark` is scored once, with
+that threshold. Finished runs are kept, so you can repeat the command to add seeds.
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""What each part of the recipe gives: short runs of the narrow student, with one thing changed in each.
+"""The effect of each part of a recipe: short runs of the narrow student, with one setting changed in each.
 
     python benchmarks/recipe.py --steps 800 --out runs/parts
     python benchmarks/recipe.py --steps 800 --out runs/elsewhere --unseen
 
-Runs learn from the train split of `labelled` without 70 of the records that analysts picked, from `unlabelled` and from
-Chile. They are judged on those 70 and the analysts' records of dev, and on ten minutes of each station of Ridgecrest, a
-region that none has seen: there, what the fused teachers give 0.5 or more is to be found, and what they give less than
-0.15 is not. With --unseen they learn nothing of N. California at all, and are judged on all that analysts picked there.
-`benchmark` is not looked at. Finished runs are kept, so that the command can be repeated, or split by --only.
+Runs learn from the train split of `labelled`, without 70 of the records that analysts picked, from `unlabelled` and
+from Chile. They are scored on those 70 records and on the analysts' records of the dev split. They are also scored on
+ten minutes of each station of Ridgecrest, a region that no run has seen. There, a peak of the fused teachers of 0.5 or
+more counts as an arrival, and a pick where they stay below 0.15 counts as false. With --unseen, runs learn nothing of
+N. California, and are scored on all records that analysts picked there. No run uses `benchmark`. Finished runs are
+kept, so you can repeat the command, or choose runs with --only.
 """
 
 import argparse
@@ -38,10 +39,10 @@ from xiaonet.training.run_folder import RunFolder
 from xiaonet.training.setup import make_fabric
 from xiaonet.training.targets import compute_targets, fuse, gather, load_records, save_records
 
-HELD = 70  # records of analysts that no run learns from
+HELD_OUT = 70  # records of analysts that no run learns from
 MINUTES = 10  # of each station of Ridgecrest
-SURE, UNSEEN = 0.5, 0.15  # fused probability from which on there is a phase, and below which there is none
-EDGE = 250  # samples at a window's ends that are not judged
+PRESENT, ABSENT = 0.5, 0.15  # fused probability from which a phase counts as present, and below which as absent
+EDGE = 250  # samples at a window's ends that are not scored
 COLUMNS = ("P", "S", "P at 0.1 s", "S at 0.1 s", "Ridgecrest P", "Ridgecrest S")
 
 TEACHERS = ("stead", "original", "okla")
@@ -78,8 +79,8 @@ PARTS: Mapping[str, list[str]] = {
 LONG = 4
 
 
-def looked_at(recipe: Config, out: Path) -> dict[str, list[TrainingRecord]]:
-    """The records with the targets of each teacher, worked out once."""
+def teacher_targets(recipe: Config, out: Path) -> dict[str, list[TrainingRecord]]:
+    """The records with the targets of each teacher, computed once and kept."""
     found = {}
     for name in TEACHERS:
         made_by, path = {"teacher": name, "continuous": recipe.data.continuous}, out / f"{name}.npz"
@@ -107,24 +108,24 @@ def is_ridgecrest(record: TrainingRecord) -> bool:
     return record.source == "continuous" and record.samples == 480_001
 
 
-class Elsewhere:
-    """Windows of Ridgecrest, and what the fused teachers see in them."""
+class Ridgecrest:
+    """Windows of Ridgecrest, with the predictions of the fused teachers."""
 
     def __init__(self, records: list[TrainingRecord]) -> None:
         places = [(record, start) for record in records for start in range(0, 6000 * MINUTES - WINDOW_SAMPLES, 2000)]
         self.windows = torch.from_numpy(np.stack([normalize(r.waveform[:, at : at + WINDOW_SAMPLES]) for r, at in places]))
-        self.seen = [r.target[:, at : at + WINDOW_SAMPLES].astype(np.float32) for r, at in places]
+        self.predicted = [r.target[:, at : at + WINDOW_SAMPLES].astype(np.float32) for r, at in places]
 
     @torch.inference_mode()
     def f1(self, model: torch.nn.Module, row: int) -> float:
-        """F1 of a phase within 0.5 s, at the height that is best here."""
+        """F1 of a phase within 0.5 s, at the best threshold for these windows."""
         curves = torch.cat([model(batch) for batch in self.windows.split(32)])[:, row].numpy()
         return max(self._f1(curves, row, height) for height in THRESHOLDS)
 
     def _f1(self, curves: NDArray[np.float32], row: int, height: float) -> float:
         right = wrong = present = 0
-        for curve, seen in zip(curves, self.seen, strict=True):
-            heights = (seen[row], SURE), (seen[row], UNSEEN), (curve, height)
+        for curve, predicted in zip(curves, self.predicted, strict=True):
+            heights = (predicted[row], PRESENT), (predicted[row], ABSENT), (curve, height)
             onsets, perhaps, picks = (find_picks(probability, least, DISTANCE)[0] for probability, least in heights)
             onsets = onsets[_inside(onsets)]
             present += len(onsets)
@@ -138,31 +139,31 @@ def _inside(samples: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def changed(base: Config, part: str) -> Config:
-    """The recipe with a part changed."""
+    """The recipe with one part changed."""
     steps = base.objective.steps * (LONG if part == "four times as long" else 1)
     return base.override([*PARTS[part], f"objective.steps={steps}"])
 
 
-class Judge:
-    """What no run learns from, and the figures on it."""
+class HeldOut:
+    """Records that no run learns from, and the scores on them."""
 
     def __init__(self, records: list[TrainingRecord], unseen: bool) -> None:
         manual = [row for row, record in enumerate(records) if record.source == "manual"]
-        self.held = set(np.random.default_rng(5).permutation(manual)[: None if unseen else HELD].tolist())
+        self.held = set(np.random.default_rng(5).permutation(manual)[: None if unseen else HELD_OUT].tolist())
         held = [(records[row].waveform, *records[row].onsets) for row in sorted(self.held)]
         self.dev = DevSet([*held, *picked_records(str(SHARED / "data" / "labelled"), "dev")], vertical_alone=False)
-        self.elsewhere = Elsewhere([record for record in records if is_ridgecrest(record)])
+        self.ridgecrest = Ridgecrest([record for record in records if is_ridgecrest(record)])
 
-    def left(self, records: list[TrainingRecord]) -> list[TrainingRecord]:
-        """What is left to learn from."""
+    def remove_from(self, records: list[TrainingRecord]) -> list[TrainingRecord]:
+        """The records that runs learn from."""
         return [record for row, record in enumerate(records) if row not in self.held and not is_ridgecrest(record)]
 
-    def figures(self, model: torch.nn.Module) -> dict[str, float]:
-        scores = self.dev.scores(model)
+    def scores(self, model: torch.nn.Module) -> dict[str, float]:
+        dev = self.dev.scores(model)
         return {
-            **{phase: scores[phase]["F1"] for phase in PICKED_PHASES},
-            **{f"{phase} at 0.1 s": scores[phase]["recall within 0.1 s"] for phase in PICKED_PHASES},
-            **{f"Ridgecrest {phase}": self.elsewhere.f1(model, row) for row, phase in enumerate(PICKED_PHASES)},
+            **{phase: dev[phase]["F1"] for phase in PICKED_PHASES},
+            **{f"{phase} at 0.1 s": dev[phase]["recall within 0.1 s"] for phase in PICKED_PHASES},
+            **{f"Ridgecrest {phase}": self.ridgecrest.f1(model, row) for row, phase in enumerate(PICKED_PHASES)},
         }
 
 
@@ -171,14 +172,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="of 32 windows")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--out", type=Path, default=Path("runs/parts"))
-    parser.add_argument("--unseen", action="store_true", help="learn nothing of N. California, and judge on all of it")
+    parser.add_argument("--unseen", action="store_true", help="learn nothing of N. California, and score all of it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     whole = Config.read(Path("recipes/xiaonet-nano.json"))
     base = whole.override([f"objective.steps={arguments.steps}", "objective.minutes=0", "device.use_cuda=false"])
-    seen = looked_at(whole, arguments.out)
-    judge = Judge(fused(seen, whole), arguments.unseen)
+    seen = teacher_targets(whole, arguments.out)
+    held_out = HeldOut(fused(seen, whole), arguments.unseen)
     print("| | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
     for part in arguments.only:
         path = arguments.out / f"{part}.json"
@@ -187,11 +188,11 @@ def main() -> None:
             if arguments.unseen:
                 weights = {source: weight for source, weight in recipe.data.source_weights.items() if source != "manual"}
                 recipe = recipe.override([f"data.source_weights={json.dumps(weights)}"])
-            pool = Pool(judge.left(fused(seen, recipe)), recipe.data.source_weights)
+            pool = Pool(held_out.remove_from(fused(seen, recipe)), recipe.data.source_weights)
             run = RunFolder(arguments.out, recipe, {}, writes=False, earlier=None)
-            objective = DrawnWindows(recipe, make_fabric(recipe), run, pool, load_teachers(recipe), judge.dev)
+            objective = DrawnWindows(recipe, make_fabric(recipe), run, pool, load_teachers(recipe), held_out.dev)
             objective.advance(lambda: None)
-            path.write_text(json.dumps(judge.figures(objective.average.module)))
+            path.write_text(json.dumps(held_out.scores(objective.average.module)))
         row = json.loads(path.read_text())
         print(f"| {part} | " + " | ".join(f"{row[column]:.3f}" for column in COLUMNS) + " |", flush=True)
 

@@ -3,9 +3,9 @@
     python benchmarks/train_throughput.py --repeats 3
 
 Both loops see the same windows from the same loader, start from the same weights and call the
-teacher for every batch. The plain one is what one would write first: float32 throughout, torch as
-it comes. Ours is `train_one_epoch_distillation` as `xiaonet train` calls it. The loops run in
-turn, each in a process of its own; the ratio is the median over the pairs.
+teacher for every batch. The plain one is the simplest loop: float32, and torch with its defaults.
+Ours is `train_one_epoch_distillation` as `xiaonet train` calls it. The loops alternate, each in its
+own process. The ratio is the median over the pairs.
 """
 
 import argparse

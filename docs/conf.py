@@ -21,6 +21,7 @@ html_theme_options = {"navigation_depth": 3, "collapse_navigation": False}
 html_show_sourcelink = False
 
 default_role = "code"  # docstrings write `name` as Markdown does
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True

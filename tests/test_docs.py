@@ -108,6 +108,13 @@ def test_commands_and_options_in_the_text_exist(page: str) -> None:
     assert set() == named - {option for command in COMMANDS.values() for option in options(command)} - {"--unseen"}  # of a benchmark
 
 
+def test_quoted_messages_are_those_of_the_program() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    quoted = re.findall(r"^\| `([^`]*…[^`]*)` \|", TEXTS["docs/troubleshooting.md"], re.MULTILINE)
+    assert len(quoted) > 3
+    assert [] == [part for message in quoted for part in message.split("…") if part.strip() and part.strip() not in sources]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_exist(page: str) -> None:
     parts = Config.model_fields

@@ -38,7 +38,7 @@ def test_a_short_history_gives_no_advice(epochs: int) -> None:
 
 def test_a_loss_that_does_not_fall_calls_for_a_lower_rate() -> None:
     (advice,) = diagnose(history(STANDING), Config())
-    hint = "see that the checks call the teacher frozen, and look at the data"
+    hint = "check that the teacher is reported as frozen, and look at the data"
     assert Advice("the loss is not falling", (("training.learning_rate", 1e-4),), hint) == advice
     assert f"the loss is not falling: try --set training.learning_rate=0.0001; {hint}" == str(advice)
 
@@ -152,7 +152,7 @@ def test_advice_does_not_contradict_itself() -> None:
     assert sorted(set(advised)) == sorted(advised)
 
 
-def test_several_problems_are_told_at_once() -> None:
+def test_several_problems_are_reported_at_once() -> None:
     expected = [(("training.learning_rate", 1e-4),), (("distillation.alpha", 0.3),)]
     assert expected == remedies(history([1.0] * 10, 0.6, 0.6))
 

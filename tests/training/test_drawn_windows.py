@@ -63,7 +63,7 @@ def small(write_set, teacher_file: Path) -> Config:
     return Config.parse(values)
 
 
-def cook(config: Config, name: str, root: Path, folder: Path) -> TrainingResult:
+def train_recipe(config: Config, name: str, root: Path, folder: Path) -> TrainingResult:
     """As `xiaonet recipe` does it."""
     return train_or_resume(config.override([f"data.root={root}"]), folder / name, records=folder / "records.npz")
 
@@ -93,7 +93,7 @@ def test_shipped_weights_were_made_by_their_recipes(name: str) -> None:
 
 
 def test_a_recipe_makes_a_model_with_thresholds_and_provenance(small: Config, tmp_path: Path) -> None:
-    done = cook(small, "mine", tmp_path, tmp_path / "out")
+    done = train_recipe(small, "mine", tmp_path, tmp_path / "out")
     assert 6 == done.windows
     content = read_model_file(done.model)
     assert 2 == content["arguments"]["base_channels"]
@@ -109,7 +109,7 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(
     small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float
 ) -> None:
     small = small.override([f"model.dropout={dropout}"])
-    whole = cook(small, "mine", tmp_path, tmp_path / "whole").model
+    whole = train_recipe(small, "mine", tmp_path, tmp_path / "whole").model
     with monkeypatch.context() as patch:
         count = iter(range(9))
 
@@ -120,15 +120,15 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(
 
         patch.setattr("xiaonet.training.drawn_windows.soft_target_loss", stop)
         with pytest.raises(KeyboardInterrupt):
-            cook(small, "mine", tmp_path, tmp_path / "broken")
-    broken = cook(small, "mine", tmp_path, tmp_path / "broken").model
+            train_recipe(small, "mine", tmp_path, tmp_path / "broken")
+    broken = train_recipe(small, "mine", tmp_path, tmp_path / "broken").model
     for name, weight in _weights(whole).items():
         assert torch.equal(weight, _weights(broken)[name]), name
 
 
 def test_a_run_that_died_continues_from_its_last_save(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small.override(["training.checkpoint_minutes=1e-9", "objective.steps=5"])
-    whole = cook(config, "mine", tmp_path, tmp_path / "whole").model
+    whole = train_recipe(config, "mine", tmp_path, tmp_path / "whole").model
     with monkeypatch.context() as patch:
         count = iter(range(9))
 
@@ -139,7 +139,7 @@ def test_a_run_that_died_continues_from_its_last_save(small: Config, tmp_path: P
 
         patch.setattr("xiaonet.training.drawn_windows.soft_target_loss", die)
         with pytest.raises(MemoryError):
-            cook(config, "mine", tmp_path, tmp_path / "broken")
+            train_recipe(config, "mine", tmp_path, tmp_path / "broken")
     seen: list[tuple[int, ...]] = []
     monkeypatch.setattr(
         "xiaonet.training.drawn_windows.draw_batch",
@@ -174,24 +174,24 @@ def test_a_gpu_trains_nearly_the_same(small: Config, tmp_path: Path, network: st
     config = small.override([f"model.network={network}", "distillation.online_weight=0.5"])
     results = []
     for use_cuda in ("false", "true"):
-        done = cook(config.override([f"device.use_cuda={use_cuda}"]), use_cuda, tmp_path, tmp_path / "out")
+        done = train_recipe(config.override([f"device.use_cuda={use_cuda}"]), use_cuda, tmp_path, tmp_path / "out")
         kind = "xiaonet-phasenet" if network == "phasenet" else "xiaonet-model"
         results.append(load_tensors(done.model, kind)["weights"])
     for name, weight in results[0].items():
         assert_allclose(weight.float(), results[1][name].float(), atol=5e-3, err_msg=name)
 
 
-def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_makes_a_teacher_and_resumes_after_a_stop(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = small.override(["model.network=phasenet", "objective.steps=2"])
-    whole = cook(recipe, "mine", tmp_path, tmp_path / "whole")
+    whole = train_recipe(recipe, "mine", tmp_path, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(
             "xiaonet.training.drawn_windows.soft_target_loss",
             lambda *words: os.kill(os.getpid(), signal.SIGINT) or soft_target_loss(*words),
         )
         with pytest.raises(KeyboardInterrupt):
-            cook(recipe, "mine", tmp_path, tmp_path / "broken")
-    broken = cook(recipe, "mine", tmp_path, tmp_path / "broken")
+            train_recipe(recipe, "mine", tmp_path, tmp_path / "broken")
+    broken = train_recipe(recipe, "mine", tmp_path, tmp_path / "broken")
     one, other = (PhaseNetTeacher.from_pretrained(str(done.model)) for done in (whole, broken))
     torch.manual_seed(recipe.training.seed)
     fresh = new_phasenet().half().float().state_dict()
@@ -202,15 +202,15 @@ def test_a_recipe_makes_a_teacher_that_goes_on_after_a_stop(small: Config, tmp_p
     assert (whole.dev, "phasenet") == (content["provenance"]["dev"], content["provenance"]["config"]["model"]["network"])
 
 
-def test_a_run_begun_by_another_recipe_is_not_gone_on_with(small: Config, tmp_path: Path) -> None:
-    cook(small, "mine", tmp_path, tmp_path / "out")
+def test_a_run_with_other_settings_is_not_resumed(small: Config, tmp_path: Path) -> None:
+    train_recipe(small, "mine", tmp_path, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"mine holds a run with other settings: training\.seed 0, wanted 1; choose another --out"):
-        cook(small.override(["training.seed=1"]), "mine", tmp_path, tmp_path / "out")
+        train_recipe(small.override(["training.seed=1"]), "mine", tmp_path, tmp_path / "out")
 
 
-def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Config, write_set, tmp_path: Path) -> None:
+def test_records_and_a_run_of_other_data_are_not_resumed(small: Config, write_set, tmp_path: Path) -> None:
     """Sets of one name and the same picks, in two folders, whose samples differ."""
-    first = cook(small, "mine", tmp_path, tmp_path / "out").folder.parent / "records.npz"
+    first = train_recipe(small, "mine", tmp_path, tmp_path / "out").folder.parent / "records.npz"
     seen = np.load(first)["waveforms"]
     other = tmp_path / "other"
     (other / small.data.name).mkdir(parents=True)
@@ -223,7 +223,7 @@ def test_records_and_a_run_of_other_data_are_not_gone_on_with(small: Config, wri
         CheckpointError,
         match=r"resume\.pt was trained on data [0-9a-f]{64}, set is now [0-9a-f]{64}: restore the data set, or choose",
     ):
-        cook(small, "mine", other, tmp_path / "out")
+        train_recipe(small, "mine", other, tmp_path / "out")
     assert_allclose(2 * seen, np.load(first)["waveforms"], rtol=1e-5)
 
 
@@ -247,7 +247,7 @@ def test_records_of_another_teacher_file_of_the_same_name_and_size_are_computed_
 
 def test_a_run_that_diverges_is_stopped_and_leaves_no_model(small: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step \d gave loss .*; both must be finite\. Choose a training\.learning_rate below 1e\+30"):
-        cook(small.override(["training.learning_rate=1e30", "objective.steps=9"]), "mine", tmp_path, tmp_path / "out")
+        train_recipe(small.override(["training.learning_rate=1e30", "objective.steps=9"]), "mine", tmp_path, tmp_path / "out")
     assert ["config.json", "manifest.json", "notes.md"] == sorted(path.name for path in (tmp_path / "out" / "mine").iterdir())
 
 
@@ -263,27 +263,27 @@ def test_ctrl_c_twice_stops_at_once() -> None:
 
 
 def test_minutes_end_on_time(small: Config, tmp_path: Path) -> None:
-    cook(small, "first", tmp_path, tmp_path)  # keeps the records
-    done = cook(small.override(["objective.steps=0", "objective.minutes=0.01"]), "mine", tmp_path, tmp_path)
+    train_recipe(small, "first", tmp_path, tmp_path)  # keeps the records
+    done = train_recipe(small.override(["objective.steps=0", "objective.minutes=0.01"]), "mine", tmp_path, tmp_path)
     assert read_model_file(done.model)["provenance"]["minutes"] <= 0.1
     assert done.windows >= 2
 
 
-def test_a_model_can_be_started_from(small: Config, tmp_path: Path) -> None:
-    first = cook(small, "first", tmp_path, tmp_path).model
+def test_a_model_can_be_the_initial_model(small: Config, tmp_path: Path) -> None:
+    first = train_recipe(small, "first", tmp_path, tmp_path).model
     still = small.override([f"training.initial_model={first}", "training.learning_rate=1e-12", "objective.steps=1"])
-    second = _weights(cook(still, "second", tmp_path, tmp_path).model)
+    second = _weights(train_recipe(still, "second", tmp_path, tmp_path).model)
     assert_allclose(_weights(first)["head.weight"], second["head.weight"], atol=1e-6)
 
 
-def test_a_start_that_is_not_there_is_told(small: Config, tmp_path: Path) -> None:
+def test_a_missing_initial_model_is_named(small: Config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nanno'; did you mean xiaonet-nano"):
-        cook(small.override(["training.initial_model=xiaonet-nanno"]), "mine", tmp_path, tmp_path)
+        train_recipe(small.override(["training.initial_model=xiaonet-nanno"]), "mine", tmp_path, tmp_path)
 
 
-def test_a_quantized_start_is_refused(small: Config, tmp_path: Path) -> None:
+def test_a_quantized_initial_model_is_refused(small: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"xiaonet-int8\.pth is quantized already; wanted the model in float32"):
-        cook(small.override(["training.initial_model=xiaonet-int8"]), "mine", tmp_path, tmp_path)
+        train_recipe(small.override(["training.initial_model=xiaonet-int8"]), "mine", tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -361,12 +361,12 @@ def test_a_recipe_must_say_how_long(small: Config) -> None:
         small.override(["objective.steps=0"])
 
 
-def test_a_folder_of_data_that_is_not_there_is_told(small: Config, tmp_path: Path) -> None:
+def test_a_missing_data_folder_is_named(small: Config, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.root is .*nowhere, and there is no such folder; wanted the one that holds set"):
-        cook(small, "mine", tmp_path / "nowhere", tmp_path)
+        train_recipe(small, "mine", tmp_path / "nowhere", tmp_path)
 
 
-def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Config) -> None:
+def test_online_targets_have_their_weight_but_windows_of_noise_keep_theirs(small: Config) -> None:
     teachers = load_teachers(small)
     windows = torch.randn(2, 3, 3001)
     target = torch.zeros(2, 3, 3001)
@@ -378,7 +378,7 @@ def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Conf
 
 
 @pytest.mark.parametrize(
-    ("size", "draw", "asked"),
+    ("size", "draw", "seen"),
     [
         (8, 0.0, "aabbbbcc"),
         (8, 0.9, "aabbbbcc"),
@@ -390,57 +390,57 @@ def test_teachers_asked_anew_give_their_share_but_not_of_noise_alone(small: Conf
         (1, 0.8, "a"),
     ],
 )
-def test_each_window_is_asked_of_one_teacher_by_its_share_and_on_time(size: int, draw: float, asked: str) -> None:
-    """Teachers that say P at sample 1000, 1150 or 1200, the second 100 samples late."""
+def test_each_window_goes_to_one_teacher_by_weight_and_without_delay(size: int, draw: float, seen: str) -> None:
+    """Teachers that predict P at sample 1000, 1150 or 1200; the second has a delay of 100 samples."""
 
-    class Says(Teacher):
+    class Predicts(Teacher):
         def __init__(self, sample: int) -> None:
             super().__init__()
             self.sample = sample
 
         def logits(self, windows: torch.Tensor) -> torch.Tensor:
-            said = torch.zeros(len(windows), 3, 3001)
-            said[:, 0, self.sample] = 9
-            return said
+            logits = torch.zeros(len(windows), 3, 3001)
+            logits[:, 0, self.sample] = 9
+            return logits
 
         def describe(self) -> dict[str, str]:
             return {}
 
-    teachers = FusedTeacher({"a": Says(1000), "b": Says(1150), "c": Says(1200)}, {"a": 0.25, "b": 0.5, "c": 0.25}, {"b": 100})
+    teachers = FusedTeacher({"a": Predicts(1000), "b": Predicts(1150), "c": Predicts(1200)}, {"a": 0.25, "b": 0.5, "c": 0.25}, {"b": 100})
     target = torch.full((size, 3, 3001), 1 / 3)
     target[:, 0, 5] = 0.4
     answers = mix_online_targets(teachers, torch.zeros(size, 3, 3001), target, 1.0, draw)[:, 0]
-    said = {"a": 1000, "b": 1050, "c": 1200}
-    assert [said[name] for name in asked] == answers.argmax(dim=1).tolist()
+    logits = {"a": 1000, "b": 1050, "c": 1200}
+    assert [logits[name] for name in seen] == answers.argmax(dim=1).tolist()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_teachers_are_asked_anew_about_the_windows_that_the_student_sees(small: Config, share: float, tmp_path: Path, monkeypatch) -> None:
-    asked: list[torch.Tensor] = []
+def test_online_teachers_predict_the_windows_that_the_student_sees(small: Config, share: float, tmp_path: Path, monkeypatch) -> None:
+    seen: list[torch.Tensor] = []
     logits = PhaseNetTeacher.logits
     recipe = small.override([f"distillation.online_weight={share}", "augmentation.filtered=1"])
-    cook(recipe, "first", tmp_path, tmp_path)  # keeps the records
-    monkeypatch.setattr(PhaseNetTeacher, "logits", lambda self, windows: asked.append(windows) or logits(self, windows))
-    cook(recipe, "mine", tmp_path, tmp_path)
+    train_recipe(recipe, "first", tmp_path, tmp_path)  # keeps the records
+    monkeypatch.setattr(PhaseNetTeacher, "logits", lambda self, windows: seen.append(windows) or logits(self, windows))
+    train_recipe(recipe, "mine", tmp_path, tmp_path)
     if not share:
-        assert not asked
+        assert not seen
         return
     pool = Pool(records_of(recipe, tmp_path, tmp_path), recipe.data.source_weights)
-    assert 3 == len(asked)
-    for step, windows in enumerate(asked):
+    assert 3 == len(seen)
+    for step, windows in enumerate(seen):
         assert_array_equal(draw_batch(pool, 2, (recipe.training.seed, step), recipe.augmentation, recipe.labels)[0], windows)
 
 
-def test_asking_anew_changes_the_student(small: Config, tmp_path: Path) -> None:
-    plain = cook(small, "plain", tmp_path, tmp_path).model
-    anew = cook(small.override(["distillation.online_weight=0.5"]), "anew", tmp_path, tmp_path).model
-    assert not torch.equal(_weights(plain)["head.weight"], _weights(anew)["head.weight"])
+def test_online_targets_change_the_student(small: Config, tmp_path: Path) -> None:
+    plain = train_recipe(small, "plain", tmp_path, tmp_path).model
+    online = train_recipe(small.override(["distillation.online_weight=0.5"]), "online", tmp_path, tmp_path).model
+    assert not torch.equal(_weights(plain)["head.weight"], _weights(online)["head.weight"])
 
 
 @pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
 def test_a_compiled_student_learns_the_same(small: Config, tmp_path: Path) -> None:
-    plain = _weights(cook(small, "plain", tmp_path, tmp_path).model)
-    compiled = _weights(cook(small.override(["training.compile=true"]), "compiled", tmp_path, tmp_path).model)
+    plain = _weights(train_recipe(small, "plain", tmp_path, tmp_path).model)
+    compiled = _weights(train_recipe(small.override(["training.compile=true"]), "compiled", tmp_path, tmp_path).model)
     for name, weight in plain.items():
         assert_allclose(weight, compiled[name], atol=1e-3, err_msg=name)
 
@@ -452,26 +452,28 @@ def test_compiling_takes_none_of_the_minutes(small: Config, tmp_path: Path, monk
         pauses = iter([1.0])
         return lambda windows: time.sleep(next(pauses, 0.0)) or forward(windows)
 
-    cook(small, "first", tmp_path, tmp_path)  # keeps the records
+    train_recipe(small, "first", tmp_path, tmp_path)  # keeps the records
     monkeypatch.setattr(torch, "compile", slow)
-    done = cook(small.override(["objective.steps=0", "objective.minutes=0.01", "training.compile=true"]), "mine", tmp_path, tmp_path)
+    done = train_recipe(
+        small.override(["objective.steps=0", "objective.minutes=0.01", "training.compile=true"]), "mine", tmp_path, tmp_path
+    )
     assert done.windows > 2  # more than the step that compiled
 
 
 def test_bf16_trains_nearly_as_float32_does_and_is_kept_in_float32(small: Config, tmp_path: Path) -> None:
-    exact = _weights(cook(small, "exact", tmp_path, tmp_path).model)
-    rough = _weights(cook(small.override(["training.precision=bf16-mixed"]), "rough", tmp_path, tmp_path).model)
+    exact = _weights(train_recipe(small, "exact", tmp_path, tmp_path).model)
+    rough = _weights(train_recipe(small.override(["training.precision=bf16-mixed"]), "rough", tmp_path, tmp_path).model)
     assert not torch.equal(exact["head.weight"], rough["head.weight"])
     for name, weight in exact.items():
         assert rough[name].dtype == weight.dtype
         assert_allclose(weight, rough[name], atol=0.02, err_msg=name)
 
 
-def test_what_a_recipe_lacks_is_told_in_its_own_words(small: Config, tmp_path: Path) -> None:
+def test_missing_parts_of_a_recipe_are_named(small: Config, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"A recipe names its data itself, here nothing; --data is their folder"):
-        cook(small.override(["data.name=nothing"]), "mine", tmp_path, tmp_path / "out")
+        train_recipe(small.override(["data.name=nothing"]), "mine", tmp_path, tmp_path / "out")
     with pytest.raises(TeacherError, match=r'A recipe names its teachers itself, such as "distillation": \{"teacher": "bundled"\}'):
-        cook(small.override(["distillation.teacher=/nowhere/mine.pt"]), "mine", tmp_path, tmp_path / "out")
+        train_recipe(small.override(["distillation.teacher=/nowhere/mine.pt"]), "mine", tmp_path, tmp_path / "out")
 
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:
@@ -507,8 +509,8 @@ def test_the_average_of_two_models() -> None:
     assert_allclose((2 / 11 * one.head.bias + 9 / 11 * other.head.bias).detach(), average.module.head.bias.detach(), atol=1e-6)
 
 
-def test_a_fresh_student_says_noise() -> None:
-    """The bias alone: with weights of nothing the probabilities are those that are usual."""
+def test_a_fresh_student_predicts_noise() -> None:
+    """The bias alone: with weights of zero the probabilities are the usual ones."""
     model = make_network(Config().override(["model.base_channels=3"]))
     with torch.no_grad():
         model.head.weight.zero_()

@@ -84,7 +84,7 @@ def test_a_model_that_is_worse_than_the_start_is_not_saved(tmp_path, made_up):
     assert [] == list((tmp_path / "run").glob("*.pth"))
     with (tmp_path / "run" / "history.csv").open() as file:
         assert 2 == len(list(csv.DictReader(file)))
-    with pytest.raises(TrainingError, match="no epoch was better"):  # and gone on with, it knows the start's loss
+    with pytest.raises(TrainingError, match="no epoch was better"):  # a resumed run knows the loss of the initial model
         resume(tmp_path / "run")
 
 

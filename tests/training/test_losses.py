@@ -170,7 +170,7 @@ def noise_labels(student: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("phase", [P, S])
-def test_an_incomplete_phase_is_not_told_from_noise(phase: int) -> None:
+def test_an_incomplete_phase_is_not_distinguished_from_noise(phase: int) -> None:
     student, _, _ = random_case(6)
     order = [P, S, N]
     order[phase], order[N] = N, phase

@@ -13,7 +13,7 @@ def test_freed_memory_is_kept_on_linux_with_glibc() -> None:
     assert glibc is keep_freed_memory()
 
 
-def test_glibc_is_told_to_map_and_to_trim_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_glibc_is_set_to_map_and_to_trim_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def mallopt(parameter: int, value: int) -> int:

@@ -21,7 +21,7 @@ def test_the_student_has_the_configured_width_dropout_and_context():
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_precision_that_is_asked_for_is_taken(precision):
+def test_a_chosen_precision_is_used(precision):
     assert precision == parts.resolve_precision(Config().override([f"training.precision={precision}"]))
 
 

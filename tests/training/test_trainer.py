@@ -41,7 +41,7 @@ FILES = [
 
 
 def losses(folder):
-    """The loss history as text, digit by digit."""
+    """The loss history as text, with every digit."""
     with (folder / "history.csv").open() as file:
         return [(row["train_loss"], row["train_task_loss"], row["dev_loss"], row["learning_rate"]) for row in csv.DictReader(file)]
 
@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_history(finished, tmp_path):
     assert losses(result.folder) == losses(tmp_path / "again")
 
 
-def test_a_run_stopped_by_ctrl_c_and_killed_goes_on_to_the_same_history(finished, tmp_path):
+def test_a_run_stopped_by_ctrl_c_and_killed_resumes_to_the_same_history(finished, tmp_path):
     config, result = finished
     folder, file = tmp_path / "run", tmp_path / "config.json"
     file.write_text(config.to_json())
@@ -147,7 +147,7 @@ def test_a_run_with_loader_processes_ends(finished, tmp_path, interrupt):
     assert process.returncode == (130 if interrupt else 0), told
 
 
-def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(finished, tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_run_which_resumes_when_there_is_room(finished, tmp_path, monkeypatch):
     config, result = finished
     folder, real, calls = tmp_path / "run", os.fsync, []
 
@@ -166,7 +166,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(finished, tm
 
 
 def test_two_processes_stopped_by_ctrl_c_give_the_losses_of_one(finished, tmp_path):
-    """Started by torchrun, gone on with by `fabric run`."""
+    """Started by torchrun, resumed by `fabric run`."""
     config, _ = finished
     # Each process draws its own dropout; and with every step, rounding drifts further apart.
     config = config.override(["model.dropout=0", "training.batch_size=14"])
@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_made(small, tmp_path):
 
 
 @pytest.mark.parametrize("assignments", [[], ["training.num_workers=1"], ["training.epochs=2"]])
-def test_a_finished_run_goes_on_only_for_more_epochs(finished, assignments):
+def test_a_finished_run_resumes_only_for_more_epochs(finished, assignments):
     _config, result = finished
     before = {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()}
     with pytest.raises(CheckpointError, match=r"is finished after 3 epochs; train on with --set training\.epochs=N, N above 3"):
@@ -215,7 +215,7 @@ def test_a_finished_run_goes_on_only_for_more_epochs(finished, assignments):
     assert before == {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()}
 
 
-def test_a_run_that_stopped_early_needs_more_patience_to_go_on(small, tmp_path):
+def test_a_run_that_stopped_early_needs_more_patience_to_resume(small, tmp_path):
     settings = ["training.learning_rate=3", "training.epochs=9", "training.patience=1"]  # a rate that ruins the student
     train(small.override(settings), tmp_path / "run")
     assert len(losses(tmp_path / "run")) < 9
@@ -277,7 +277,7 @@ def test_a_run_of_the_previous_release_is_resumed(finished, tmp_path):
     assert losses(result.folder) == losses(folder)
 
 
-def test_looks_at_the_test_split_are_counted_across_interruptions(small, tmp_path, monkeypatch):
+def test_uses_of_the_test_split_are_counted_across_interruptions(small, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     train(small.override(["training.epochs=1"]), folder)
 
@@ -368,7 +368,7 @@ def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, o
     assert distilled != pytest.approx(task)
 
 
-def test_reductions_of_the_learning_rate_are_told(small, tmp_path, capsys):
+def test_reductions_of_the_learning_rate_are_reported(small, tmp_path, capsys):
     # A rate that ruins the student: the dev loss stands still and the scheduler steps in.
     train(small.override(["training.learning_rate=3", "training.epochs=8"]), tmp_path / "run")
     rates = [float(row[3]) for row in losses(tmp_path / "run")]

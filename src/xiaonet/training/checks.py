@@ -1,4 +1,4 @@
-"""Four checks before training: what would waste a night is said in the first second."""
+"""Four checks before training. They find in a second what would spoil a night of training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,10 +24,10 @@ def validate_setup(
     optimizer: torch.optim.Optimizer,
     device: torch.device | str,
 ) -> None:
-    """Check data, teacher, student and losses on one batch, with a console line each.
+    """Check data, teacher, student and losses on one batch, and print a line for each.
 
     Raises:
-        TrainingError: the first check that fails, with the remedy.
+        TrainingError: a check failed. The message names the fix.
     """
     windows, labels, incomplete = (batch[key].to(device) for key in ("X", "y", "incomplete"))
     checks: dict[str, Callable[[], str]] = {
@@ -86,7 +86,7 @@ def _check_student(windows: Tensor, student: XiaoNet, optimizer: torch.optim.Opt
 
 
 def _check_losses(windows: Tensor, labels: Tensor, incomplete: Tensor, student: XiaoNet, teacher: Teacher | None) -> str:
-    student.eval()  # the batch statistics are none of this check's business
+    student.eval()  # keeps the running statistics unchanged
     logits = student.logits(windows)
     task = task_loss(logits, labels, incomplete)
     distilled = distillation_loss(logits, teacher.logits(windows), 1.0) if teacher else torch.zeros(())
@@ -98,7 +98,7 @@ def _check_losses(windows: Tensor, labels: Tensor, incomplete: Tensor, student: 
     )
     gradients = torch.autograd.grad(total, list(student.parameters()), allow_unused=True)
     idle = [name for (name, _), g in zip(student.named_parameters(), gradients, strict=True) if g is None]
-    _require(not idle, f"no gradient reaches {', '.join(idle[:3])}: a layer of the student is not in use")
+    _require(not idle, f"no gradient reaches {', '.join(idle[:3])}: a layer of the student is not used")
     return f"task {task_value:.6f}, distillation {distilled_value:.6f} at temperature 1, gradients reach every layer"
 
 
@@ -106,7 +106,7 @@ def _check_probabilities(who: str, probabilities: Tensor) -> str:
     shape = tuple(probabilities.shape)
     _require(shape[1:] == LABEL_SHAPE, f"the {who} gives {shape}; wanted (batch, 3, {WINDOW_SAMPLES})")
     off = float((probabilities.sum(dim=1) - 1).abs().max())
-    _require(off < 1e-3, f"the {who}'s probabilities are off 1 by {off:.2g} over the phases: reload its weights")
+    _require(off < 1e-3, f"the {who}'s probabilities sum to 1 only within {off:.2g}; wanted 0.001: reload its weights")
     return f"probabilities {shape} sum to 1"
 
 

@@ -1,7 +1,4 @@
-"""The design's troubleshooting tree, applied to a training history.
-
-It advises a setting and a value and changes nothing by itself.
-"""
+"""Advice from a training history. It names settings and values, and changes nothing by itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +6,10 @@ from typing import Any
 
 from xiaonet.config.schema import Config
 
-SETTLED = 5  # epochs before trends mean anything
+SETTLED = 5  # epochs before a trend is meaningful
 LEARNT_BY = 10  # epochs after which the labels should be learnt
 HIGH_TASK_LOSS = 0.5
-FAR = 1.5  # one loss is far above another from this ratio on
+FAR = 1.5  # ratio from which one loss is far above another
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Advice:
-    """What looks wrong, and which settings to change to which values."""
+    """A problem, and the settings and values that may solve it."""
 
     problem: str
     remedies: tuple[tuple[str, Any], ...]
@@ -44,13 +41,13 @@ History = Sequence[EpochRecord]
 
 
 def diagnose(history: History, config: Config, *, comparable: bool = True) -> list[Advice]:
-    """What the history so far gives reason to advise; remedies already in force are left out.
+    """Advise on the history so far. Remedies that are already in use are left out.
 
     Args:
         history: epochs so far.
         config: settings of the run.
-        comparable: whether task loss and dev loss may be set side by side. Where records leave
-            phases unpicked, each split is spared another share of its task loss, and they may not.
+        comparable: whether task loss and dev loss can be compared. They cannot where phases are unpicked, because
+            each split then leaves out a different part of its task loss.
     """
     settings = config.model_dump()
     found: list[Advice] = []
@@ -87,7 +84,7 @@ def _dev_above_task(history: History) -> bool:
 
 
 def _overfitting(history: History) -> bool:
-    """The dev loss has been above its best for five epochs while the training loss went on falling."""
+    """The dev loss has been above its best for five epochs while the training loss still fell."""
     best = min(range(len(history)), key=lambda i: history[i].dev_loss)
     since = history[best + 1 :]
     return len(since) >= SETTLED and since[-1].train_loss < history[best].train_loss and since[-1].dev_loss > 1.05 * history[best].dev_loss
@@ -101,14 +98,14 @@ def _early_plateau(history: History) -> bool:
     return min(row.train_loss for row in after) > 0.99 * before.train_loss
 
 
-# Each remedy lowers its setting to the value (min) or raises it (max); one that is further already stays.
+# Each remedy lowers its setting to the value (min) or raises it (max). A setting beyond that value stays.
 RULES: tuple[tuple[Callable[[History], bool], Advice, tuple[Callable[..., Any], ...]], ...] = (
     (
         _not_falling,
         Advice(
             "the loss is not falling",
             (("training.learning_rate", 1e-4),),
-            "see that the checks call the teacher frozen, and look at the data",
+            "check that the teacher is reported as frozen, and look at the data",
         ),
         (min,),
     ),

@@ -1,7 +1,7 @@
 """Batch normalisation over the windows of all processes, on a CPU too.
 
-torch's `SyncBatchNorm` works on GPUs only, and statistics of a share of the batch would make the
-loss depend on the number of processes.
+torch's `SyncBatchNorm` works on GPUs only. With statistics of a part of the batch, the loss would depend on the
+number of processes.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from xiaonet.nn.layers import BatchNorm
 
 
 class GlobalBatchNorm1d(BatchNorm):
-    """`BatchNorm1d` whose statistics are those of the global batch; every process has an equal share."""
+    """`BatchNorm` with the statistics of the global batch, of which every process has an equal share."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise `(batch, channels, …, samples)` as `BatchNorm` would normalise the global batch."""
@@ -42,7 +42,7 @@ class GlobalBatchNorm1d(BatchNorm):
 
 
 def share_batch_norm(module: nn.Module) -> None:
-    """Turn every `BatchNorm1d` below `module` into one over all processes, in place."""
+    """Replace every batch normalisation in `module` by one over all processes, in place."""
     for child in module.modules():
         if isinstance(child, nn.BatchNorm1d):
             child.__class__ = GlobalBatchNorm1d

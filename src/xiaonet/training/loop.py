@@ -1,4 +1,4 @@
-"""One epoch of distillation, and one pass over the development records."""
+"""One epoch of distillation, and one pass over the dev split."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -18,14 +18,14 @@ Batch = dict[str, Any]
 
 @dataclass
 class Totals:
-    """What an epoch has added up so far; a resumed epoch goes on from here."""
+    """Sums over the batches of an epoch so far. A resumed epoch continues from them."""
 
     loss: float = 0.0
     task_loss: float = 0.0
     batches: int = 0
 
     def means(self) -> tuple[float, float]:
-        """Mean loss and mean task loss of the batches so far; all batches count the same windows."""
+        """Return the mean loss and the mean task loss of the batches so far. All batches have the same number of windows."""
         return self.loss / max(self.batches, 1), self.task_loss / max(self.batches, 1)
 
 
@@ -43,26 +43,26 @@ def train_one_epoch_distillation(
     totals: Totals | None = None,
     on_batch: Callable[[Totals], None] | None = None,
 ) -> tuple[float, float]:
-    """Teach the student one epoch: alpha · distillation + (1 − alpha) · task.
+    """Train the student for one epoch on alpha · distillation loss + (1 − alpha) · task loss.
 
     Args:
         train_loader: batches with `X`, `y`, `incomplete` and `name`, as `make_loader` gives them.
-        student_model: a `XiaoNet`, as it is or wrapped by Fabric.
+        student_model: a `XiaoNet`, on its own or wrapped by Fabric.
         teacher_model: a `PhaseNetTeacher`, or None to learn from the labels alone.
-        optimizer: of the student's parameters.
+        optimizer: holds the student's parameters.
         device: where the models are.
-        temperature: softens both distributions.
-        alpha: weight of the teacher.
-        fabric: brings precision and several processes; None computes plainly.
+        temperature: softens the probabilities of both models.
+        alpha: weight of the distillation loss.
+        fabric: sets precision and processes; None computes in float32 in one process.
         gradient_clip: largest norm of the gradient.
-        totals: what an interrupted epoch had added up.
+        totals: sums of an interrupted epoch.
         on_batch: called after each step.
 
     Returns:
         Mean combined loss and mean task loss, over all processes.
 
     Raises:
-        TrainingError: the loss or the gradient is no finite number; names the batch and its records.
+        TrainingError: the loss or the gradient is not finite. The message names the batch and its records.
     """
     totals = totals or Totals()
     student_model.train()
@@ -91,10 +91,10 @@ def train_one_epoch_distillation(
 def evaluate_student_model(
     val_loader: Iterable[Batch], student_model: Any, device: torch.device | str, *, fabric: Fabric | None = None
 ) -> float:
-    """Mean task loss of the student alone, in full precision, over all windows and processes.
+    """Compute the mean task loss of the student in full precision, over all windows and processes.
 
     Raises:
-        TrainingError: there are no windows, or the loss is no finite number.
+        TrainingError: there are no windows, or the loss is not finite.
     """
     student_model.eval()
     total = torch.zeros(2, dtype=torch.float64)
@@ -107,7 +107,7 @@ def evaluate_student_model(
     loss, windows = summed.tolist()
     if not windows or not math.isfinite(loss):
         raise TrainingError(
-            f"the loss over {windows:g} windows is {loss}; wanted a finite number over at least one window: look at the data set"
+            f"the loss over {windows:g} windows is {loss}; wanted a finite number over at least one window: check the data set"
         )
     return float(loss / windows)
 
@@ -122,7 +122,7 @@ def _losses(
     fabric: Fabric | None,
 ) -> tuple[Tensor, Tensor]:
     windows, labels, incomplete = (batch[key].to(device, non_blocking=True) for key in ("X", "y", "incomplete"))
-    # Fabric applies the precision to `forward` alone, so it is asked for here.
+    # Fabric applies the precision to `forward` only, and this is `logits`.
     with fabric.autocast() if fabric else nullcontext():
         logits = student.logits(windows)
         teacher_logits = teacher.logits(windows) if teacher is not None else None

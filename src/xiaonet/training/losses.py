@@ -1,4 +1,4 @@
-"""The two losses of distillation, both from logits and both in float32 or better.
+"""The losses of distillation. They take logits and compute in float32 or better.
 
 Tensors are `(batch, 3, samples)` with phases in P, S, noise order. Each loss is averaged over
 time, summed over phases and averaged over the batch.
@@ -14,16 +14,15 @@ LEAST_PROBABILITY = 1e-7  # of a target, before its logarithm is taken
 
 
 def task_loss(logits: Tensor, labels: Tensor, incomplete: Tensor | None = None) -> Tensor:
-    """Cross-entropy with soft labels, −Σ y·log p, that teaches nothing about what nobody picked.
+    """Compute the cross-entropy with soft labels, −Σ y·log p, without penalty for arrivals that nobody picked.
 
-    Where a phase may be present unpicked, a sample labelled noise says only "not one of the
-    complete phases": its label is compared with p(noise) + p(incomplete phases). Picks that such
-    a record does have are taught as usual.
+    Where a phase may be present without a pick, the label noise only means "none of the complete phases".
+    It is compared with p(noise) + p(incomplete phases). The picks of such a record count as usual.
 
     Args:
         logits: of the student.
         labels: soft labels that sum to 1 over the phases.
-        incomplete: `(batch, 3)` bool, true for phases that may be there unpicked; None for none.
+        incomplete: `(batch, 3)` bool, true for phases that may be present without a pick; None if there are none.
     """
     log_p = _log_softmax(logits)
     if incomplete is not None:
@@ -35,14 +34,14 @@ def task_loss(logits: Tensor, labels: Tensor, incomplete: Tensor | None = None) 
 
 
 def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """KL(teacher ‖ student) of the softened distributions, times T² (Hinton et al. 2015, eq. 4).
+    """Compute KL(teacher ‖ student) · T² of the softened probabilities (Hinton et al. 2015, eq. 4).
 
-    Softening is p^(1/T), renormalised over the phases, which is the softmax of logits / T.
+    Softened probabilities are p^(1/T), normalised over the phases. This is the softmax of logits / T.
 
     Args:
         logits: of the student.
         teacher_logits: of the teacher, or its log probabilities; minus infinity for a probability of 0.
-        temperature: T, 1 for the distributions as they are.
+        temperature: T; 1 leaves the probabilities as they are.
     """
     student = _log_softmax(logits, temperature)
     teacher = _log_softmax(teacher_logits, temperature).exp()
@@ -51,7 +50,7 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 def soft_target_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(target ‖ student) · T² for soft targets `(batch, 3, samples)`, which are probabilities at temperature 1."""
+    """Compute `distillation_loss` for targets `(batch, 3, samples)` that are probabilities."""
     return distillation_loss(logits, target.clamp_min(LEAST_PROBABILITY).log(), temperature)
 
 

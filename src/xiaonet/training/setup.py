@@ -21,7 +21,7 @@ from xiaonet.shipped import model_path
 
 
 def make_fabric(config: Config) -> Fabric:
-    """Device, precision and processes; `torchrun` and `fabric run` say how many processes."""
+    """Set up device, precision and processes. `torchrun` and `fabric run` set the number of processes."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     cuda = config.device.use_cuda and torch.cuda.is_available()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -35,7 +35,7 @@ def make_fabric(config: Config) -> Fabric:
 
 
 def resolve_precision(config: Config) -> Any:
-    """`auto` is bf16 where the hardware computes in it, else float32."""
+    """Replace `auto` by bf16 where the hardware computes in it, otherwise by float32."""
     if config.training.precision != "auto":
         return config.training.precision
     if config.device.use_cuda and torch.cuda.is_available():
@@ -68,7 +68,7 @@ def locate_data(settings: DataSettings) -> tuple[str, str, list[str]]:
 
 
 def load_teacher(settings: DistillationSettings, initial_model: str = "none") -> Teacher | None:
-    """Load the teacher of that name or file, or several joined by `+` as one; None for `none`.
+    """Load the teacher of the settings, or several joined by `+` as one; None for `none`.
 
     Args:
         settings: name the teachers, and say how several are fused.
@@ -78,7 +78,7 @@ def load_teacher(settings: DistillationSettings, initial_model: str = "none") ->
         ConfigError: the names or weights of the teachers do not fit, the teacher is the initial model and there is
             none, or that model is quantized.
         TeacherError: weights could not be loaded.
-        CheckpointError: a file of ours cannot be read.
+        CheckpointError: a model file cannot be read.
     """
     if settings.teacher.lower() == "none":
         return None
@@ -134,21 +134,21 @@ def make_student(config: Config) -> XiaoNet:
 
 
 def git_commit() -> str | None:
-    """The commit of the code in use, `+changes` if it was edited since; None outside a checkout."""
+    """Return the commit of the running code, with `+changes` if it was edited since; None outside a checkout."""
     here = Path(__file__)
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", here.name)  # an installed copy within somebody else's checkout is not tracked
+        git("ls-files", "--error-unmatch", here.name)  # fails for an installed copy in another checkout
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(here.parents[1])) else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a run's result."""
+    """Return the versions of the packages that a result depends on."""
     found = {"python": platform.python_version()}
     for package in ("xiaonet", "torch", "seisbench", "lightning-fabric", "numpy"):
         try:

@@ -9,12 +9,12 @@ from xiaonet.nn.model import XiaoNet
 
 
 class EarlyStopping:
-    """Counts epochs without a better dev loss; writes each better student to `checkpoint.pt`.
+    """Counts epochs without a better dev loss, and writes each better student to a file.
 
     Args:
         patience: epochs without improvement after which `stop` becomes true.
-        path: where the best student goes.
-        save: called with the student and the path when the dev loss has fallen.
+        path: file of the best student.
+        save: called with the student and the path when the dev loss is the best so far.
     """
 
     def __init__(self, patience: int, path: Path = Path("checkpoint.pt"), save: Callable[[XiaoNet, Path], None] = save_model) -> None:
@@ -24,7 +24,7 @@ class EarlyStopping:
         self.epochs = 0
 
     def __call__(self, val_loss: float, model: XiaoNet) -> bool:
-        """Take the next epoch's dev loss; true if it is the best so far."""
+        """Count an epoch with its dev loss. Returns whether it is the best so far."""
         self.epochs += 1
         if not val_loss < self.best_loss:
             return False
@@ -34,13 +34,13 @@ class EarlyStopping:
 
     @property
     def stop(self) -> bool:
-        """Whether `patience` epochs went by without a better loss."""
+        """Whether there was no better dev loss for `patience` epochs."""
         return self.epochs - self.best_epoch >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on counting."""
+        """Return the counts for `load_state_dict`."""
         return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "epochs": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting from a saved state."""
+        """Continue from saved counts."""
         self.best_loss, self.best_epoch, self.epochs = state["best_loss"], state["best_epoch"], state["epochs"]

@@ -139,9 +139,15 @@ class Trainer:
 
     def run(self) -> TrainingResult:
         """Train to the end and write the results."""
-        self.objective.begin(resumed=self._restore())
-        self.folder.write("config.json", self.config.to_json())
-        self.objective.write_records()
+        try:
+            self.objective.begin(resumed=self._restore())
+            self.folder.write("config.json", self.config.to_json())
+            self.objective.write_records()
+            return self._train()
+        finally:
+            self.objective.close()
+
+    def _train(self) -> TrainingResult:
         try:
             with StopRequest(self.folder.resume_command) as self.stop:
                 while not self.objective.done:
@@ -151,8 +157,6 @@ class Trainer:
             return self.objective.finish()
         except (CheckpointError, OutputError) as error:
             raise type(error)(f"{error}. Then resume with: {self.folder.resume_command}") from error
-        finally:
-            self.objective.close()
 
     def _after_batch(self) -> None:
         asked = torch.tensor(float(self.stop.asked), device=self.fabric.device)
