@@ -185,7 +185,7 @@ def test_what_cannot_be_loaded(specs, error, message):
 
 def test_a_model_of_another_input_specification_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(sbm.PhaseNet, "from_pretrained", classmethod(lambda cls, name, *words, **options: sbm.PhaseNet(sampling_rate=50)))
-    with pytest.raises(TeacherError, match="any works at 50 Hz; wanted 100 Hz"):
+    with pytest.raises(TeacherError, match="any has a sampling rate of 50 Hz; wanted 100 Hz"):
         load_models(["seisbench:PhaseNet/any"])
     monkeypatch.setattr(sbm.GPD, "from_pretrained", classmethod(lambda cls, name: sbm.GPD(phases="NX", classes=2)))
     with pytest.raises(TeacherError, match=r"GPD/any has phases .*; wanted P and S, it lacks P, S"):
