@@ -692,6 +692,24 @@ def test_a_deleted_journal_is_written_again_with_all_results(tmp_path: Path) -> 
         Journal(out, "fingerprint", resume=True)
 
 
+def test_a_journal_deleted_before_the_picks_could_not_be_written_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
+) -> None:
+    out = tmp_path / "picks.csv"
+
+    def fail(*_: object) -> None:
+        journal_of(out).unlink()
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_picks", fail)
+        with pytest.raises(OutputError, match="the disk is full; all picks are kept"):
+            pick_archive(Archive([days]), picker, out)
+    assert 6 == len(results_in(journal_of(out)))
+    pick_archive(Archive([days]), picker, out, resume=True)
+    assert EXPECTED == picks_of(out)
+
+
 def test_a_long_journal_is_read_in_little_memory(tmp_path: Path) -> None:
     out = tmp_path / "picks.csv"
     with Journal(out, "fingerprint", resume=False) as journal:

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import obspy
 import onnx
 import pytest
 import torch
 
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.nn.checkpoint import load_model, read_model_file
-from xiaonet.picking.windows import normalize
 from xiaonet.runtime.loading import load_predictor
 from xiaonet.runtime.predictor import Predictor
 from xiaonet.shipped import WEIGHTS, model_path, shipped_models
@@ -25,16 +23,6 @@ from xiaonet.shipped import WEIGHTS, model_path, shipped_models
 NANO = WEIGHTS / "xiaonet-nano.onnx"
 RUNTIMES = ["onnxruntime", "openvino", "torch"]
 NAMES = ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"]
-
-
-@pytest.fixture(scope="module")
-def windows() -> np.ndarray:
-    """17 windows: a local earthquake at several places in noise, then noise alone, then nothing."""
-    stream = obspy.read()
-    record = np.stack([stream.select(component=component)[0].data for component in "ENZ"])
-    rng = np.random.default_rng(0)
-    shifted = [np.roll(np.pad(record, ((0, 0), (0, 1)), mode="edge"), 173 * shift, axis=1) for shift in range(12)]
-    return normalize(np.stack([*shifted, *rng.standard_normal((4, 3, 3001)), np.zeros((3, 3001))]))
 
 
 @pytest.fixture(scope="module")

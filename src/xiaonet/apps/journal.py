@@ -132,6 +132,18 @@ class Journal:
         """
         return heapq.merge(*map(self._picks_of, groups))
 
+    def keep(self) -> None:
+        """Write the journal again if it was deleted after the last result.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        try:
+            if not self.path.exists():
+                self._database = _copy(self._database, self.path)
+        except sqlite3.Error as error:
+            raise OutputError(f"{self.path} was deleted and cannot be written again: {error}; free some space and start again") from error
+
     def delete(self) -> None:
         """Remove the journal of a finished run."""
         self._database.close()

@@ -114,6 +114,7 @@ def pick_archive(
         try:
             write_picks(journal.picks(groups), out, picker.provenance)
         except OutputError as error:
+            journal.keep()
             raise OutputError(f"{error}; all picks are kept in {journal.path}: continue with --resume") from error
         journal.delete()
         return _summary(tasks, journal)
