@@ -211,7 +211,7 @@ def lean(words, missing, folder):
     [
         (["torch"], ["quantize", "xiaonet", "--data", "synthetic"], "train"),
         (["torch"], ["pick", "data", "--model", str(model_path("xiaonet-nano", ".pth")), "--runtime", "torch"], "train"),
-        (["seisbench", "pandas", "jinja2"], ["evaluate", "stalta", "--data", "synthetic"], "train"),
+        (["seisbench", "pandas", "jinja2"], ["evaluate", "stalta", "--data", "synthetic"], "evaluate"),
         (["jinja2"], ["evaluate", "stalta", "--data", "synthetic"], "evaluate"),
         (["matplotlib", "torch", "seisbench"], ["pick", "data", "--plot"], "plots"),
         (["pyarrow"], ["pick", "data", "--out", "picks.parquet"], "parquet"),

@@ -38,6 +38,8 @@ def evaluate(
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
 ) -> None:
     """Compare models on the same windows and write a report with confidence intervals."""
+    import jinja2  # noqa: F401  # first: its extra brings the other packages as well
+
     from xiaonet.config.schema import Config
     from xiaonet.evaluation.evaluator import Evaluator
     from xiaonet.evaluation.evaluator import evaluate as score
@@ -57,8 +59,7 @@ def evaluate(
     settings = Config.read(config) if config else Config()
     evaluator = Evaluator(data, split, tune=tune, windows_per_record=windows, seed=seed, targets=targets, keep=out / KEPT, config=settings)
     console.ok("Data", f"{evaluator.name}, split {split}", f"{len(evaluator.windows)} windows of {len(evaluator.records)} records")
-    teacher_model = load_teacher(settings.distillation.model_copy(update={"teacher": teacher}))
-    archive = Archive(noise) if noise else None
+    teacher_model, archive = load_teacher(settings.distillation.model_copy(update={"teacher": teacher})), Archive(noise) if noise else None
     try:
         with console.WindowProgress("Scoring", len(loaded) * evaluator.total) as progress:
             found = score(evaluator, loaded, thresholds=thresholds, teacher=teacher_model, archive=archive, on_progress=progress.update)
