@@ -352,7 +352,7 @@ def test_provenance_tells_one_run_from_another(picker: Picker) -> None:
         ([trace(np.ones(500), rate=1e9)], "nothing to pick: XX.STA..HHZ: sampled at 1e+09 Hz; wanted at most 1e+06 Hz"),
         (
             [trace(np.ones(500), seed_id="XX.STA..HDF"), trace(np.zeros(0))],
-            "nothing to pick: XX.STA..HDF: channel code 'HDF' has no component; wanted a code that ends in E, 2, N, 1, Z, 3; "
+            "nothing to pick: XX.STA..HDF: channel code 'HDF' is that of a hydrophone or another pressure sensor; wanted ground motion; "
             "XX.STA..HHZ: no samples",
         ),
     ],

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from obspy import UTCDateTime
 
+from stand_in import bare_instrument
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick, amplitude_and_snr, find_picks, read_picks, width
-from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
+from xiaonet.picking.segments import Grid, Instrument, Segment
 
 PICK = Pick(1_396_310_400_998_393_000, "CX.PB01..HHZ", "P", 0.75, 0.125, 1234.5, 20.0)
 HEIGHTS = {"P": 0.3, "S": 0.3}
@@ -196,7 +197,7 @@ def test_the_ratio_of_a_pick_at_the_very_start_is_unknown_or_a_number(pick: int)
 
 
 def instrument(letters: str) -> Instrument:
-    return Instrument("XX.STA..HH", Fraction(100), lambda *_: [], {letter: [Extent(0, 10**10)] for letter in letters})
+    return bare_instrument("XX.STA..HH", letters, 10**10)
 
 
 def chunk(probabilities: dict[str, np.ndarray], trusted: np.ndarray | None = None, first: int = 1000, end: int = 3000) -> Annotation:
