@@ -121,12 +121,7 @@ class Archive:
         except (ValueError, OverflowError):
             return True
         in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)
-        return in_time and self._is_chosen(f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha'][:-1]}")
-
-    def _is_chosen(self, instrument: str) -> bool:
-        network, station, location, _ = instrument.split(".")
-        names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
-        return not self.stations or any(fnmatchcase(name, pattern) for pattern in self.stations for name in names)
+        return in_time and is_chosen(f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha'][:-1]}", self.stations)
 
     def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Packed]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
@@ -144,7 +139,7 @@ class Archive:
             return {}
         channels: dict[Channel, list[Packed]] = {}
         for packed in found:
-            if not self._is_chosen(packed.seed_id[:-1]):
+            if not is_chosen(packed.seed_id[:-1], self.stations):
                 continue
             if reason := why_unusable(packed.seed_id, packed.rate):
                 reasons.append(f"{packed.seed_id}: {reason}")
@@ -185,3 +180,10 @@ class Archive:
 
     def _report_unreadable(self, path: str | Path, error: OSError) -> None:
         self._report(f"{path}: cannot be read: {error.strerror}")
+
+
+def is_chosen(instrument: str, stations: Sequence[str]) -> bool:
+    """Whether an instrument such as `CX.PB01..HH` matches one of the names of stations, or none is given."""
+    network, station, location, _ = instrument.split(".")
+    names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
+    return not stations or any(fnmatchcase(name, pattern) for pattern in stations for name in names)
