@@ -106,9 +106,9 @@ def test_a_page_holds_the_picks_of_the_day_with_their_values(page: Path) -> None
         [43.0, "S", "XX.ABC..HHN", 0.4, 0.1, 1234.0, None],
         [200.0, "P", "XX.ABC..HHZ", 0.35, 0.1, 1234.0, None],
     ] == found["instruments"][0]["picks"]
-    hour, *near = found["instruments"][0]["strips"]
+    hour, *near = found["instruments"][0]["parts"]
     assert [0.0, 0.5, 600] == hour
-    assert [[28.0, 0.01, 2700], [188.0, 0.01, 2400]] == near  # 12 s on either side; what overlaps is one strip
+    assert [[28.0, 0.01, 2700], [188.0, 0.01, 2400]] == near  # 12 s on either side; what overlaps is one part
 
 
 def test_picks_without_a_record_are_counted(data: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_browser_shows_picks_hides_them_and_zooms(page: Path, tmp_path: Path) 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_zoomed_record_is_that_of_the_file(page: Path, data: Path, tmp_path: Path) -> None:
     """The samples that the page draws, against ObsPy's filter."""
-    script = "const strip = strips.find((one) => !one.envelope); told.push([strip.start, [...strip.rows[0].map((v) => Math.round(v))]]);"
+    script = "const part = parts.find((one) => !one.envelope); told.push([part.start, [...part.rows[0].map((v) => Math.round(v))]]);"
     [[start, samples]] = carry_out(page, tmp_path, script)
     [trace] = obspy.read(data / "2020/XX/ABC/HHZ.D/XX.ABC..HHZ.D.2020.259").merge()
     trace.data = trace.data - float(trace.data[1800])

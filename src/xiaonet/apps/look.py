@@ -1,21 +1,21 @@
 """A page for the browser that shows a day of each instrument with its picks.
 
-The page is one file: `look.html` with the data in place of a mark. The data of an instrument are strips. A strip is an
+The page is one file: `look.html` with the data in place of a mark. The data of an instrument are parts. A part is an
 hour of the envelope, with the lowest and the highest sample of each half second, or all samples around some picks.
 
-Strips are kept in a byte a value. In each block of 256 values, a value is stored as the signed square root of its share
+Parts are kept in a byte a value. In each block of 256 values, a value is stored as the signed square root of its share
 of the largest one. So the noise before an onset keeps its shape beside a large amplitude.
 """
 
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from xiaonet.picking.segments import Instrument, Segment
 from xiaonet.picking.spans import true_spans
 
 SHOWN = "ZNE"  # components from top to bottom
-PART = 50  # samples for each value of the envelope
+STEP = 50  # samples for each value of the envelope
 AROUND = 1200  # samples shown in full on either side of a pick
 BLOCK = 256  # values on one scale
 LEVELS = 127
@@ -40,11 +40,7 @@ CORNER = 1.0  # Hz, of the high-pass filter
 LEAD = 1000  # samples in which the filter settles
 DATA_MARK = "/*data*/"
 
-
-class OnSeconds(Protocol):
-    """Called when seconds of data are done."""
-
-    def __call__(self, seconds: float) -> None: ...  # noqa: D102
+OnDone = Callable[[float], object]
 
 
 class DayView(NamedTuple):
@@ -77,7 +73,7 @@ class Look:
         return sum(segment.end - segment.first for view in self.views for segment in view.segments) / SAMPLING_RATE
 
 
-class Strip(NamedTuple):
+class DayPart(NamedTuple):
     """Values of an instrument at equal steps.
 
     Attributes:
@@ -131,7 +127,7 @@ def find_views(picks: Sequence[Pick], paths: Sequence[str | Path], day: date, st
     return Look(day, archive, views, dict(Counter(pick.seed_id[:-1] for pick in left)))
 
 
-def write_page(look: Look, out: Path, source: str, on_progress: OnSeconds = lambda seconds: None) -> None:
+def write_page(look: Look, out: Path, source: str, on_progress: OnDone = lambda seconds: None) -> None:
     """Write the page.
 
     Args:
@@ -165,13 +161,13 @@ def write_page(look: Look, out: Path, source: str, on_progress: OnSeconds = lamb
     write_atomically(out, write)
 
 
-def _content(view: DayView, day: date, on_progress: OnSeconds) -> dict[str, Any]:
+def _content(view: DayView, day: date, on_progress: OnDone) -> dict[str, Any]:
     """A day of an instrument for the page."""
     instrument, start_ns = view.instrument, _midnight_ns(day)
-    strips, scales, levels = [], [], []
-    for strip in _strips(view, start_ns, on_progress):
-        scale, level = encode(strip.values)
-        strips.append([strip.start_s, strip.step_s, strip.values.shape[1]])
+    parts, scales, levels = [], [], []
+    for part in _parts(view, start_ns, on_progress):
+        scale, level = encode(part.values)
+        parts.append([part.start_s, part.step_s, part.values.shape[1]])
         scales.append(scale.ravel())
         levels.append(level.ravel())
     return {
@@ -179,23 +175,23 @@ def _content(view: DayView, day: date, on_progress: OnSeconds) -> dict[str, Any]
         "rate": float(instrument.rate),
         "channels": [instrument.channels[component] for component in _recorded(instrument)],
         "picks": [_pick_values(pick, start_ns) for pick in view.picks],
-        "strips": strips,
+        "parts": parts,
         "scales": _packed(np.concatenate(scales).astype("<f4").tobytes()),
         "levels": _packed(np.concatenate(levels).tobytes()),
     }
 
 
-def _strips(view: DayView, start_ns: int, on_progress: OnSeconds) -> Iterator[Strip]:
+def _parts(view: DayView, start_ns: int, on_progress: OnDone) -> Iterator[DayPart]:
     """The envelope of each hour, then all samples around the picks."""
     for segment in view.segments:
         for first, end in chunks(segment):
             values = _envelope(_read(view.instrument, segment, first, end))
-            yield Strip((segment.time_ns(first) - start_ns) / SECOND_NS, PART / SAMPLING_RATE, values)
+            yield DayPart((segment.time_ns(first) - start_ns) / SECOND_NS, STEP / SAMPLING_RATE, values)
             on_progress((end - first) / SAMPLING_RATE)
     for segment in view.segments:
         for first, end in _near(view.picks, segment):
             samples = _read(view.instrument, segment, first, end)
-            yield Strip((segment.time_ns(first) - start_ns) / SECOND_NS, 1 / SAMPLING_RATE, samples)
+            yield DayPart((segment.time_ns(first) - start_ns) / SECOND_NS, 1 / SAMPLING_RATE, samples)
 
 
 def _near(picks: Sequence[Pick], segment: Segment) -> Iterator[tuple[int, int]]:
@@ -226,8 +222,8 @@ def _recorded(instrument: Instrument) -> list[str]:
 
 
 def _envelope(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The lowest and the highest sample in each part, for each component: `(2 components, parts)`, NaN for no data."""
-    starts = np.arange(0, samples.shape[1], PART)
+    """The lowest and the highest sample of each half second, for each component: `(2 components, half seconds)`, NaN for no data."""
+    starts = np.arange(0, samples.shape[1], STEP)
     low, high = (extreme.reduceat(samples, starts, axis=1) for extreme in (np.fmin, np.fmax))
     return np.stack([low, high], axis=1).reshape(-1, len(starts))
 
