@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xiaonet import console
-from xiaonet.cli.options import RUNTIME, renamed, usable_cores
+from xiaonet.cli.options import RUNTIME, Stations, renamed, split_stations, usable_cores
 from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError, WaveformError
 
@@ -26,9 +26,7 @@ def pick(
     out: Annotated[Path, typer.Option(help="File of the picks: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
     first: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Pick up to this UTC time.")] = None,
-    stations: Annotated[
-        list[str] | None, typer.Option(help="Stations to pick: CX.PB01, 'PB*' or CX.PB01..HH; repeatable, or join several with commas.")
-    ] = None,
+    stations: Stations = None,
     components: Annotated[
         str | None, typer.Option(metavar="E=…,N=…,Z=…", help="Channels whose names do not show their component: E=HHX,N=HHY,Z=HHZ.")
     ] = None,
@@ -88,9 +86,8 @@ def _find(
     from xiaonet.io.archive import Archive
     from xiaonet.picking.preference import doubles
 
-    names = [name.strip() for name in ",".join(stations).split(",")] if stations else ()
     with console.busy("Reading headers"):
-        archive = Archive(paths, _time_ns("--from", first), _time_ns("--to", last), names, components, prefer)
+        archive = Archive(paths, _time_ns("--from", first), _time_ns("--to", last), split_stations(stations), components, prefer)
         tasks = plan(archive)
     if not tasks:
         console.skipped(list(archive.problems))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import SAMPLE_NS, SECOND_NS
 from xiaonet.io.miniseed import Packed, decode, scan
-from xiaonet.picking.channels import parse_components, place
+from xiaonet.picking.channels import instrument_name, parse_components
 from xiaonet.picking.preference import one_per_station
 from xiaonet.picking.segments import (
     LONGEST_GAP_NS,
@@ -134,14 +134,8 @@ class Archive:
         except (ValueError, OverflowError):
             return True
         in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)
-        return in_time and self._is_chosen(f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha']}")
-
-    def _is_chosen(self, seed_id: str) -> bool:
-        placed = place(seed_id, self.components)
-        instrument = placed.instrument if placed else seed_id[:-1]
-        network, station, location, _ = instrument.split(".")
-        names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
-        return not self.stations or any(fnmatchcase(name, pattern) for pattern in self.stations for name in names)
+        seed_id = f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha']}"
+        return in_time and is_chosen(instrument_name(seed_id, self.components), self.stations)
 
     def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Packed]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
@@ -159,7 +153,7 @@ class Archive:
             return {}
         channels: dict[Channel, list[Packed]] = {}
         for packed in found:
-            if not self._is_chosen(packed.seed_id):
+            if not is_chosen(instrument_name(packed.seed_id, self.components), self.stations):
                 continue
             if reason := why_unusable(packed.seed_id, packed.rate, self.components):
                 reasons.append(f"{packed.seed_id}: {reason}")
@@ -200,3 +194,10 @@ class Archive:
 
     def _report_unreadable(self, path: str | Path, error: OSError) -> None:
         self._report(f"{path}: cannot be read: {error.strerror}")
+
+
+def is_chosen(instrument: str, stations: Sequence[str]) -> bool:
+    """Whether an instrument such as `CX.PB01..HH` matches one of the names of stations, or none is given."""
+    network, station, location, _ = instrument.split(".")
+    names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
+    return not stations or any(fnmatchcase(name, pattern) for pattern in stations for name in names)

@@ -74,6 +74,12 @@ def place(seed_id: str, components: Mapping[str, str], present: Collection[str] 
     return None
 
 
+def instrument_name(seed_id: str, components: Mapping[str, str]) -> str:
+    """NET.STA.LOC and the code of the instrument that a channel belongs to, or would if its name showed a component."""
+    found = place(seed_id, components)
+    return found.instrument if found else seed_id[:-1]
+
+
 def why_no_component(seed_id: str, components: Mapping[str, str]) -> str:
     """Why a channel belongs to no component; empty if it belongs to one."""
     if seed_id.count(".") != 3:
