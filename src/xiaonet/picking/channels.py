@@ -74,7 +74,7 @@ def place(seed_id: str, components: Mapping[str, str], present: Collection[str] 
     return None
 
 
-def instrument_name(seed_id: str, components: Mapping[str, str]) -> str:
+def instrument_name(seed_id: str, components: Mapping[str, str] = NO_COMPONENTS) -> str:
     """NET.STA.LOC and the code of the instrument that a channel belongs to, or would if its name showed a component."""
     found = place(seed_id, components)
     return found.instrument if found else seed_id[:-1]
