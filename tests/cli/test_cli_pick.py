@@ -320,21 +320,6 @@ def test_help_names_every_option_with_what_it_does() -> None:
     assert "Pick P and S in continuous records." in told
     options = {"model", "threshold", "out", "from", "to", "stations", "components", "prefer", "plot", "workers", "runtime"}
     options |= {"prefilter", "resume", "help"}
-        "model",
-        "threshold",
-        "out",
-        "from",
-        "to",
-        "stations",
-        "components",
-        "prefer",
-        "plot",
-        "workers",
-        "runtime",
-        "prefilter",
-        "resume",
-        "help",
-    }
     assert options == set(re.findall(r"^[│ ]+--([a-z]+)", told, re.MULTILINE))
     for text in (
         "miniSEED files, globs, folders or SDS archives",
