@@ -167,14 +167,15 @@ class WindowProgress(_Bar):
 
 
 class DataProgress(_Bar):
-    """Progress of picking in station-days, with their rate.
+    """Progress in station-days, with their rate.
 
     Args:
-        total: seconds of data to pick.
+        total: seconds of data.
+        title: shown before the bar.
     """
 
-    def __init__(self, total: float) -> None:
-        super().__init__("Picking", total)
+    def __init__(self, total: float, title: str = "Picking") -> None:
+        super().__init__(title, total)
         self.done, self.fresh = 0.0, 0.0
         self.lock = threading.Lock()
 

@@ -1,42 +1,21 @@
 import json
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from oracle import Oracle, record
 
+from browser import CHROMIUM, Outline, open_page
 from xiaonet.errors import OutputError
 from xiaonet.evaluation.evaluator import Evaluator, evaluate
 from xiaonet.evaluation.metrics import Metrics, Value
 from xiaonet.evaluation.report import interval, number, table, write_report
-
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 
 
 @pytest.fixture
 def page(evaluator, tmp_path) -> Path:
     models = [Oracle(), Oracle("<late> & low", late=30, height=0.4, everywhere=0.35), Oracle("blind", height=0.0)]
     return write_report(evaluate(evaluator, models), tmp_path / "report")
-
-
-class Outline(HTMLParser):
-    """What a page refers to, and how many of its elements there are."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.counts: dict[str, int] = {}
-        self.ids: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.counts[tag] = self.counts.get(tag, 0) + 1
-        self.links += [value for name, value in attributes if name in ("href", "src", "xlink:href") and value]
-        self.ids += [value for name, value in attributes if name == "id" and value]
 
 
 def test_a_page_needs_nothing_but_itself(page):
@@ -62,33 +41,9 @@ def test_a_page_shows_figures_tables_and_records(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_it_without_an_error(page, tmp_path, scheme):
     dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    options = [
-        *QUIET,
-        *dark,
-        f"--user-data-dir={tmp_path}",
-        "--enable-logging=stderr",
-        "--virtual-time-budget=2000",
-        "--window-size=1200,2000",
-    ]
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--enable-logging=stderr",
-            *options,
-            f"--screenshot={tmp_path / 'page.png'}",
-            "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert [] == [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    shown = Outline(done.stdout)
-    assert (12, 3) == (shown.counts["svg"], done.stdout.count('class="record"') // 2)
+    dom = open_page(page, tmp_path, *dark, f"--screenshot={tmp_path / 'page.png'}", "--window-size=1200,2000")
+    shown = Outline(dom)
+    assert (12, 3) == (shown.counts["svg"], dom.count('class="record"') // 2)
     from PIL import Image
 
     with Image.open(tmp_path / "page.png") as picture:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from obspy.io.quakeml.core import _validate
 from pyarrow import parquet
 
-from xiaonet.errors import ConfigError, OutputError
+from xiaonet.errors import ConfigError, DataError, OutputError
 from xiaonet.io import parquet as pick_parquet
 from xiaonet.io.columns import COLUMNS
-from xiaonet.io.picks import check_format, write_picks
+from xiaonet.io.picks import check_format, read_pick_file, write_picks
 from xiaonet.picking.picks import Pick
 
 SUFFIXES = (".csv", ".parquet", ".xml", ".quakeml", ".qml")
@@ -356,3 +356,61 @@ def test_csv_is_written_without_the_packages_that_are_slow_to_import(tmp_path: P
     done = subprocess.run([sys.executable, "-c", program, tmp_path / "picks.csv"], capture_output=True, text=True, check=True)
     assert "\n" == done.stdout
     assert 2 == len((tmp_path / "picks.csv").read_text().splitlines())
+
+
+# Reading
+
+
+@settings(max_examples=40, deadline=None)
+@example([P, S, LATER])
+@given(picks_lists)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_picks_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, suffix: str, picks: list[Pick]) -> None:
+    path = tmp_path_factory.mktemp("picks") / f"picks{suffix}"
+    write_picks(picks, path, PROVENANCE)
+    assert list(map(repr, picks)) == list(map(repr, read_pick_file(path)))  # repr, because NaN equals nothing
+
+
+def test_picks_are_read_from_quakeml_to_the_microsecond(tmp_path: Path) -> None:
+    write_picks([P, S, LATER], tmp_path / "picks.xml", PROVENANCE)
+    expected = [replace(P, time_ns=1562486930_867986000), S, LATER]
+    assert list(map(repr, expected)) == list(map(repr, read_pick_file(tmp_path / "picks.xml")))
+
+
+def test_a_pick_of_an_analyst_in_quakeml_has_no_probability(tmp_path: Path) -> None:
+    stream = obspy.core.event.WaveformStreamID(seed_string="PB.B918..EHZ")
+    reading = obspy.core.event.Pick(time=obspy.UTCDateTime(2019, 7, 7), waveform_id=stream, phase_hint="P")
+    obspy.core.event.Catalog([obspy.core.event.Event(picks=[reading])]).write(str(tmp_path / "picks.xml"), format="QUAKEML")
+    [pick] = read_pick_file(tmp_path / "picks.xml")
+    assert (1562457600 * 10**9, "PB.B918..EHZ", "P") == (pick.time_ns, pick.seed_id, pick.phase)
+    assert all(map(math.isnan, (pick.probability, pick.uncertainty, pick.amplitude, pick.snr)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("picks.csv", b"", r"picks\.csv holds no picks of XiaoNet: the columns seed_id, phase, .* are missing; wanted a file that"),
+        ("picks.csv", b"station,phase\n\xff\xfe\n", r"holds no picks of XiaoNet: 'utf-8' codec can't decode"),
+        (
+            "picks.csv",
+            b"seed_id,phase,time,prob,uncertainty,amp,snr\nPB.B918..EHZ,P,noon,0.5,0.1,1,1\n",
+            r"line 2 holds no pick: .*'noon'",
+        ),
+        ("picks.csv", b"seed_id,phase,time,prob,uncertainty,amp,snr\nPB.B918..EHZ,P,1\n", "line 2 holds no pick: "),
+        (
+            "picks.csv",
+            b"seed_id,phase,time,prob,uncertainty,amp,snr\nPB.B918..EHZ,Lg,1,1,1,1,1\n",
+            "include 'Lg', which is neither P nor S",
+        ),
+        ("picks.csv", b"seed_id,phase,time,prob,uncertainty,amp,snr\nB918,P,1,1,1,1,1\n", "'B918' is no NET.STA.LOC.CHA"),
+        ("picks.parquet", b"PAR1", r"picks\.parquet holds no picks of XiaoNet: "),
+        ("picks.xml", b"<q:quakeml", r"picks\.xml holds no picks of XiaoNet: "),
+        ("picks.txt", b"", r"picks\.txt ends in '\.txt'; wanted one of \.csv"),
+        ("missing.csv", None, r"missing\.csv cannot be read: No such file or directory; wanted a file of picks"),
+    ],
+)
+def test_a_file_without_picks_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises((DataError, ConfigError), match=message):
+        read_pick_file(tmp_path / name)

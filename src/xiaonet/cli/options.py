@@ -17,6 +17,15 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as training.epochs=5; repeatable.")
 ]
 
+Stations = Annotated[
+    list[str] | None, typer.Option(help="Stations, such as CX.PB01, 'PB*' or CX.PB01..HH; repeatable, or join several with commas.")
+]
+
+
+def split_stations(given: list[str] | None) -> list[str]:
+    """The names of stations in an option that may be repeated and may hold several, joined by commas."""
+    return [name.strip() for name in ",".join(given).split(",")] if given else []
+
 
 def renamed(old: str, old_value: str | None, new: str, new_value: str | None) -> str | None:
     """The value of a renamed option, which the user may have given by its old name.

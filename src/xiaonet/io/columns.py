@@ -20,10 +20,13 @@ Numbers have all their digits. NaN is an empty field in CSV and a null in Parque
 """
 
 import math
+from collections.abc import Collection
 
+from xiaonet.errors import DataError
 from xiaonet.picking.picks import Pick
 
 COLUMNS = ("station", "phase", "time", "timestamp", "prob", "uncertainty", "amp", "snr", "seed_id", "id", "type")
+READ = ("seed_id", "phase", "time", "prob", "uncertainty", "amp", "snr")  # the columns that make a pick
 
 
 def pick_row(pick: Pick, time: str | float, timestamp: str | int) -> tuple[object, ...]:
@@ -31,3 +34,13 @@ def pick_row(pick: Pick, time: str | float, timestamp: str | int) -> tuple[objec
     numbers = (pick.probability, pick.uncertainty, pick.amplitude, pick.snr)
     prob, uncertainty, amp, snr = (None if math.isnan(number) else number for number in numbers)
     return pick.trace_id, pick.phase, time, timestamp, prob, uncertainty, amp, snr, pick.seed_id, pick.trace_id, pick.phase
+
+
+def check_columns(found: Collection[str]) -> None:
+    """Check that a table has the columns that make a pick.
+
+    Raises:
+        DataError: one is missing.
+    """
+    if missing := [name for name in READ if name not in found]:
+        raise DataError(f"the columns {', '.join(missing)} are missing")

@@ -1,13 +1,15 @@
-"""Picks as CSV: a line for each pick, written in constant memory."""
+"""Picks as CSV: a line for each pick, written and read in constant memory."""
 
 import codecs
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, DecimalException
 from typing import IO
 
 from xiaonet.constants import SECOND_NS
-from xiaonet.io.columns import COLUMNS, pick_row
+from xiaonet.errors import DataError
+from xiaonet.io.columns import COLUMNS, check_columns, pick_row
 from xiaonet.picking.picks import Pick
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,6 +24,23 @@ def write_csv(picks: Iterable[Pick], file: IO[bytes], _: Mapping[str, str]) -> i
         lines.writerow(pick_row(pick, _decimal(pick.time_ns), _iso(pick.time_ns)))
         written += 1
     return written
+
+
+def read_csv(file: IO[bytes]) -> Iterator[Pick]:
+    """Read the picks of an open file.
+
+    Raises:
+        DataError: a column is missing, or a line holds no pick.
+        UnicodeDecodeError: this is no text.
+    """
+    lines = csv.DictReader(codecs.getreader("utf-8-sig")(file))
+    check_columns(lines.fieldnames or ())
+    for row in lines:
+        try:
+            numbers = [float("nan" if row[name] == "" else row[name]) for name in ("prob", "uncertainty", "amp", "snr")]
+            yield Pick(int(Decimal(row["time"]) * SECOND_NS), row["seed_id"], row["phase"], *numbers)
+        except (ValueError, TypeError, DecimalException) as error:
+            raise DataError(f"line {lines.line_num} holds no pick: {row}") from error
 
 
 def _decimal(time_ns: int) -> str:

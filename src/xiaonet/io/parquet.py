@@ -1,11 +1,12 @@
 """Picks as Parquet, with the provenance in the schema metadata. Needs pyarrow."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import IO
 
 from xiaonet.constants import SECOND_NS
-from xiaonet.io.columns import COLUMNS, pick_row
+from xiaonet.io.columns import COLUMNS, READ, check_columns, pick_row
 from xiaonet.picking.picks import Pick
 
 ROW_GROUP = 16_384  # number of picks in memory: about 30 MB
@@ -27,3 +28,22 @@ def write_parquet(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[st
             table.write_table(pa.Table.from_arrays(columns, schema=schema))
             written += len(group)
     return written
+
+
+def read_parquet(file: IO[bytes]) -> Iterator[Pick]:
+    """Read the picks of an open file.
+
+    Raises:
+        DataError: a column is missing.
+        ValueError: this is no Parquet.
+    """
+    from pyarrow import int64
+    from pyarrow.parquet import ParquetFile
+
+    table = ParquetFile(file)
+    check_columns(table.schema_arrow.names)
+    for batch in table.iter_batches(ROW_GROUP, columns=["timestamp", *READ]):
+        times = batch.column("timestamp").cast(int64()).to_pylist()  # exact, unlike the float64 of `time`
+        for time_ns, row in zip(times, batch.select(READ).to_pylist(), strict=True):
+            numbers = (math.nan if row[name] is None else row[name] for name in ("prob", "uncertainty", "amp", "snr"))
+            yield Pick(time_ns, row["seed_id"], row["phase"], *numbers)

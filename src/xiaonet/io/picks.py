@@ -6,16 +6,17 @@ event. CSV does not, because pandas would read that as a pick.
 
 import importlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from xiaonet.errors import ConfigError, OutputError
+from xiaonet.constants import PICKED_PHASES
+from xiaonet.errors import ConfigError, DataError, OutputError
 from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
-from xiaonet.io.csv import write_csv
-from xiaonet.io.parquet import write_parquet
-from xiaonet.io.quakeml import write_quakeml
+from xiaonet.io.csv import read_csv, write_csv
+from xiaonet.io.parquet import read_parquet, write_parquet
+from xiaonet.io.quakeml import read_quakeml, write_quakeml
 from xiaonet.picking.picks import Pick
 
 _WRITERS: Mapping[str, Callable[[Iterable[Pick], IO[bytes], Mapping[str, str]], int]] = {
@@ -24,6 +25,13 @@ _WRITERS: Mapping[str, Callable[[Iterable[Pick], IO[bytes], Mapping[str, str]], 
     ".quakeml": write_quakeml,
     ".qml": write_quakeml,
     ".parquet": write_parquet,
+}
+_READERS: Mapping[str, Callable[[IO[bytes]], Iterator[Pick]]] = {
+    ".csv": read_csv,
+    ".xml": read_quakeml,
+    ".quakeml": read_quakeml,
+    ".qml": read_quakeml,
+    ".parquet": read_parquet,
 }
 
 
@@ -34,14 +42,7 @@ def check_format(path: Path) -> None:
         ConfigError: the suffix names no format, or a package that it needs is missing.
         OutputError: the folder is missing or you may not write to it, or `path` is a folder.
     """
-    suffix = path.suffix.lower()
-    if suffix not in _WRITERS:
-        raise ConfigError(f"{path} ends in {path.suffix!r}; wanted one of {', '.join(_WRITERS)}: choose another name")
-    if suffix == ".parquet":
-        try:
-            importlib.import_module("pyarrow.parquet")
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"{path} needs pyarrow, which is not installed: {install_command('pyarrow')}, or write .csv") from error
+    _check_suffix(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; wanted a file: choose another name")
     try:
@@ -74,3 +75,39 @@ def write_picks(picks: Iterable[Pick], path: Path, provenance: Mapping[str, str]
 
     write_atomically(path, write)
     return written
+
+
+def read_pick_file(path: Path) -> list[Pick]:
+    """Read a file that `write_picks` wrote, in the format that its suffix names.
+
+    QuakeML holds times to the microsecond.
+
+    Raises:
+        ConfigError: the suffix names no format, or a package that it needs is missing.
+        DataError: the file is missing, damaged or holds no picks of XiaoNet.
+    """
+    _check_suffix(path)
+    try:
+        with path.open("rb") as file:
+            picks = list(_READERS[path.suffix.lower()](file))
+        if strange := [pick.seed_id for pick in picks if pick.seed_id.count(".") != 3]:
+            raise DataError(f"its channel {strange[0]!r} is no NET.STA.LOC.CHA")
+        if strange := sorted({pick.phase for pick in picks} - set(PICKED_PHASES)):
+            raise DataError(f"its phases include {strange[0]!r}, which is neither P nor S")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; wanted a file of picks from xiaonet pick") from error
+    except Exception as error:  # of ObsPy, pyarrow or a decoder, about any content
+        raise DataError(f"{path} holds no picks of XiaoNet: {error}; wanted a file that xiaonet pick wrote") from error
+    return picks
+
+
+def _check_suffix(path: Path) -> None:
+    """Raise the ConfigError of `check_format` and `read_pick_file`."""
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise ConfigError(f"{path} ends in {path.suffix!r}; wanted one of {', '.join(_WRITERS)}: choose another name")
+    if suffix == ".parquet":
+        try:
+            importlib.import_module("pyarrow.parquet")
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{path} needs pyarrow, which is not installed: {install_command('pyarrow')}, or write .csv") from error

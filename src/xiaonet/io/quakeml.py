@@ -6,7 +6,7 @@ It is built in memory, about 10 kB for each pick, so use it for days rather than
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
 from xiaonet.picking.picks import Pick
@@ -31,6 +31,31 @@ def write_quakeml(picks: Iterable[Pick], file: IO[bytes], provenance: Mapping[st
     catalog = quakeml.Catalog([event], resource_id=_identifier("catalog", digest), creation_info=creation)
     catalog.write(file, format="QUAKEML")
     return len(readings)
+
+
+def read_quakeml(file: IO[bytes]) -> Iterator[Pick]:
+    """Read the picks of all events of an open file. What a pick does not tell, such as its probability, is NaN.
+
+    Raises:
+        Exception: ObsPy raises errors of many kinds for what is no QuakeML.
+    """
+    import obspy
+
+    for event in obspy.read_events(file, format="QUAKEML"):
+        for reading in event.picks:
+            told = dict(
+                re.findall(r"(probability|amplitude|snr_db)=([^,\s]+)", " ".join(comment.text or "" for comment in reading.comments))
+            )
+            uncertainty = reading.time_errors.uncertainty
+            yield Pick(
+                time_ns=reading.time.ns,
+                seed_id=reading.waveform_id.get_seed_string(),
+                phase=reading.phase_hint or "",
+                probability=float(told.get("probability", "nan")),
+                uncertainty=math.nan if uncertainty is None else uncertainty,
+                amplitude=float(told.get("amplitude", "nan")),
+                snr=float(told.get("snr_db", "nan")),
+            )
 
 
 def _reading(pick: Pick) -> "quakeml.Pick":
