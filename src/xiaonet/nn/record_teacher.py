@@ -92,7 +92,7 @@ def open_teacher(name: str) -> Teacher:
     Raises:
         TeacherError: there is no such model, the rate cannot be read, or the weights could not be loaded.
     """
-    plain, at, rate = name.rpartition("@")
+    plain, at, rate = name.partition("@")
     is_path = "/" in rate or Path(expanduser(name)).exists()
     plain, hertz = (plain, _hertz(name, rate)) if at and not is_path else (name, 0.0)
     kind, _, weights = plain.partition("/")

@@ -98,7 +98,7 @@ def find_records(config: Config, teachers: FusedTeacher, path: Path) -> list[Tra
             raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
         save_records(records, path, inputs)
         console.ok("Records", f"{len(records)} found", str(path))
-    predictions = {name: find_predictions(records, teacher, name, path, inputs) for name, teacher in teachers.members.items()}
+    predictions = {name: find_predictions(records, teacher, path, inputs) for name, teacher in teachers.members.items()}
     targets = [
         fuse({name: found[row] for name, found in predictions.items()}, teachers.weights, teachers.delays) for row in range(len(records))
     ]
@@ -108,35 +108,32 @@ def find_records(config: Config, teachers: FusedTeacher, path: Path) -> list[Tra
     ]
 
 
-def find_predictions(
-    records: Sequence[Raw], teacher: Teacher, name: str, records_path: Path, inputs: Mapping[str, Any]
-) -> list[NDArray[np.float16]]:
+def find_predictions(records: Sequence[Raw], teacher: Teacher, records_path: Path, inputs: Mapping[str, Any]) -> list[NDArray[np.float16]]:
     """Return the predictions `(2, samples)` of a teacher for records, which are computed once and kept in a file.
 
     Args:
         records: from `gather`.
-        teacher: predicts them.
-        name: of the teacher; a part of the file's name.
+        teacher: predicts them. Its name is a part of the file's name.
         records_path: of the file of records. The file of predictions lies beside it.
         inputs: describe the records, from `describe_inputs`.
 
     Raises:
         XiaoNetError: the file cannot be read or written.
     """
-    path = records_path.with_name(f"{records_path.stem}-{re.sub(r'[^A-Za-z0-9._@-]+', '_', name)}.npz")
+    path = records_path.with_name(f"{records_path.stem}-{re.sub(r'[^A-Za-z0-9._@-]+', '_', teacher.name)}.npz")
     made_by = {"records": inputs, "teacher": digest(teacher.state_dict()), "described": teacher.describe(), "reading": describe_reading()}
     lengths = [record[1].shape[1] for record in records]
     content = _load(path, made_by)
     if content is None:
         windows = sum(len(window_starts(samples, teacher.window_samples)) for samples in lengths)
         predictions = []
-        with console.WindowProgress(f"Predictions of {name}", windows) as bar:
+        with console.WindowProgress(f"Predictions of {teacher.name}", windows) as bar:
             for _, waveform, _, _ in records:
                 predictions.append(predict_record(waveform, teacher))
                 bar.update(len(window_starts(waveform.shape[1], teacher.window_samples)))
         content = {"predictions": np.concatenate(predictions, axis=1)}
         _save(path, made_by, content)
-    console.ok("Predictions", name, str(path))
+    console.ok("Predictions", teacher.name, str(path))
     return np.split(content["predictions"], np.cumsum(lengths)[:-1], axis=1)
 
 
