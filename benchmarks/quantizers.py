@@ -167,7 +167,7 @@ class Judge:
         for own in (curves, others):
             peaks = find_peaks(iter([own]), self.evaluator.config.peak_detection.distance)
             above = {phase: peaks[phase].above(height) for phase, height in self.thresholds.items()}
-            pairs.append({(phase, int(w), int(s)) for phase, one in above.items() for w, s in zip(one.window, one.sample, strict=True)})
+            pairs.append({(phase, int(w), round(s)) for phase, one in above.items() for w, s in zip(one.window, one.sample, strict=True)})
         return 1 - len({window for _, window, _ in pairs[0] ^ pairs[1]}) / len(self.windows)
 
     def cells(self, curves: np.ndarray) -> list[str]:

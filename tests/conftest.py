@@ -55,6 +55,12 @@ def unlabelled() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases() -> Path:
+    """Folder of small inputs that once went wrong."""
+    return _shared("cases")
+
+
+@pytest.fixture(scope="session")
 def benchmark() -> Path:
     """Folder of real records to measure on."""
     return _shared("data", "benchmark")

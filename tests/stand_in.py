@@ -1,10 +1,14 @@
 """A stand-in for a network, and miniSEED in which it finds every onset exactly."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
+
+from xiaonet.picking.segments import Extent, Instrument, build_instruments
+from xiaonet.picking.time_index import TimeIndex
 
 MIDNIGHT = UTCDateTime("2020-09-15T00:00:00")
 
@@ -38,6 +42,13 @@ def record(
             samples[round((MIDNIGHT + second - start) * 100)] = 200_000
         stream.append(Trace(samples, {**header, "sampling_rate": 100.0, "starttime": start}))
     return stream
+
+
+def bare_instrument(name: str, letters: str, end_ns: int = 1) -> Instrument:
+    """An instrument at 100 Hz whose channels have these last letters, without samples."""
+    indexes = {(name + letter, Fraction(100)): TimeIndex([Extent(0, end_ns)]) for letter in letters}
+    [instrument], _ = build_instruments(indexes, lambda *_: [], {})
+    return instrument
 
 
 def write_days(stream: Stream, folder: Path) -> Path:

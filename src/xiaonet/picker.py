@@ -1,7 +1,7 @@
 """The picker: probabilities and picks of any ObsPy stream, on any of the runtimes."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,9 @@ from xiaonet import __version__
 from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
+from xiaonet.picking.channels import parse_components
 from xiaonet.picking.picks import Pick, read_picks
+from xiaonet.picking.preference import one_per_station
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
 from xiaonet.picking.spans import true_spans
 from xiaonet.runtime.cascade import Cascade
@@ -39,6 +41,8 @@ class Picker:
         prefilter: a smaller model that sees all windows first. `model` then sees only those in which the
             prefilter finds something. This is faster and loses a few picks in a thousand.
         threads: number of threads of the runtime.
+        components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
+        prefer: codes of instruments, best first, such as `HH,BH`: pick one instrument of each station at any time; all by default.
         scout: the old name of `prefilter`, accepted for one more release.
 
     Raises:
@@ -61,11 +65,14 @@ class Picker:
         runtime: Runtime = "auto",
         prefilter: str | Path | None = None,
         threads: int = 1,
+        components: str | Mapping[str, str] | None = None,
+        prefer: str | Sequence[str] = (),
         scout: str | Path | None = None,
     ) -> None:
         if scout is not None:
             warnings.warn("Picker(scout=…) is now Picker(prefilter=…); the next release will not accept the old name", FutureWarning, 2)
             prefilter = scout if prefilter is None else prefilter
+        self.components, self.prefer = parse_components(components), prefer
         self.predictor = predictor = load_predictor(model, runtime, threads)
         if prefilter is not None:
             self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
@@ -149,7 +156,9 @@ class Picker:
         return read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
 
     def _instruments(self, stream: "Stream") -> list[Instrument]:
-        instruments, skipped = sort_stream(stream)
+        instruments, skipped = sort_stream(stream, self.components)
+        instruments, left_out = one_per_station(instruments, self.prefer)
+        skipped += left_out
         if not instruments:
             raise WaveformError(f"nothing to pick: {'; '.join(skipped) or 'the stream is empty'}")
         return instruments

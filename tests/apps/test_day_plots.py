@@ -16,6 +16,7 @@ import obspy
 import pytest
 from matplotlib.dates import num2date
 
+from stand_in import bare_instrument
 from xiaonet.apps import day_plots as module
 from xiaonet.apps.day_plots import DayPlots
 from xiaonet.apps.pick_archive import Task, pick_archive
@@ -24,7 +25,7 @@ from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, MARGIN, Annotation, chunks
 from xiaonet.picking.picks import Pick
-from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
+from xiaonet.picking.segments import Grid, Segment
 from xiaonet.plots.day import Day
 from xiaonet.plots.record import View
 
@@ -37,7 +38,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def a_task(first: int, end: int, name: str = "CX.PB01..HH", components: str = "ENZ", phase_ns: int = 0) -> Task:
     """A record from one sample after midnight to another."""
-    instrument = Instrument(name, Fraction(100), lambda *_: [], {code: [Extent(0, 1)] for code in components})
+    instrument = bare_instrument(name, components)
     segment = Segment(Grid(Fraction(100), phase_ns), FIRST + first, FIRST + end)
     return Task(instrument, tuple((segment, *chunk) for chunk in chunks(segment)))
 

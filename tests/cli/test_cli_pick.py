@@ -318,7 +318,8 @@ def test_help_names_every_option_with_what_it_does() -> None:
     told = CliRunner().invoke(cli.app, ["pick", "--help"], env={"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}).output
     assert re.search(r"^ *Usage: \S+ pick \[OPTIONS\] ", told, re.MULTILINE)
     assert "Pick P and S in continuous records." in told
-    options = {"model", "threshold", "out", "from", "to", "stations", "plot", "workers", "runtime", "prefilter", "resume", "help"}
+    options = {"model", "threshold", "out", "from", "to", "stations", "components", "prefer", "plot", "workers", "runtime"}
+    options |= {"prefilter", "resume", "help"}
     assert options == set(re.findall(r"^[│ ]+--([a-z]+)", told, re.MULTILINE))
     for text in (
         "miniSEED files, globs, folders or SDS archives",
@@ -327,3 +328,30 @@ def test_help_names_every_option_with_what_it_does() -> None:
     ):
         assert text in told
     assert set(shipped_models()) == set(re.findall(r"xiaonet[a-z0-9-]*", re.search(r"The shipped models are (.*)\.", told)[1]))
+
+
+def test_a_station_with_two_instruments_is_named_and_a_preference_picks_one(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path
+) -> None:
+    write(record(onsets={"Z": [0.0]}) + record(onsets={"Z": [0.0]}, instrument="XX.ABC..HN"), tmp_path / "data")
+    named = "! Stations: XX.ABC: 2 instruments have data at the same time (XX.ABC..HH, XX.ABC..HN) - "
+    status, lines = run("data")
+    assert (0, 1) == (status, sum(line.startswith(named) for line in lines))
+    assert ["XX.ABC..HHZ", "XX.ABC..HNZ"] == sorted(pd.read_csv("picks.csv")["seed_id"])
+    status, lines = run("data", "--prefer", "BH,HN")
+    assert (0, ["XX.ABC..HNZ"]) == (status, pd.read_csv("picks.csv")["seed_id"].tolist())
+    assert "! Skipped: XX.ABC..HH: left out where XX.ABC..HN has data" in lines
+    assert not any(line.startswith("! Stations") for line in lines)
+
+
+def test_components_can_be_named(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    stream = record(onsets={"Z": [0.0], "N": [3.0]})
+    for trace, code in zip(stream, ("CHA", "CHB", "CHC"), strict=True):
+        trace.stats.channel = code
+    write(stream, tmp_path / "data")
+    assert 1 == run("data")[0]
+    assert 0 == run("data", "--components", "E=CHA,N=CHB,Z=CHC")[0]
+    picks = pd.read_csv("picks.csv")
+    assert [("P", "XX.ABC..CHC"), ("S", "XX.ABC..CHB")] == list(zip(picks["phase"], picks["seed_id"], strict=True))
+    status, lines = run("data", "--components", "Q=CHA")
+    assert (1, True) == (status, any("wanted a channel code for E, N and Z each" in line for line in lines))

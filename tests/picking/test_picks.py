@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from obspy import UTCDateTime
 
+from peaks_by_hand import onset_by_hand
+from stand_in import bare_instrument
 from xiaonet.picking.annotation import Annotation
-from xiaonet.picking.picks import Pick, amplitude_and_snr, find_picks, read_picks, width
-from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
+from xiaonet.picking.picks import Pick, amplitude_and_snr, find_picks, onset, read_picks, width
+from xiaonet.picking.segments import Grid, Instrument, Segment
 
 PICK = Pick(1_396_310_400_998_393_000, "CX.PB01..HHZ", "P", 0.75, 0.125, 1234.5, 20.0)
 HEIGHTS = {"P": 0.3, "S": 0.3}
@@ -146,31 +148,80 @@ def test_a_width_ends_where_the_curve_ends(beyond: list[float]) -> None:
     assert 4.0 == width(np.array([*beyond, 0.9, 0.9, 1.0, 0.9, 0.9, *beyond]), 2 + len(beyond))
 
 
-def bell(sample: int, height: float, sigma: float, samples: int = 4000) -> np.ndarray:
+def bell(sample: float, height: float, sigma: float, samples: int = 4000) -> np.ndarray:
     return height * np.exp(-((np.arange(samples) - sample) ** 2) / (2 * sigma**2))
 
 
-def onset(factor: float, at: int = 2000, samples: int = 4000) -> np.ndarray:
+def louder(factor: float, at: int = 2000, samples: int = 4000) -> np.ndarray:
     """Three components that swing between -1 and 1, and `factor` times as far from a sample on; 7 is their mean."""
     swing = np.where(np.arange(samples) % 2, 1.0, -1.0) * np.where(np.arange(samples) < at, 1.0, factor)
     return np.tile(swing, (3, 1)) + 7
 
 
+@pytest.mark.parametrize(
+    ("centre", "sigma", "peak", "expected"),
+    [
+        (200.0, 12, 200, 200.0),
+        (200.3, 12, 200, 200.3),
+        (200.46, 8, 200, 200.5),
+        (206.0, 16, 200, 205.6),  # as wide as the weights: the rest of the way halves four times
+        (199.7, 12, 200, 199.7),
+        (3.0, 1, 3, 3.0),  # beside the start of the curve
+        (3999.0 - 3.0, 1, 3996, 3996.0),
+    ],
+)
+def test_an_onset_is_read_between_samples(centre: float, sigma: float, peak: int, expected: float) -> None:
+    assert expected == pytest.approx(onset(bell(centre, 0.8, sigma), peak), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(samples=arrays(np.float32, st.integers(1, 200), elements=st.floats(0.0625, 1, width=32)), data=st.data())
+def test_an_onset_is_that_of_a_loop(samples: np.ndarray, data: st.DataObject) -> None:
+    peak = data.draw(st.integers(0, len(samples) - 1))
+    hidden = np.where(np.arange(len(samples)) >= peak + 20, np.nan, samples)
+    assert onset_by_hand(samples, peak) == pytest.approx(onset(samples, peak), abs=1e-9)
+    assert onset_by_hand(hidden, peak) == pytest.approx(onset(hidden, peak), abs=1e-9)
+
+
+def test_where_two_humps_are_almost_level_the_onset_moves_less_than_the_highest_sample() -> None:
+    first, second = (np.maximum(bell(2000, one, 12), bell(2024, other, 12)) for one, other in ((0.81, 0.8), (0.8, 0.81)))
+    assert (2000, 2024) == (first.argmax(), second.argmax())
+    assert 0 < onset(second, 2024) - onset(first, 2000) < 12
+
+
+def test_the_last_digits_of_a_probability_do_not_move_an_onset() -> None:
+    curves = [bell(2000.33, 0.8, 12) * (1 + noise * np.cos(np.arange(4000))) for noise in (0, 1e-7, -1e-7)]
+    assert [2000.3] * 3 == [onset(curve, 2000) for curve in curves]
+
+
+def test_a_pick_between_samples_has_its_time_to_the_millisecond() -> None:
+    [pick] = read_picks(chunk({"P": bell(2000.3, 0.8, 12)}), instrument("Z"), SEGMENT, HEIGHTS, 100)
+    assert (19_003_000_000 + 1_393_000, pytest.approx(0.8, rel=1e-3)) == (pick.time_ns, pick.probability)
+
+
+def test_no_onset_is_read_where_the_curve_is_not_trusted() -> None:
+    trusted = np.ones(4000, dtype=bool)
+    trusted[2001:2101] = False
+    wide = np.maximum(bell(1990, 0.8, 5), 0.9 * bell(2040, 0.8, 20))
+    [pick] = read_picks(chunk({"P": wide}, trusted), instrument("Z"), SEGMENT, HEIGHTS, 100)
+    assert 18.85 < (pick.time_ns - 1_393_000) / 1e9 < 19.01
+
+
 @pytest.mark.parametrize(("factor", "snr"), [(1.0, 0.0), (10.0, 20.0), (100.0, 40.0), (0.1, -20.0)])
 def test_amplitude_and_snr_compare_what_follows_with_what_was_before(factor: float, snr: float) -> None:
-    assert (pytest.approx(factor), pytest.approx(snr)) == amplitude_and_snr(onset(factor), 2000)
+    assert (pytest.approx(factor), pytest.approx(snr)) == amplitude_and_snr(louder(factor), 2000)
 
 
 def test_the_component_with_the_largest_ratio_counts() -> None:
-    waveform = onset(1.0)
-    waveform[1] = onset(10.0)[1]
-    waveform[2] = 1000 * onset(2.0)[2]  # larger, but not by as much
+    waveform = louder(1.0)
+    waveform[1] = louder(10.0)[1]
+    waveform[2] = 1000 * louder(2.0)[2]  # larger, but not by as much
     amplitude, snr = amplitude_and_snr(waveform, 2000)
     assert (pytest.approx(2000), pytest.approx(20)) == (amplitude, snr)
 
 
 def test_components_without_data_or_movement_do_not_count() -> None:
-    waveform = onset(10.0)
+    waveform = louder(10.0)
     waveform[0] = np.nan
     waveform[1] = 3.0
     assert (pytest.approx(10), pytest.approx(20)) == amplitude_and_snr(waveform, 2000)
@@ -180,7 +231,7 @@ def test_components_without_data_or_movement_do_not_count() -> None:
 @pytest.mark.parametrize("components", [[0, 1, 2], [2]])
 def test_where_there_is_nothing_to_compare_with_the_ratio_is_unknown(gap: tuple[int, int], components: list[int]) -> None:
     waveform = np.full((3, 4000), np.nan)
-    waveform[components] = onset(10.0, 0)[components]
+    waveform[components] = louder(10.0, 0)[components]
     waveform[:, slice(*gap)] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -191,19 +242,19 @@ def test_where_there_is_nothing_to_compare_with_the_ratio_is_unknown(gap: tuple[
 
 @pytest.mark.parametrize("pick", [0, 1, 5, 19, 20])
 def test_the_ratio_of_a_pick_at_the_very_start_is_unknown_or_a_number(pick: int) -> None:
-    amplitude, _ = amplitude_and_snr(onset(10.0, 0), pick)
+    amplitude, _ = amplitude_and_snr(louder(10.0, 0), pick)
     assert 9 < amplitude < 20.1
 
 
 def instrument(letters: str) -> Instrument:
-    return Instrument("XX.STA..HH", Fraction(100), lambda *_: [], {letter: [Extent(0, 10**10)] for letter in letters})
+    return bare_instrument("XX.STA..HH", letters, 10**10)
 
 
 def chunk(probabilities: dict[str, np.ndarray], trusted: np.ndarray | None = None, first: int = 1000, end: int = 3000) -> Annotation:
     """Annotation of 4000 samples, of which `first` to `end` belong to the chunk; the array starts 100 before the grid's zero."""
     curves = np.stack([probabilities.get(phase, np.zeros(4000)) for phase in "PSN"])
     everywhere = np.ones(4000, dtype=bool)
-    return Annotation(first - 100, end - 100, -100, curves, onset(10.0), everywhere if trusted is None else trusted)
+    return Annotation(first - 100, end - 100, -100, curves, louder(10.0), everywhere if trusted is None else trusted)
 
 
 SEGMENT = Segment(Grid(Fraction(100), 1_393_000), -100, 3900)
@@ -234,8 +285,10 @@ def test_p_is_told_for_the_vertical_and_s_for_the_first_horizontal(letters: str,
     assert [f"XX.STA..HH{p}", f"XX.STA..HH{s}"] == [pick.seed_id for pick in read_picks(seen, instrument(letters), SEGMENT, HEIGHTS, 100)]
 
 
-@pytest.mark.parametrize(("sample", "number"), [(999, 0), (1000, 1), (2999, 1), (3000, 0)])
-def test_a_pick_belongs_to_one_chunk(sample: int, number: int) -> None:
+@pytest.mark.parametrize(
+    ("sample", "number"), [(999, 0), (1000, 1), (2999, 1), (3000, 0), (999.7, 0), (1000.3, 1), (2999.7, 1), (3000.3, 0)]
+)
+def test_a_pick_belongs_to_one_chunk(sample: float, number: int) -> None:
     assert number == len(read_picks(chunk({"P": bell(sample, 0.8, 12)}), instrument("Z"), SEGMENT, HEIGHTS, 100))
 
 

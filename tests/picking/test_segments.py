@@ -13,6 +13,7 @@ from xiaonet.picking.cleaning import BRIDGE, FLAT, SMOOTH
 from xiaonet.picking.segments import Grid, Instrument, Piece, Segment, nominal_rate, sort_stream, split_drifting, why_unusable
 
 HUNDRED = Fraction(100)
+WANTED = "wanted a code that ends in E, 2, T, X, U, N, 1, R, Y, V, Z, 3, W, or components such as E=HHX,N=HHY,Z=HHZ"
 WHOLE_RATES = [20.0, 31.25, 40.0, 50.0, 62.5, 80.0, 100.0, 125.0, 128.0, 200.0, 250.0, 500.0]  # whole nanoseconds a sample
 
 
@@ -117,8 +118,12 @@ def test_a_rate_in_a_header_stands_for_a_ratio_of_small_integers(rate: float, ex
         ("CX.PB01..HHZ", 10.0, "sampled at 10 Hz; wanted at least 20 Hz"),
         ("CX.PB01..HHZ", float("nan"), "sampled at nan Hz; wanted at least 20 Hz"),
         ("CX.PB01..HHZ", float("inf"), "sampled at inf Hz; wanted at least 20 Hz"),
-        ("CX.PB01..BDF", 100.0, "channel code 'BDF' has no component; wanted a code that ends in E, 2, N, 1, Z, 3"),
-        ("CX.PB01..", 100.0, "channel code '' has no component; wanted a code that ends in E, 2, N, 1, Z, 3"),
+        ("CX.PB01..BDF", 100.0, "channel code 'BDF' is that of a hydrophone or another pressure sensor; wanted ground motion"),
+        (
+            "CX.PB01..",
+            100.0,
+            f"channel code '' has no component; {WANTED}",
+        ),
         ("CX.PB.01..HHZ", 100.0, "wanted a name NET.STA.LOC.CHA with three dots"),
     ],
 )
@@ -171,16 +176,61 @@ def test_instruments_are_told_apart_by_network_station_location_band_and_rate() 
         ("N", {"N": "N"}),
         ("E1Z", {"E": "E", "N": "1", "Z": "Z"}),
         ("E2N1Z3", {"E": "E", "N": "N", "Z": "Z"}),
+        ("EXNYZW", {"E": "E", "N": "N", "Z": "Z"}),
+        ("XYZ", {"E": "X", "N": "Y", "Z": "Z"}),
+        ("UVW", {"E": "U", "N": "V", "Z": "W"}),
+        ("UVZ", {"E": "U", "N": "V", "Z": "Z"}),
+        ("ENU", {"E": "E", "N": "N", "Z": "U"}),
+        ("TRZ", {"E": "T", "N": "R", "Z": "Z"}),
     ],
 )
 def test_orientation_codes_become_components(letters: str, expected: dict[str, str]) -> None:
     components = {letter: noise(100, seed) for seed, letter in enumerate(letters)}
-    instrument = only_instrument(stream(components))
+    (instrument,), spare = sort_stream(stream(components))
+    beside = {"E2N1Z3": ["2E", "1N", "3Z"], "EXNYZW": ["XE", "YN", "WZ"]}.get(letters, [])
+    assert [f"XX.STA..HH{one}: used only where XX.STA..HH{other} has no data" for one, other in beside] == spare
     assert {component: f"XX.STA..HH{letter}" for component, letter in expected.items()} == instrument.channels
     waveform, _ = instrument.waveform(instrument.segments[0], 0, 100)
     for row, component in enumerate("ENZ"):
         wanted = components[expected[component]] if component in expected else np.full(100, np.nan)
         np.testing.assert_array_equal(wanted, waveform[row])
+
+
+@pytest.mark.parametrize("rates", [(50, 50, 100), (100, 100, 50), (200, 40, 100), (20, 125, 62.5)])
+@pytest.mark.parametrize("late_ns", [0, 10_000_000, -7_000_000])
+def test_components_at_different_rates_are_one_instrument_on_time(rates: tuple[float, ...], late_ns: int) -> None:
+    # The record says at every sample what time it is.
+    start_ns = 1_400_000_000 * 10**9 + 1_234_567
+    starts = {"E": start_ns + late_ns, "N": start_ns - late_ns, "Z": start_ns}
+    traces = [
+        trace(np.arange(int(60 * rate)) / rate + (starts[letter] - start_ns) / 1e9, starts[letter], rate, f"XX.STA..HH{letter}")
+        for letter, rate in zip("ENZ", rates, strict=True)
+    ]
+    instrument = only_instrument(traces)
+    (segment,) = instrument.segments
+    waveform, _ = instrument.waveform(segment, segment.first, segment.end)
+    times = np.array([segment.time_ns(sample) - start_ns for sample in range(segment.first, segment.end)]) / 1e9
+    for row, rate in enumerate(rates):
+        known = ~np.isnan(waveform[row])
+        assert 5900 < known.sum()
+        assert np.abs(waveform[row] - times)[known].max() <= 0.0051, rate
+
+
+def test_a_component_at_two_rates_makes_two_instruments_and_a_broken_record_takes_no_component_away() -> None:
+    traces = [trace(noise(1000), seed_id=f"XX.STA..HH{letter}") for letter in "ENZ"]
+    traces.append(trace(noise(50), 3 * 10**9, 228.0, "XX.STA..HHZ"))
+    whole, broken = sort_stream(Stream(traces))[0]
+    assert ((HUNDRED, set("ENZ")), (228, {"Z"})) == ((whole.rate, set(whole.channels)), (broken.rate, set(broken.channels)))
+
+
+def test_another_channel_of_a_component_takes_over_after_a_gap_of_a_sample() -> None:
+    record, other = noise(1000), noise(1000, 1)
+    traces = [trace(record[:600]), trace(other[400:], 400 * 10**7, seed_id="XX.STA..HH3")]
+    (instrument,), spare = sort_stream(Stream(traces))
+    (segment,) = instrument.segments
+    expected = np.concatenate([record[:600], [np.nan], other[601:]])
+    np.testing.assert_array_equal(expected, instrument.waveform(segment, 0, 1000)[0][2])
+    assert (["XX.STA..HH3: used only where XX.STA..HHZ has no data"], {"Z": "XX.STA..HHZ"}) == (spare, instrument.channels)
 
 
 def test_a_stream_read_without_its_samples_has_none() -> None:
@@ -200,7 +250,7 @@ def test_skipped_traces_are_listed_and_the_rest_is_used() -> None:
     assert ["XX.STA..HH"] == [instrument.name for instrument in instruments]
     assert [
         "XX.STA..HHN: no samples",
-        "XX.STA..LDO: channel code 'LDO' has no component; wanted a code that ends in E, 2, N, 1, Z, 3",
+        "XX.STA..LDO: channel code 'LDO' is that of a hydrophone or another pressure sensor; wanted ground motion",
         "XX.STA..LHZ: sampled at 1 Hz; wanted at least 20 Hz",
         "XX.STA..HHE: samples are complex128; wanted real numbers",
     ] == skipped

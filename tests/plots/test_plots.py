@@ -14,10 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import date2num, num2date
 from matplotlib.figure import Figure
 
+from stand_in import bare_instrument
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick, find_picks
-from xiaonet.picking.segments import Extent, Grid, Instrument, Segment
+from xiaonet.picking.segments import Grid, Segment
 from xiaonet.plots.day import Day, draw_day
 from xiaonet.plots.history import draw_history
 from xiaonet.plots.record import Strip, View, draw_picks, draw_views, find_thinning
@@ -34,7 +35,7 @@ SECOND = 10**9
 START = int(datetime.fromisoformat("2014-05-01T06:00:00+00:00").timestamp()) * SECOND  # an hour at which windows start
 FIRST = START // 10**7  # its sample since 1970
 SEGMENT = Segment(Grid(Fraction(100), 0), FIRST, FIRST + 360_000)
-INSTRUMENT = Instrument("CX.PB01..HH", Fraction(100), lambda *_: [], {code: [Extent(0, 1)] for code in "12Z"})
+INSTRUMENT = bare_instrument("CX.PB01..HH", "12Z")
 THRESHOLDS = {"P": 0.15, "S": 0.1}
 Picks = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -303,7 +304,7 @@ def test_components_bear_the_names_of_their_channels() -> None:
 def test_a_component_that_is_not_there_or_dead_is_reported() -> None:
     waveform = noise(3001)
     waveform[0] = np.nan
-    alone = Instrument("CX.PB01..HH", Fraction(100), lambda *_: [], {"Z": [Extent(0, 1)]})
+    alone = bare_instrument("CX.PB01..HH", "Z")
     view = View.of(alone, Strip.cut(annotation_of(waveform), SEGMENT, FIRST, FIRST + 3001), [])
     [axes] = draw_views([view], THRESHOLDS).axes
     assert ["HHZ", "no N", "no E"] == [text.get_text() for text in axes.get_yticklabels()][3:]
@@ -381,7 +382,7 @@ def test_instruments_that_lie_far_apart_have_an_axis_each() -> None:
 
 def test_a_name_is_no_formula() -> None:
     bad = r"$\nothing$"  # matplotlib would refuse it
-    odd = Instrument(f"CX.{bad}..HH", Fraction(100), lambda *_: [], {"Z": [Extent(0, 1)]})
+    odd = bare_instrument(f"CX.{bad}..HH", "Z")
     view = View.of(odd, Strip.cut(annotation_of(noise(10)), SEGMENT, FIRST, FIRST + 10), [])
     assert_is_picture(draw_views([view._replace(labels={"Z": bad})], THRESHOLDS, note=bad), 12 * 130, 669)
     assert_is_picture(draw_day(a_day(np.ones((24, 60)))._replace(title=bad), THRESHOLDS), 15 * 130, 1092)

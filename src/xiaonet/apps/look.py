@@ -26,6 +26,7 @@ from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.files import write_atomically
 from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import chunks
+from xiaonet.picking.channels import instrument_name
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Instrument, Segment
 from xiaonet.picking.spans import true_spans
@@ -124,7 +125,7 @@ def find_views(picks: Sequence[Pick], paths: Sequence[str | Path], day: date, st
     if not views:
         reasons = "".join(f"; {problem}" for problem in list(archive.problems)[:3])
         raise WaveformError(f"{', '.join(map(str, paths))} hold no record of {day}{reasons}; choose another folder, --day or --stations")
-    return Look(day, archive, views, dict(Counter(pick.seed_id[:-1] for pick in left)))
+    return Look(day, archive, views, dict(Counter(instrument_name(pick.seed_id) for pick in left)))
 
 
 def write_page(look: Look, out: Path, source: str, on_progress: OnDone = lambda seconds: None) -> None:

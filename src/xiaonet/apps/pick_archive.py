@@ -183,7 +183,8 @@ def _summary(tasks: list[Task], journal: Journal) -> Summary:
 def _fingerprint(archive: Archive, picker: Picker, tasks: list[Task]) -> str:
     """A digest that is the same for two runs with the same files and settings."""
     files = [(str(path), *_age(path)) for path in archive.files]
-    said = json.dumps([picker.provenance, files, [(task.key, task.seconds) for task in tasks]], sort_keys=True)
+    days = [(task.key, task.seconds, sorted(task.instrument.channels.items())) for task in tasks]
+    said = json.dumps([picker.provenance, files, days], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -31,9 +31,10 @@ def look(
     from xiaonet.apps.look import choose_day, find_views, write_page
     from xiaonet.io.archive import is_chosen
     from xiaonet.io.picks import read_pick_file
+    from xiaonet.picking.channels import instrument_name
 
     names = split_stations(stations)
-    found = [pick for pick in read_pick_file(picks) if is_chosen(pick.seed_id[:-1], names)]
+    found = [pick for pick in read_pick_file(picks) if is_chosen(instrument_name(pick.seed_id), names)]
     shown_day = _date(day) or choose_day(found)
     with console.busy("Reading headers"):
         look_at = find_views(found, paths, shown_day, names)

@@ -27,6 +27,13 @@ def pick(
     first: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Pick up to this UTC time.")] = None,
     stations: Stations = None,
+    components: Annotated[
+        str | None, typer.Option(metavar="E=…,N=…,Z=…", help="Channels whose names do not show their component: E=HHX,N=HHY,Z=HHZ.")
+    ] = None,
+    prefer: Annotated[
+        str,
+        typer.Option(help="One set of picks for each station, of its best instrument: HH,BH,EH,HN.", show_default="all instruments"),
+    ] = "",
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")
@@ -48,7 +55,7 @@ def pick(
 
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
     check_format(out)
-    archive, tasks = _find(paths, first, last, stations)
+    archive, tasks = _find(paths, first, last, stations, components, prefer)
     workers = workers or usable_cores()
     picker = Picker(model, threshold, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
     on_chunk = None
@@ -71,13 +78,16 @@ def pick(
     console.ok("Picks", f"{summary.picks['P']} P, {summary.picks['S']} S", f"{out}, in {time.monotonic() - started:.1f} s")
 
 
-def _find(paths: list[str], first: str | None, last: str | None, stations: list[str] | None) -> "tuple[Archive, list[Task]]":
+def _find(
+    paths: list[str], first: str | None, last: str | None, stations: list[str] | None, components: str | None, prefer: str
+) -> "tuple[Archive, list[Task]]":
     """The records that were asked for, and the work of picking them."""
     from xiaonet.apps.pick_archive import plan
     from xiaonet.io.archive import Archive
+    from xiaonet.picking.preference import doubles
 
     with console.busy("Reading headers"):
-        archive = Archive(paths, _time_ns("--from", first), _time_ns("--to", last), split_stations(stations))
+        archive = Archive(paths, _time_ns("--from", first), _time_ns("--to", last), split_stations(stations), components, prefer)
         tasks = plan(archive)
     if not tasks:
         console.skipped(list(archive.problems))
@@ -85,6 +95,8 @@ def _find(paths: list[str], first: str | None, last: str | None, stations: list[
             f"nothing to pick in {', '.join(paths)}; wanted miniSEED with components E, N, Z or 1, 2, Z at 20 Hz or more, "
             "from the chosen times and stations"
         )
+    for note in doubles(archive.instruments):
+        console.warn("Stations", note, "an arrival may have several picks; for one set each: --prefer HH,BH,EH,HN")
     return archive, tasks
 
 

@@ -7,7 +7,7 @@ that follow each other in time are one record.
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import SAMPLE_NS, SECOND_NS
 from xiaonet.io.miniseed import Packed, decode, scan
+from xiaonet.picking.channels import instrument_name, parse_components
+from xiaonet.picking.preference import one_per_station
 from xiaonet.picking.segments import (
     LONGEST_GAP_NS,
     Channel,
@@ -55,11 +57,16 @@ class Archive:
         start_ns: skip data before this time, in nanoseconds since 1970-01-01.
         end_ns: skip data from this time on.
         stations: names of stations or instruments to keep, such as `CX.PB01`, `PB*` or `CX.PB01.10.HH`; all by default.
+        components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
+        prefer: codes of instruments, best first, such as `HH,BH`: keep one instrument of each station at any time; all by default.
 
     Attributes:
         instruments: in order of their name.
         files: the files with usable data, in order.
         problems: what was skipped and why, as keys; it grows while samples are read.
+
+    Raises:
+        ConfigError: `components` names something other than channels of E, N and Z.
     """
 
     def __init__(
@@ -68,18 +75,24 @@ class Archive:
         start_ns: int | None = None,
         end_ns: int | None = None,
         stations: str | Sequence[str] = (),
+        components: str | Mapping[str, str] | None = None,
+        prefer: str | Sequence[str] = (),
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
         self.files: list[Path] = []
         self.start_ns, self.end_ns = start_ns, end_ns
         self.stations = [stations] if isinstance(stations, str) else stations
+        self.components = parse_components(components)
         self._scan = lru_cache(CACHED_FILES)(self._scan_file)
         self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
         entries: dict[Channel, list[_Entry]] = {}
         for path in self._find_files([paths] if isinstance(paths, str | Path) else paths):
             self._add(path, entries)
         self._indexes = {channel: TimeIndex(found) for channel, found in entries.items()}
-        self.instruments = build_instruments(self._indexes, self._pieces)
+        instruments, spare = build_instruments(self._indexes, self._pieces, self.components)
+        self.instruments, left_out = one_per_station(instruments, prefer)
+        for reason in spare + left_out:
+            self._report(reason)
 
     def within(self, segment: Segment) -> Segment:
         """The part of a segment from `start_ns` to `end_ns` of this archive."""
@@ -121,7 +134,8 @@ class Archive:
         except (ValueError, OverflowError):
             return True
         in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)
-        return in_time and is_chosen(f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha'][:-1]}", self.stations)
+        seed_id = f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha']}"
+        return in_time and is_chosen(instrument_name(seed_id, self.components), self.stations)
 
     def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Packed]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
@@ -139,9 +153,9 @@ class Archive:
             return {}
         channels: dict[Channel, list[Packed]] = {}
         for packed in found:
-            if not is_chosen(packed.seed_id[:-1], self.stations):
+            if not is_chosen(instrument_name(packed.seed_id, self.components), self.stations):
                 continue
-            if reason := why_unusable(packed.seed_id, packed.rate):
+            if reason := why_unusable(packed.seed_id, packed.rate, self.components):
                 reasons.append(f"{packed.seed_id}: {reason}")
             else:
                 channels.setdefault((packed.seed_id, nominal_rate(packed.rate)), []).append(packed)

@@ -39,7 +39,7 @@ HEADER = re.compile(
     rb"MS\x03.{9}[\0-\x17][\0-\x3b][\0-\x3c]|(?:\d{6}| {6})[DRQM][ \0][\0 -~]{12}.{4}[\0-\x17][\0-\x3b][\0-\x3c]", re.DOTALL
 )
 HEADER_BYTES = 27  # that the pattern may match
-NAME = re.compile(r"([0-9A-Za-z_-]*\.){3}[0-9A-Za-z_-]+")
+NAME = re.compile(r"([0-9A-Za-z_-]*\.){3}[0-9A-Za-z_-]*")
 
 Report = Callable[[str], None]
 
@@ -333,9 +333,10 @@ def _read(file: IO[bytes], first: int, end: int) -> bytes:
 def _seed_id(source_id: str) -> str:
     """NET.STA.LOC.CHA; empty if the name is broken."""
     try:
-        seed_id = ".".join(sourceid2nslc(source_id))
+        *station, code = sourceid2nslc(source_id)
     except (MiniSEEDError, ValueError):
         return ""
+    seed_id = ".".join([*station, code.replace("_", "") if len(code) < 5 else code])  # `Z__` stands for `Z`
     return seed_id if NAME.fullmatch(seed_id) else ""
 
 

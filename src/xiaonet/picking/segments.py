@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache, partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -20,13 +21,13 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.errors import WaveformError
+from xiaonet.picking.channels import NO_COMPONENTS, place, why_no_component
 from xiaonet.picking.cleaning import Samples, clean, cleaning_reach, to_float
 from xiaonet.picking.time_index import TimeIndex
 
 if TYPE_CHECKING:
     from obspy import Stream, Trace
 
-CODES: Mapping[str, str] = {"E": "E2", "N": "N1", "Z": "Z3"}  # last letters of the channels of a component, preferred ones first
 LOWEST_RATE = 20.0  # Hz: below, too little of a local earthquake is left
 HIGHEST_RATE = 1e6  # Hz: above, the header is wrong
 LONGEST_GAP_NS = 30 * SECOND_NS  # within a segment
@@ -102,48 +103,43 @@ class Instrument:
 
     Attributes:
         name: NET.STA.LOC and the band and instrument codes, such as `CX.PB01..HH`.
-        rate: Hz, as a ratio of small integers.
+        rate: Hz, as a ratio of small integers. Some components may have another rate.
         find: `(channel, first_ns, end_ns)` to the pieces that touch that time range.
-        extents: of each channel, by its last letter.
+        recorded: the channels of each component, preferred ones first, and the time ranges of their data.
     """
 
     name: str
     rate: Fraction
     find: Callable[[Channel, int, int], Iterable[Piece]]
-    extents: dict[str, list[Extent]] = field(default_factory=dict)
+    recorded: dict[str, dict[Channel, list[Extent]]] = field(default_factory=dict)
 
     @cached_property
     def channels(self) -> dict[str, str]:
-        """The channel that is used for each component: `{"E": "CX.PB01..HH2", …}`."""
-        chosen = {component: next((code for code in CODES[component] if code in self.extents), "") for component in COMPONENTS}
-        return {component: self.name + code for component, code in chosen.items() if code}
+        """The preferred channel of each component: `{"E": "CX.PB01..HH2", …}`."""
+        return {component: next(iter(self.recorded[component]))[0] for component in COMPONENTS if component in self.recorded}
 
     @cached_property
     def segments(self) -> list[Segment]:
         """Time ranges without a long gap, in order. The vertical sets the grid, or else N, or else E."""
         spans = sorted(
-            (extent.start_ns, extent.end_ns, order, extent.start_ns)
+            (extent.start_ns, extent.end_ns, order, rate)
             for order, component in enumerate(reversed(COMPONENTS))
-            if component in self.channels
-            for extent in self.extents[self.channels[component][-1]]
+            for (_, rate), extents in self.recorded.get(component, {}).items()
+            for extent in extents
         )
-        groups: list[list[tuple[int, int, int, int]]] = []
+        groups: list[list[tuple[int, int, int, Fraction]]] = []
         latest = 0
         for span in spans:
             if not groups or span[0] > latest + LONGEST_GAP_NS:
                 groups.append([])
             latest = max(latest, span[1]) if groups[-1] else span[1]
             groups[-1].append(span)
-        return [self._segment(group) for group in groups]
-
-    def _segment(self, spans: list[tuple[int, int, int, int]]) -> Segment:
-        _, reference = min((order, start) for _, _, order, start in spans)
-        grid = Grid.of(reference, self.rate)
-        first, end = min(start for start, *_ in spans), max(end for _, end, *_ in spans)
-        return Segment(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
+        return [_segment(group) for group in groups]
 
     def waveform(self, segment: Segment, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
         """Read the three components of a segment from sample `first` up to `end`, at 100 Hz.
+
+        Where the preferred channel of a component has no data, another one takes its place, after a gap of a sample.
 
         Returns:
             `(3, end - first)` samples in E, N, Z order, in the unit of the record, NaN where there is no
@@ -152,36 +148,46 @@ class Instrument:
         shape = (len(COMPONENTS), end - first)
         waveform, bridged = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
         for row, component in enumerate(COMPONENTS):
-            if component in self.channels:
-                waveform[row], bridged[row] = self._component(self.channels[component], segment.grid, first, end)
+            for channel, extents in self.recorded.get(component, {}).items():
+                start_ns = _first_time(extents, segment)
+                if start_ns is None:
+                    continue
+                samples, made_up = self._component(channel, segment, start_ns, first, end)
+                empty = np.isnan(waveform[row])
+                waveform[row, empty], bridged[row, empty] = samples[empty], made_up[empty]
+                waveform[row, 1:][empty[1:] != empty[:-1]] = np.nan
         return waveform, bridged
 
-    def _component(self, seed_id: str, grid: Grid, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
-        """One channel at 100 Hz."""
-        ratio = self.rate / Fraction(int(SAMPLING_RATE))  # recorded samples per sample at 100 Hz
+    def _component(self, channel: Channel, segment: Segment, start_ns: int, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
+        """One channel at 100 Hz. A sample of it, at `start_ns`, is moved to the nearest sample of the segment."""
+        _, rate = channel
+        ratio = rate / Fraction(int(SAMPLING_RATE))  # recorded samples per sample at 100 Hz
         if ratio == 1:
-            return self._cleaned(seed_id, grid, first, end)
+            return self._cleaned(channel, Grid(rate, segment.grid.phase_ns), first, end)
         from xiaonet.picking.resampling import REACH, resample
 
+        shift = Grid(Fraction(int(SAMPLING_RATE)), segment.grid.phase_ns).index(Grid.of(start_ns, rate).phase_ns)
+        grid, first, end = Grid(rate, segment.time_ns(shift)), first - shift, end - shift
         margin = REACH * max(Fraction(1), ratio) + 1  # recorded samples
         low = int((first - margin / ratio) // ratio.denominator) * ratio.denominator  # where both grids meet
-        samples, bridged = self._cleaned(seed_id, grid, int(low * ratio), int(end * ratio + margin) + 1)
+        samples, bridged = self._cleaned(channel, grid, int(low * ratio), int(end * ratio + margin) + 1)
         return resample(samples, bridged, ratio, first - low, end - low)
 
-    def _cleaned(self, seed_id: str, grid: Grid, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
+    def _cleaned(self, channel: Channel, grid: Grid, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
         """One channel at its own rate, cleaned; and where a gap was bridged."""
-        margin = cleaning_reach(float(self.rate))
-        samples = self._recorded(seed_id, grid, first - margin, end + margin)
-        bridged = clean(samples, float(self.rate))
+        rate = float(grid.rate)
+        margin = cleaning_reach(rate)
+        samples = self._recorded(channel, grid, first - margin, end + margin)
+        bridged = clean(samples, rate)
         inside = slice(margin, len(samples) - margin)
         return samples[inside], bridged[inside]
 
-    def _recorded(self, seed_id: str, grid: Grid, first: int, end: int) -> Samples:
+    def _recorded(self, channel: Channel, grid: Grid, first: int, end: int) -> Samples:
         """One channel as it was recorded; NaN in gaps and where two pieces disagree."""
         samples = np.full(end - first, np.nan)
         clash = np.zeros(0, dtype=np.int64)
         filled = 0
-        pieces = self.find((seed_id, self.rate), grid.time_ns(first), grid.time_ns(end))
+        pieces = self.find(channel, grid.time_ns(first), grid.time_ns(end))
         for piece in sorted(pieces, key=lambda piece: (piece.start_ns, piece.samples)):
             at = grid.index(piece.start_ns) - first
             low, high = max(at, 0), min(at + piece.samples, len(samples))
@@ -199,8 +205,26 @@ class Instrument:
         return samples
 
 
-def sort_stream(stream: "Stream | Trace") -> tuple[list[Instrument], list[str]]:
+def _segment(spans: list[tuple[int, int, int, Fraction]]) -> Segment:
+    """The segment of spans `(start_ns, end_ns, order, rate)`; the earliest span of the lowest order sets the grid."""
+    _, reference_ns, rate = min((order, start_ns, rate) for start_ns, _, order, rate in spans)
+    grid = Grid.of(reference_ns, rate)
+    first, end = min(start for start, *_ in spans), max(end for _, end, *_ in spans)
+    return Segment(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
+
+
+def _first_time(extents: list[Extent], segment: Segment) -> int | None:
+    """The time of the first sample of a channel in a segment; None if it has none there."""
+    first_ns, end_ns = segment.time_ns(segment.first), segment.time_ns(segment.end)
+    return min((extent.start_ns for extent in extents if extent.end_ns > first_ns and extent.start_ns < end_ns), default=None)
+
+
+def sort_stream(stream: "Stream | Trace", components: Mapping[str, str] = NO_COMPONENTS) -> tuple[list[Instrument], list[str]]:
     """Sort the traces of a stream into instruments.
+
+    Args:
+        stream: an ObsPy stream, or a trace.
+        components: channel codes that the user gives for components.
 
     Returns:
         The instruments by name; and for each trace that cannot be used, its name and the reason.
@@ -217,41 +241,66 @@ def sort_stream(stream: "Stream | Trace") -> tuple[list[Instrument], list[str]]:
     channels: dict[Channel, list[Piece]] = {}
     skipped = []
     for trace in traces:
-        stats = trace.stats
-        reason = why_unusable(trace.id, stats.sampling_rate) if len(trace.data) else "no samples"  # as with `headonly=True`
-        if trace.data.dtype.kind not in "biuf":
-            reason = f"samples are {trace.data.dtype}; wanted real numbers"
-        if reason:
+        if reason := why_unusable_trace(trace, components):
             skipped.append(f"{trace.id}: {reason}")
             continue
+        stats = trace.stats
         piece = Piece(trace.id, stats.starttime.ns, len(trace.data), stats.sampling_rate, partial(np.asanyarray, trace.data))
         channels.setdefault((trace.id, nominal_rate(stats.sampling_rate)), []).extend(split_drifting(piece))
     indexes = {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
-    return build_instruments(indexes, lambda channel, first_ns, end_ns: indexes[channel].find(first_ns, end_ns)), skipped
+    instruments, spare = build_instruments(indexes, lambda channel, first_ns, end_ns: indexes[channel].find(first_ns, end_ns), components)
+    return instruments, skipped + spare
 
 
-def build_instruments(indexes: Mapping[Channel, TimeIndex[Any]], find: Callable[[Channel, int, int], Iterable[Piece]]) -> list[Instrument]:
-    """Group channels into instruments, by name.
+def build_instruments(
+    indexes: Mapping[Channel, TimeIndex[Any]], find: Callable[[Channel, int, int], Iterable[Piece]], components: Mapping[str, str]
+) -> tuple[list[Instrument], list[str]]:
+    """Group channels into instruments.
+
+    Components at different rates make one instrument. A component at two rates makes two.
 
     Args:
         indexes: the time ranges of each channel.
         find: gives each instrument its pieces.
+        components: channel codes that the user gives for components.
+
+    Returns:
+        The instruments by name; and each channel that only fills the gaps of another one, with the reason.
     """
-    instruments: dict[Channel, Instrument] = {}
-    for seed_id, rate in sorted(indexes):
-        name = seed_id[:-1]
-        instrument = instruments.setdefault((name, rate), Instrument(name, rate, find))
-        instrument.extents[seed_id[-1]] = [Extent(piece.start_ns, piece.end_ns) for piece in indexes[seed_id, rate].pieces]
-    return list(instruments.values())
+    names = {seed_id for seed_id, _ in indexes}
+    places = {channel: found for channel in indexes if (found := place(channel[0], components, names))}
+    length = {channel: sum(piece.end_ns - piece.start_ns for piece in index.pieces) for channel, index in indexes.items()}
+    instruments: list[Instrument] = []
+    spare = []
+    for name, group in groupby(sorted(places, key=places.__getitem__), key=lambda channel: places[channel].instrument):
+        channels = list(group)
+        longest = {rate: max(length[other] for other in channels if other[1] == rate) for _, rate in channels}
+        fitting: list[Instrument] = []
+        for channel in sorted(channels, key=lambda channel: (-longest[channel[1]], -channel[1])):
+            component, (seed_id, rate) = places[channel].component, channel
+            instrument = next((one for one in fitting if {other for _, other in one.recorded.get(component, {})} <= {rate}), None)
+            if instrument is None:
+                instrument = Instrument(name, rate, find)
+                fitting.append(instrument)
+            rivals = instrument.recorded.setdefault(component, {})
+            if rivals:
+                spare.append(f"{seed_id}: used only where {next(iter(rivals))[0]} has no data")
+            rivals[channel] = [Extent(piece.start_ns, piece.end_ns) for piece in indexes[channel].pieces]
+        instruments += sorted(fitting, key=lambda instrument: instrument.rate)
+    return instruments, spare
 
 
-def why_unusable(seed_id: str, rate: float) -> str:
+def why_unusable_trace(trace: "Trace", components: Mapping[str, str]) -> str:
+    """Why a trace cannot be picked; empty if it can."""
+    if trace.data.dtype.kind not in "biuf":
+        return f"samples are {trace.data.dtype}; wanted real numbers"
+    return why_unusable(trace.id, trace.stats.sampling_rate, components) if len(trace.data) else "no samples"  # as with `headonly=True`
+
+
+def why_unusable(seed_id: str, rate: float, components: Mapping[str, str] = NO_COMPONENTS) -> str:
     """Why a channel cannot be picked; empty if it can."""
-    if seed_id.count(".") != 3:
-        return "wanted a name NET.STA.LOC.CHA with three dots"
-    code, letters = seed_id.rpartition(".")[2], "".join(CODES.values())
-    if not code or code[-1] not in letters:
-        return f"channel code {code!r} has no component; wanted a code that ends in {', '.join(letters)}"
+    if reason := why_no_component(seed_id, components):
+        return reason
     if not np.isfinite(rate) or nominal_rate(rate) < LOWEST_RATE:
         return f"sampled at {rate:g} Hz; wanted at least {LOWEST_RATE:g} Hz"
     if rate > HIGHEST_RATE:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLING_RATE
-from xiaonet.picking.picks import SIGMAS, find_picks, width
+from xiaonet.picking.picks import SIGMAS, find_picks, onset, width
 
 LOWEST_PEAK = 0.01  # probability; lower peaks are dropped, so thresholds start here
 
@@ -18,13 +18,13 @@ class Peaks:
 
     Attributes:
         window: `(peaks,)` number of the window.
-        sample: `(peaks,)` from the window's start.
+        sample: `(peaks,)` onset from the window's start, read between samples.
         height: `(peaks,)` probability.
         sigma: `(peaks,)` uncertainty in s, as the picker estimates it.
     """
 
     window: NDArray[np.int64]
-    sample: NDArray[np.int64]
+    sample: NDArray[np.float64]
     height: NDArray[np.float64]
     sigma: NDArray[np.float64]
 
@@ -70,11 +70,11 @@ def find_peaks(batches: Iterable[NDArray[np.floating]], distance: int) -> dict[s
             curve = window[PHASES.index(phase)]
             samples, heights = find_picks(curve, LOWEST_PEAK, distance)
             for place in np.lexsort((samples, -heights)):
-                sigma = width(curve, samples[place]) / SIGMAS / SAMPLING_RATE
-                rows[phase].append((number, samples[place], heights[place], sigma))
+                peak = int(samples[place])
+                rows[phase].append((number, onset(curve, peak), heights[place], width(curve, peak) / SIGMAS / SAMPLING_RATE))
     return {phase: _as_peaks(own) for phase, own in rows.items()}
 
 
 def _as_peaks(rows: list[tuple[float, ...]]) -> Peaks:
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    return Peaks(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2], table[:, 3])
+    return Peaks(table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3])
