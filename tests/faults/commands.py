@@ -18,6 +18,7 @@ PRELOADED = (
     *("torch", "seisbench.data", "seisbench.models", "matplotlib.figure", "lightning_fabric", "onnxruntime", "onnxscript"),
     *("xiaonet.cli.main", "xiaonet.picker", "xiaonet.apps.pick_archive", "xiaonet.training.trainer", "xiaonet.evaluation.report"),
 )
+HANGING_S = 900  # a command that takes longer hangs
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "sqlite3.connect")
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload([*PRELOADED])
@@ -55,7 +56,7 @@ def call(
     kill: Moment | None = None,
     stand_in: bool = False,
     address_space: int | None = None,
-    limit_s: float = 300,
+    processor_s: int | None = None,
 ) -> Ended:
     """Run `xiaonet` with these words in a folder, and kill it at a moment.
 
@@ -65,33 +66,35 @@ def call(
         kill: when it is killed by SIGKILL; by default not at all.
         stand_in: pick with the stand-in rather than with a network.
         address_space: bytes that the process may use, by default any number.
-        limit_s: a command that takes longer is killed and fails the test.
+        processor_s: seconds of processor time that it may use, by default any number.
     """
     log, events = folder.parent / f"{folder.name}.log", server.Value("q", 0)
     file_event = kill.file_event if kill else None
-    process = server.Process(target=_run, args=([*map(str, words)], folder, log, events, file_event, stand_in, address_space))
+    limits = {resource.RLIMIT_AS: address_space, resource.RLIMIT_CPU: processor_s}
+    process = server.Process(target=_run, args=([*map(str, words)], folder, log, events, file_event, stand_in, limits))
     started = time.monotonic()
     process.start()
-    process.join(kill.seconds if kill and kill.seconds is not None else limit_s)
+    process.join(kill.seconds if kill and kill.seconds is not None else HANGING_S)
     in_time = not process.is_alive() or (kill is not None and kill.seconds is not None)
     process.kill()
     process.join()
     told = log.read_text(errors="replace") if log.exists() else ""
-    assert in_time, f"xiaonet {' '.join(map(str, words))} takes longer than {limit_s} s: {told}"
+    assert in_time, f"xiaonet {' '.join(map(str, words))} takes longer than {HANGING_S} s: {told}"
     return Ended(process.exitcode or 0, told, time.monotonic() - started, events.value)
 
 
 def _run(
     words: list[str], folder: Path, log: Path, events: "multiprocessing.sharedctypes.Synchronized[int]", file_event: int | None,
-    stand_in: bool, address_space: int | None,
+    stand_in: bool, limits: dict[int, int | None],
 ) -> None:  # fmt: skip
     """The command in its own process."""
     os.chdir(folder)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
-    if address_space is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    for kind, limit in limits.items():
+        if limit is not None:
+            resource.setrlimit(kind, (limit, limit))
     if stand_in:
         import xiaonet.picker
         from stand_in import StandIn

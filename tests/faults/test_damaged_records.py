@@ -15,7 +15,7 @@ from stand_in import MIDNIGHT, record, write
 EACH = rounds("RECORDS", len(KINDS)) // len(KINDS)  # files of each kind
 SPARSE = "sparse, 1 GB"
 ADDRESS_SPACE = 2 * 10**9  # bytes
-LIMIT_S = 20
+PROCESSOR_S = 20
 NEAR = 31  # s; the length of a window, which sees nothing of damage so far away
 ONSETS = np.arange(-290.0, 290.0, 10.0)
 
@@ -47,7 +47,7 @@ def test_a_damaged_file_costs_what_is_damaged(intact: bytes, tmp_path: Path, kin
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
         write_damaged(damaged, tmp_path / "file")
-        done = call(["pick", tmp_path / "file"], folder, stand_in=True, address_space=ADDRESS_SPACE, limit_s=LIMIT_S)
+        done = call(["pick", tmp_path / "file"], folder, stand_in=True, address_space=ADDRESS_SPACE, processor_s=PROCESSOR_S)
         assert done.status in (0, 1), (trial, done.told)
         assert "Traceback" not in done.told, (trial, done.told)
         wanted = [second for second in ONSETS if all(abs_distance(second, *times[lost]) > NEAR for lost in damaged.lost)]
