@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check docs clean
+.PHONY: demo test faults check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/xiaonet demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+# A day of kills and damage on one core. FAULTS_SEED=1 tries others.
+faults: $(VENV)/.dev
+	FAULTS_PICK_KILLS=1000 FAULTS_COMMAND_KILLS=100 FAULTS_RECORDS=10000 FAULTS_MODELS=1000 $(BIN)/python -m pytest -rA tests/faults $(ARGS)
 
 check: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,15 +28,13 @@ from xiaonet.config.schema import Config
 from xiaonet.constants import DISTANCE, PICKED_PHASES, WINDOW_SAMPLES
 from xiaonet.data.augmentation import NO_AUGMENTATION
 from xiaonet.data.pool import Pool, TrainingRecord
-from xiaonet.names import split_names
-from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
 from xiaonet.training.dev_set import THRESHOLDS, TOLERANCE, DevSet, picked_records
-from xiaonet.training.drawn_windows import DrawnWindows, load_teachers
+from xiaonet.training.drawn_windows import DrawnWindows, load_online_teachers, load_teachers
 from xiaonet.training.run_folder import RunFolder
 from xiaonet.training.setup import make_fabric
-from xiaonet.training.targets import compute_targets, fuse, gather, load_records, save_records
+from xiaonet.training.targets import find_records
 
 HELD_OUT = 70  # records of analysts that no run learns from
 MINUTES = 10  # of each station of Ridgecrest
@@ -45,15 +42,21 @@ PRESENT, ABSENT = 0.5, 0.15  # fused probability from which a phase counts as pr
 EDGE = 250  # samples at a window's ends that are not scored
 COLUMNS = ("P", "S", "P at 0.1 s", "S at 0.1 s", "Ridgecrest P", "Ridgecrest S")
 
-TEACHERS = ("stead", "original", "okla")
-EQUAL = dict.fromkeys(TEACHERS, 1)
+TEACHERS = ("EQTransformer/volpick", "ustc_neasia", "ustc_sichuan@50", "original")
+FORMER = ("stead", "original", "okla")  # the teachers of the release before
 PARTS: Mapping[str, list[str]] = {
     "the recipe": [],
     "the recipe, seed 1": ["training.seed=1"],
     "the recipe, seed 2": ["training.seed=2"],
     "float32, seed 1": ["training.precision=32-true", "training.seed=1"],
     **{f"{name} alone": [f"distillation.teacher={name}", "distillation.teacher_weights={}"] for name in TEACHERS},
-    "equal weights of the three": [f"distillation.teacher_weights={json.dumps(EQUAL)}"],
+    "equal weights of the four": [f"distillation.teacher_weights={json.dumps(dict.fromkeys(TEACHERS, 1))}"],
+    "stead, original and okla": [
+        f"distillation.teacher={'+'.join(FORMER)}",
+        f"distillation.teacher_weights={json.dumps(dict.fromkeys(FORMER, 1))}",
+        "distillation.online_teachers={}",
+        "distillation.online_weight=0.5",
+    ],
     "delays of the teachers not removed": ["distillation.delays={}"],
     "labels 0.3 of the target": ["labels.weight=0.3"],
     "labels 0.7 of the target": ["labels.weight=0.7"],
@@ -69,6 +72,7 @@ PARTS: Mapping[str, list[str]] = {
     "no online teacher, seed 1": ["distillation.online_weight=0", "training.seed=1"],
     "no online teacher, seed 2": ["distillation.online_weight=0", "training.seed=2"],
     "online teacher alone": ["distillation.online_weight=1"],
+    "online weight of S as of P": ["distillation.online_weight=0.5"],
     "crops around onsets, no other augmentation": [
         f"augmentation={NO_AUGMENTATION.model_dump_json()}",
         "augmentation.onset_centred=0.75",
@@ -79,29 +83,9 @@ PARTS: Mapping[str, list[str]] = {
 LONG = 4
 
 
-def teacher_targets(recipe: Config, out: Path) -> dict[str, list[TrainingRecord]]:
-    """The records with the targets of each teacher, computed once and kept."""
-    found = {}
-    for name in TEACHERS:
-        made_by, path = {"teacher": name, "continuous": recipe.data.continuous}, out / f"{name}.npz"
-        records = load_records(path, made_by)
-        if records is None:
-            data = SHARED / "data"
-            raw = gather(str(data / "labelled"), str(data / "unlabelled"), [str(data / place) for place in recipe.data.continuous])
-            records = list(compute_targets(raw, {name: PhaseNetTeacher.from_pretrained(name)}, {name: 1.0}, {}))
-            save_records(records, path, made_by)
-        found[name] = records
-    return found
-
-
-def fused(seen: Mapping[str, list[TrainingRecord]], recipe: Config) -> list[TrainingRecord]:
-    names = split_names(recipe.distillation.teacher)
-    weights = recipe.distillation.teacher_weights or {names[0]: 1.0}
-    weights = {name: weights[name] / sum(weights.values()) for name in names}
-    return [
-        replace(records[0], target=fuse({n: r.target for n, r in zip(names, records, strict=True)}, weights, recipe.distillation.delays))
-        for records in zip(*(seen[name] for name in names), strict=True)
-    ]
+def fused(recipe: Config, out: Path) -> list[TrainingRecord]:
+    """The records with the targets of the recipe's teachers. Records and predictions are computed once and kept."""
+    return find_records(recipe, load_teachers(recipe), out / "records.npz")
 
 
 def is_ridgecrest(record: TrainingRecord) -> bool:
@@ -176,10 +160,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    whole = Config.read(Path("recipes/xiaonet-nano.json"))
+    whole = Config.read(Path("recipes/xiaonet-nano.json")).override([f"data.root={SHARED / 'data'}"])
     base = whole.override([f"objective.steps={arguments.steps}", "objective.minutes=0", "device.use_cuda=false"])
-    seen = teacher_targets(whole, arguments.out)
-    held_out = HeldOut(fused(seen, whole), arguments.unseen)
+    held_out = HeldOut(fused(whole, arguments.out), arguments.unseen)
     print("| | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
     for part in arguments.only:
         path = arguments.out / f"{part}.json"
@@ -188,9 +171,11 @@ def main() -> None:
             if arguments.unseen:
                 weights = {source: weight for source, weight in recipe.data.source_weights.items() if source != "manual"}
                 recipe = recipe.override([f"data.source_weights={json.dumps(weights)}"])
-            pool = Pool(held_out.remove_from(fused(seen, recipe)), recipe.data.source_weights)
+            pool = Pool(held_out.remove_from(fused(recipe, arguments.out)), recipe.data.source_weights)
             run = RunFolder(arguments.out, recipe, {}, writes=False, earlier=None)
-            objective = DrawnWindows(recipe, make_fabric(recipe), run, pool, load_teachers(recipe), held_out.dev)
+            teachers = load_teachers(recipe)
+            online = load_online_teachers(recipe, teachers) if np.any(recipe.distillation.online_weight) else None
+            objective = DrawnWindows(recipe, make_fabric(recipe), run, pool, teachers, online, held_out.dev)
             objective.advance(lambda: None)
             path.write_text(json.dumps(held_out.scores(objective.average.module)))
         row = json.loads(path.read_text())

@@ -284,7 +284,10 @@ def test_settings_by_name_are_changed_one_by_one_or_as_a_whole() -> None:
     ("assignment", "message"),
     [
         ("distillation.teacher_weights.stead=0", "distillation.teacher_weights.stead is 0: Input should be greater than 0"),
-        ("distillation.delays.stead=0.5", "distillation.delays.stead is 0.5: Input should be a valid integer"),
+        (
+            "distillation.delays.stead=0.5",
+            "distillation.delays.stead is 0.5: wanted whole samples below 1000: one number, or one for P and one for S",
+        ),
         ("distillation.teacher_weight.stead=1", "unknown setting distillation.teacher_weight; did you mean distillation.teacher_weights?"),
         ("epochs=5", "--set: unknown setting epochs; did you mean training.epochs?"),
         ("model.epochs=5", "--set: unknown setting model.epochs; did you mean training.epochs?"),

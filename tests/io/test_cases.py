@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import obspy
 import pytest
 
@@ -57,3 +58,32 @@ def test_a_preference_leaves_one_set_of_picks_for_a_station(cases: Path, picker:
     assert {"AM.R1234.00.EH: left out where AM.R1234.00.EN has data": None} == {
         reason: None for reason in found.problems if "README" not in reason
     }
+
+
+def test_one_bit_in_a_header_costs_one_record(cases: Path) -> None:
+    path = cases / "one_bit_in_a_header" / "flip.mseed"
+    found = Archive([path])
+    [instrument] = found.instruments
+    [segment] = instrument.segments
+    samples = instrument.waveform(segment, segment.first, segment.end)[0][2]
+    assert (193_937, 5291) == (len(samples), int(np.isnan(samples).sum()))
+    [problem] = found.problems
+    assert problem.startswith(f"{path}: record at byte 20480 skipped: ")
+
+
+def test_one_bit_in_a_rate_costs_one_record_and_a_wrong_rate_is_named(cases: Path) -> None:
+    one = Archive([cases / "rate_field" / "one-bit.mseed"])
+    assert [100] == [instrument.rate for instrument in one.instruments]
+    [problem] = one.problems
+    assert "its sampling rate is 819300 Hz, but it lasts as long as at 100 Hz" in problem
+    everywhere = Archive([cases / "rate_field" / "rate-all.mseed"])
+    assert ([], {"PB.B916..EHZ: sampled at 983010 Hz; wanted at most 5000 Hz": None}) == (everywhere.instruments, everywhere.problems)
+
+
+def test_a_fraction_of_10000_is_read_as_obspy_reads_it(cases: Path) -> None:
+    path = cases / "microsecond_wrap" / "a.mseed"
+    [trace] = obspy.read(str(path))
+    found = Archive([path])
+    [segment] = found.instruments[0].segments
+    assert ({}, trace.stats.starttime.ns, trace.stats.npts) == (found.problems, segment.time_ns(segment.first), segment.end - segment.first)
+    np.testing.assert_array_equal(trace.data, found.instruments[0].waveform(segment, segment.first, segment.end)[0][2])

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from xiaonet.picking.stacking import TAPER, Stack
+from xiaonet.picking.stacking import Stack, taper
 
 
 def test_the_taper_is_one_in_the_middle_and_falls_linearly_over_500_samples() -> None:
-    assert 3001 == len(TAPER)
-    assert [0.002, 0.004, 0.998, 1, 1, 1, 0.998, 0.002] == TAPER[[0, 1, 498, 499, 1500, 2501, 2502, 3000]].tolist()
+    assert 3001 == len(taper(3001))
+    assert [0.002, 0.004, 0.998, 1, 1, 1, 0.998, 0.002] == taper(3001)[[0, 1, 498, 499, 1500, 2501, 2502, 3000]].tolist()
 
 
 def test_overlapping_windows_are_averaged_by_their_tapers() -> None:

@@ -23,8 +23,8 @@ from xiaonet.nn.checkpoint import load_tensors, read_model_file, without_folders
 from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.shipped import WEIGHTS
 from xiaonet.training.drawn_windows import (
-    find_records,
     learning_rate_factor,
+    load_online_teachers,
     load_teachers,
     make_average,
     make_network,
@@ -34,6 +34,7 @@ from xiaonet.training.drawn_windows import (
 from xiaonet.training.interruption import StopRequest
 from xiaonet.training.losses import soft_target_loss
 from xiaonet.training.objective import TrainingResult
+from xiaonet.training.targets import find_records
 from xiaonet.training.trainer import resume, train, train_or_resume
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +154,7 @@ def test_a_run_that_died_continues_from_its_last_save(small: Config, tmp_path: P
 
 def test_a_run_of_drawn_windows_leaves_the_files_of_a_run(small: Config, tmp_path: Path) -> None:
     done = train(small.override([f"data.root={tmp_path}"]), tmp_path / "run", note="to see what is left")
-    files = ["config.json", "manifest.json", "notes.md", "records.npz", "resume.pt", "saved_model_fp32.pth"]
+    files = ["config.json", "manifest.json", "notes.md", "records-untrained.pt.npz", "records.npz", "resume.pt", "saved_model_fp32.pth"]
     assert files == sorted(path.name for path in done.folder.iterdir())
     notes = (done.folder / "notes.md").read_text()
     assert "| objective.steps | 0 | 3 |" in notes
@@ -429,6 +430,32 @@ def test_online_teachers_predict_the_windows_that_the_student_sees(small: Config
     assert 3 == len(seen)
     for step, windows in enumerate(seen):
         assert_array_equal(draw_batch(pool, 2, (recipe.training.seed, step), recipe.augmentation, recipe.labels)[0], windows)
+
+
+def test_p_and_s_can_have_online_weights_of_their_own(small: Config) -> None:
+    teachers = load_teachers(small)
+    windows, target = torch.randn(1, 3, 3001), torch.zeros(1, 3, 3001)
+    target[:, 2] = 1
+    target[0, :, 700] = torch.tensor([0.5, 0.25, 0.25])
+    p, s, noise = mix_online_targets(teachers, windows, target, (0.5, 0.0), 0.5)[0]
+    predicted = teachers(windows)[0]
+    assert_allclose(0.5 * target[0, 0] + 0.5 * predicted[0], p, atol=1e-6)
+    assert_allclose(target[0, 1], s, atol=1e-6)
+    assert_allclose(1, p + s + noise, atol=1e-6)
+
+
+def test_online_teachers_may_be_others_than_those_of_the_records(small: Config, teacher_file: Path) -> None:
+    config = small.override(['distillation.online_teachers={"bundled": 1}', "distillation.online_weight=0.5"])
+    assert ["bundled"] == list(load_online_teachers(config, load_teachers(config)).members)
+    assert [str(teacher_file)] == list(load_online_teachers(small, load_teachers(small)).members)
+
+
+def test_a_teacher_of_whole_records_is_not_asked_about_a_window(small: Config, teachers: Path, tmp_path: Path) -> None:
+    config = small.override(["distillation.teacher=EQTransformer/volpick+ustc_cses@50+volpick", "distillation.online_weight=0.5"])
+    with pytest.raises(TeacherError) as caught:
+        load_online_teachers(config, load_teachers(config))
+    assert "online_weight is above 0, but EQTransformer/volpick, ustc_cses@50 cannot predict single windows of 3001" in str(caught.value)
+    assert 'Name those that can in distillation.online_teachers, such as {"volpick": 1}' in str(caught.value)
 
 
 def test_online_targets_change_the_student(small: Config, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,34 @@ def flat(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, list(value) if isinstance(value, tuple) else value
+
+
+def delay(value: object) -> int | tuple[int, int]:
+    """Check the delay of a teacher in samples: one number, or one for P and one for S. Raises ValueError otherwise."""
+    found: int | tuple[int, int] = _by_phase(
+        value,
+        lambda number: type(number) is int and abs(number) < 1000,
+        "wanted whole samples below 1000: one number, or one for P and one for S",
+    )
+    return found
+
+
+def online_weight(value: object) -> float | tuple[float, float]:
+    """Check the weight of online teachers: a number from 0 to 1, or one for P and one for S. Raises ValueError otherwise."""
+
+    def valid(number: object) -> bool:
+        return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 1
+
+    found: float | tuple[float, float] = _by_phase(value, valid, "wanted a number from 0 to 1, or one for P and one for S")
+    return found
+
+
+def _by_phase(value: object, valid: Callable[[object], bool], wanted: str) -> Any:
+    """One value for both phases, or one for P and one for S."""
+    both = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if len(both) not in (1, 2) or not all(map(valid, both)):
+        raise ValueError(wanted)
+    return both if len(both) == 2 else both[0]
 
 
 def explain(error: dict[str, Any], known: Sequence[str]) -> str:

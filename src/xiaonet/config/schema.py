@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from xiaonet import constants
 from xiaonet.config import migration, parsing
@@ -15,12 +15,14 @@ from xiaonet.errors import ConfigError
 
 ADVISED = {"distillation.temperature": (2.0, 5.0), "distillation.alpha": (0.3, 0.7)}
 LEARNING_RATE_FACTOR = 0.5  # applied when the dev loss stagnates
-DELAYS = {"stead": -1, "original": 2, "okla": -1}  # samples; medians against analysts' picks
+DELAYS: dict[str, int | tuple[int, int]] = {"stead": -1, "original": 2, "okla": -1}  # samples; medians against analysts' picks
 
 Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Weight = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Delay = Annotated[int | tuple[int, int], BeforeValidator(parsing.delay)]
+OnlineWeight = Annotated[float | tuple[float, float], BeforeValidator(parsing.online_weight)]
 
 
 class Settings(BaseModel):
@@ -101,16 +103,24 @@ class DistillationSettings(Settings):
     teacher: str = Field(
         "stead",
         min_length=1,
-        description="PhaseNet weights of SeisBench, bundled, a local file, or initial; join several with +; or none",
+        description="PhaseNet weights of SeisBench, bundled, a local file, or initial; for drawn windows also MODEL/WEIGHTS of any picker, "
+        "and WEIGHTS@RATE for records given to it at another rate; join several with +; or none",
     )
     teacher_weights: dict[str, Weight] = Field({}, description="weight of each of several teachers; empty: all equal")
-    delays: dict[str, Annotated[int, Field(strict=True)]] = Field(
-        DELAYS, description="samples by which a teacher's picks are late; removed from several teachers, and always for drawn windows"
+    delays: dict[str, Delay] = Field(
+        DELAYS,
+        description="samples by which a teacher's picks are late, or one number for P and one for S; removed from several teachers, "
+        "and always for drawn windows",
     )
     temperature: float = Field(3.0, gt=0, description="softens the probabilities of teacher and student before they are compared")
     alpha: Probability = Field(0.5, description="weight of the distillation loss; the task loss has the rest; for the objective epochs")
-    online_weight: Probability = Field(
-        0.0, description="for drawn windows: weight of the teachers' predictions of the disturbed window against those of the whole record"
+    online_weight: OnlineWeight = Field(
+        0.0,
+        description="for drawn windows: weight of the teachers' predictions of the disturbed window against those of the whole record, or "
+        "one weight for P and one for S",
+    )
+    online_teachers: dict[str, Weight] = Field(
+        {}, description="which teachers predict disturbed windows, each with its share of them; empty: those of teacher, with their weights"
     )
 
 
@@ -202,9 +212,9 @@ class Config(Settings):
         return self
 
     def _refuse_settings_of_drawn_windows(self) -> None:
-        keys = ("training.compile", "data.unlabelled", "data.continuous", "distillation.online_weight", "objective.steps")
+        keys = ("training.compile", "data.unlabelled", "data.continuous", "distillation.online_weight", "distillation.online_teachers")
         changed = dict(parsing.flat(self))
-        for key in (*keys, "objective.minutes"):
+        for key in (*keys, "objective.steps", "objective.minutes"):
             if changed[key]:
                 raise ValueError(f"{key} is {changed[key]!r}, which needs objective.kind drawn_windows, but that is epochs")
         if self.model.network != "xiaonet":

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from seisbench.models import PhaseNet
 from torch import Tensor, nn
 
-from xiaonet.constants import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.constants import COMPONENTS, NOISE, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.errors import CheckpointError, ConfigError, TeacherError
 from xiaonet.nn.checkpoint import DAMAGE, digest, load_tensors, save_tensors, side_by_side, without_folders
 from xiaonet.nn.model import XiaoNet
 from xiaonet.shipped import WEIGHTS
 
 Curves = TypeVar("Curves", Tensor, NDArray[Any])
+Delay = int | tuple[int, int]  # samples; the two are for P and S
 
 BUNDLED = "bundled"  # the teacher that comes with XiaoNet
 FORMAT = "xiaonet-phasenet"
@@ -42,9 +43,15 @@ class Teacher(nn.Module):
 
     Attributes:
         name: shown on the console and in the provenance.
+        window_samples: length of the windows of a record that `annotate` takes.
+        sampling_rate: of these windows, in Hz.
+        predicts_windows: whether it also predicts single windows of 3001 samples at 100 Hz.
     """
 
     name: str
+    window_samples = WINDOW_SAMPLES
+    sampling_rate = SAMPLING_RATE
+    predicts_windows = True
 
     def freeze(self) -> None:
         """Freeze all weights permanently."""
@@ -56,6 +63,11 @@ class Teacher(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """Compute probabilities `(batch, 3, 3001)` in P, S, noise order for windows `(batch, 3, 3001)` in any unit."""
         return self.logits(windows).float().softmax(dim=1)
+
+    def annotate(self, windows: Tensor) -> Tensor:
+        """Compute probabilities `(batch, 2, window_samples)` of P and S for windows of a record."""
+        probabilities: Tensor = self(windows)
+        return probabilities[:, :NOISE]
 
     @abstractmethod
     def logits(self, windows: Tensor) -> Tensor:
@@ -109,11 +121,9 @@ class PhaseNetTeacher(Teacher):
     def __init__(self, model: PhaseNet, name: str = "PhaseNet") -> None:
         super().__init__()
         labels = "".join(str(label)[0] for label in model.labels)
-        components = [HORIZONTALS.get(component, component) for component in model.component_order]
         if sorted(labels) != sorted(PHASES):
             raise TeacherError(f"{name} has the phases {list(model.labels)}; wanted {list(PHASES)} in any order")
-        if not set(COMPONENTS) <= set(components):
-            raise TeacherError(f"{name} has the components {model.component_order!r}; wanted {COMPONENTS!r} in any order")
+        self.component_order = component_rows(model, name)
         if model.sampling_rate != SAMPLING_RATE:
             raise TeacherError(f"{name} has a sampling rate of {model.sampling_rate} Hz; wanted {SAMPLING_RATE:g} Hz: choose other weights")
         if model.in_samples < WINDOW_SAMPLES:
@@ -121,8 +131,6 @@ class PhaseNetTeacher(Teacher):
         self.name = name
         self.model = model
         self.phase_order = [labels.index(phase) for phase in PHASES]
-        # Components other than E, N and Z, such as a hydrophone, get zeros, as in SeisBench.
-        self.component_order = [COMPONENTS.find(component) for component in components]
         self.freeze()
 
     @classmethod
@@ -158,10 +166,7 @@ class PhaseNetTeacher(Teacher):
         """
         if windows.ndim != 3 or windows.shape[1:] != (len(COMPONENTS), WINDOW_SAMPLES):
             raise TeacherError(f"windows have shape {tuple(windows.shape)}; wanted (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES})")
-        # SeisBench adds 1e-10 to the peak, which would matter for windows in m/s without this factor.
-        peak = windows.abs().amax(dim=(1, 2), keepdim=True)
-        windows = windows / torch.where(peak > 0, peak, 1)
-        windows = F.pad(windows, (0, 0, 0, 1))[:, self.component_order]  # index -1 is the row of zeros
+        windows = F.pad(scaled(windows), (0, 0, 0, 1))[:, self.component_order]  # index -1 is the row of zeros
         extra = self.model.in_samples - WINDOW_SAMPLES
         windows = F.pad(windows, (extra // 2, extra - extra // 2))
         normalised = self.model.annotate_batch_pre(windows, {})
@@ -180,10 +185,43 @@ class PhaseNetTeacher(Teacher):
         }
 
 
+def component_rows(model: Any, name: str) -> list[int]:
+    """Index among E, N, Z of each component that a SeisBench model takes; -1 for any other, such as a hydrophone, which gets zeros.
+
+    Raises:
+        TeacherError: it lacks one of the three.
+    """
+    components = [HORIZONTALS.get(component, component) for component in model.component_order or ""]
+    if not set(COMPONENTS) <= set(components):
+        raise TeacherError(f"{name} has the components {model.component_order!r}; wanted {COMPONENTS!r} in any order")
+    return [COMPONENTS.find(component) for component in components]
+
+
+def scaled(windows: Tensor) -> Tensor:
+    """Divide windows `(batch, 3, samples)` by their peak. SeisBench adds 1e-10 to it, which would matter for windows in m/s."""
+    peak = windows.abs().amax(dim=(1, 2), keepdim=True)
+    return windows / torch.where(peak > 0, peak, 1)
+
+
 def remove_delay(curves: Curves, delay: int) -> Curves:
     """Shift curves `(…, samples)` early by `delay` samples, or late if it is negative; the value at the end is repeated."""
     samples = curves.shape[-1]
     return curves[..., np.clip(np.arange(samples) + delay, 0, samples - 1)]
+
+
+def delays_by_phase(delay: Delay) -> tuple[int, int]:
+    """Return the delay of P and that of S, which are one number where they are equal."""
+    return (delay, delay) if isinstance(delay, int) else delay
+
+
+def remove_delays(probabilities: Tensor, delay: Delay) -> Tensor:
+    """Shift the P and S rows of `(batch, 3, samples)` early, each by its delay. The noise row is the rest to 1."""
+    p, s = delays_by_phase(delay)
+    if p == s:
+        return remove_delay(probabilities, p)
+    picked = torch.stack([remove_delay(probabilities[:, 0], p), remove_delay(probabilities[:, 1], s)], dim=1)
+    picked = picked / picked.sum(dim=1, keepdim=True).clamp_min(1)
+    return torch.cat([picked, 1 - picked.sum(dim=1, keepdim=True)], dim=1)
 
 
 class FusedTeacher(Teacher):
@@ -192,13 +230,14 @@ class FusedTeacher(Teacher):
     Args:
         members: teachers by name.
         weights: weight of each in the mean, scaled to a sum of 1; equal if empty.
-        delays: samples by which a member's picks come after analysts' picks, negative where they come before; 0 if not named.
+        delays: samples by which a member's picks come after analysts' picks, negative where they come before, or one number for P
+            and one for S; 0 if not named.
 
     Raises:
         ConfigError: the weights have other names than the members.
     """
 
-    def __init__(self, members: Mapping[str, Teacher], weights: Mapping[str, float], delays: Mapping[str, int]) -> None:
+    def __init__(self, members: Mapping[str, Teacher], weights: Mapping[str, float], delays: Mapping[str, Delay]) -> None:
         super().__init__()
         weights = weights or dict.fromkeys(members, 1.0)
         self.name = "+".join(members)
@@ -217,17 +256,26 @@ class FusedTeacher(Teacher):
         """Compute logarithms of the mean probabilities `(batch, 3, 3001)`, which are logits up to a constant."""
         weighted = []
         for name, member in self.members.items():
-            log_p = member.logits(windows).float().log_softmax(dim=1)
-            weighted.append(remove_delay(log_p, self.delays[name]) + math.log(self.weights[name]))
+            p, s = delays_by_phase(self.delays[name])
+            if p == s:
+                log_p = remove_delay(member.logits(windows).float().log_softmax(dim=1), p)
+            else:
+                log_p = remove_delays(member(windows), (p, s)).clamp_min(1e-12).log()
+            weighted.append(log_p + math.log(self.weights[name]))
         return torch.stack(weighted).logsumexp(dim=0)
 
     def describe(self) -> dict[str, Any]:
         """Describe each member, with its weight and its delay."""
         described = {
-            name: {**member.describe(), "weight": f"{self.weights[name]:.3g}", "delay": f"{self.delays[name]} samples"}
+            name: {**member.describe(), "weight": f"{self.weights[name]:.3g}", "delay": _delay_text(self.delays[name])}
             for name, member in self.members.items()
         }
         return {"weights": self.name} | {name: ", ".join(f"{key} {value}" for key, value in own.items()) for name, own in described.items()}
+
+
+def _delay_text(delay: Delay) -> str:
+    p, s = delays_by_phase(delay)
+    return f"{p} samples" if p == s else f"{p} samples for P and {s} for S"
 
 
 def _load_file(path: Path) -> PhaseNet:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from obspy import Stream, Trace
 
 LOWEST_RATE = 20.0  # Hz: below, too little of a local earthquake is left
-HIGHEST_RATE = 1e6  # Hz: above, the header is wrong
+HIGHEST_RATE = 5000.0  # Hz: above, the header is wrong, and an hour would need gigabytes of memory
 LONGEST_GAP_NS = 30 * SECOND_NS  # within a segment
 SLIP = 0.1  # samples that a clock may drift within a piece
 MIDWAY = 487  # thousandths of a sample; not 500, or a microsecond would decide for records sampled midway

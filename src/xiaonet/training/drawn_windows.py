@@ -1,10 +1,11 @@
 """The objective of the recipes: steps or minutes over windows drawn at random from a pool of records.
 
 Teachers predict whole records once, beforehand. A window is a crop of a record, disturbed at random, and its target
-is a crop of the record's. With `distillation.online_weight`, teachers also predict the disturbed window itself.
+is a crop of the record's. With `distillation.online_weight`, those teachers that take such a window also predict it.
 """
 
 import functools
+import json
 import math
 import time
 from collections import deque
@@ -20,21 +21,20 @@ from torch.optim.swa_utils import AveragedModel
 
 from xiaonet import console
 from xiaonet.config.schema import Config
-from xiaonet.constants import NOISE, PICKED_PHASES
+from xiaonet.constants import NOISE, PICKED_PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.augmentation import draw_batch
-from xiaonet.data.pool import Pool, TrainingRecord
-from xiaonet.data.sets import open_data
+from xiaonet.data.pool import Pool
 from xiaonet.errors import ConfigError, DataError, TeacherError, TrainingError
-from xiaonet.files import make_folder
-from xiaonet.io.archive import Archive
 from xiaonet.nn.model import XiaoNet
-from xiaonet.nn.teacher import FusedTeacher, new_phasenet, remove_delay
+from xiaonet.nn.record_teacher import open_teacher
+from xiaonet.nn.teacher import FusedTeacher, new_phasenet, remove_delays
+from xiaonet.training.calibration import ContinuousRecords, calibrate, choose_thresholds
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import soft_target_loss
 from xiaonet.training.objective import AfterBatch, Objective, TrainingResult
 from xiaonet.training.run_folder import RunFolder, notes
 from xiaonet.training.setup import load_members, locate_data, make_student
-from xiaonet.training.targets import compute_targets, describe_inputs, gather, load_records, save_records
+from xiaonet.training.targets import find_records
 
 WARM_UP = 0.03  # share of the run in which the learning rate rises
 LAST_RATE = 0.01  # of the highest learning rate, at the end
@@ -63,8 +63,9 @@ def open_drawn_windows(config: Config, fabric: Fabric, run: RunFolder, records: 
     except DataError as error:
         raise DataError(f"{error}. A recipe names its data itself, here {config.data.name}; --data is their folder") from error
     teachers = load_teachers(config)
+    online = load_online_teachers(config, teachers) if np.any(config.distillation.online_weight) else None
     pool = Pool(find_records(config, teachers, records), config.data.source_weights)
-    return DrawnWindows(config, fabric, run, pool, teachers, dev_set)
+    return DrawnWindows(config, fabric, run, pool, teachers, online, dev_set)
 
 
 def load_teachers(config: Config) -> FusedTeacher:
@@ -77,35 +78,25 @@ def load_teachers(config: Config) -> FusedTeacher:
     return FusedTeacher(members, settings.teacher_weights, settings.delays)
 
 
-def find_records(config: Config, teachers: FusedTeacher, path: Path) -> list[TrainingRecord]:
-    """Return all records with the teachers' targets, which are computed once and kept in a file.
-
-    Args:
-        config: names the data.
-        teachers: predict the records.
-        path: of the file. Another run with the same data and teachers can use it too.
+def load_online_teachers(config: Config, teachers: FusedTeacher) -> FusedTeacher:
+    """Load the teachers that predict disturbed windows: those of `distillation.online_teachers`, otherwise all.
 
     Raises:
-        XiaoNetError: data cannot be opened, or the file cannot be read or written.
+        TeacherError: one could not be loaded, or predicts whole records only.
     """
-    labelled, unlabelled, continuous = locate_data(config.data)
-    data = open_data("+".join(filter(None, (labelled, unlabelled))))
-    made_by = {
-        "data": [config.data.name, config.data.unlabelled, list(config.data.continuous)],
-        "teachers": [teachers.weights, teachers.delays],
-        "inputs": describe_inputs(data, Archive(continuous).files, teachers.members),
-    }
-    make_folder(path.parent)
-    if (records := load_records(path, made_by)) is not None:
-        console.ok("Records", f"{len(records)} read", str(path))
-        return records
-    with console.busy("Computing teacher predictions"):
-        records = list(compute_targets(gather(labelled, unlabelled, continuous), teachers.members, teachers.weights, teachers.delays))
-    if not records:
-        raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
-    save_records(records, path, made_by)
-    console.ok("Records", f"{len(records)} with predictions of {', '.join(teachers.members)}", str(path))
-    return records
+    settings = config.distillation
+    online = teachers
+    if weights := settings.online_teachers:
+        members = {name: teachers.members.get(name) or open_teacher(name) for name in weights}
+        online = FusedTeacher(members, weights, settings.delays)
+    if refused := [name for name, member in online.members.items() if not member.predicts_windows]:
+        able = [name for name, member in online.members.items() if member.predicts_windows]
+        raise TeacherError(
+            f"distillation.online_weight is above 0, but {', '.join(refused)} cannot predict single windows of {WINDOW_SAMPLES} samples at "
+            f"{SAMPLING_RATE:g} Hz. Name those that can in distillation.online_teachers, such as "
+            f"{json.dumps(dict.fromkeys(able or ['original'], 1))}; or set distillation.online_weight to 0"
+        )
+    return online
 
 
 class DrawnWindows(Objective):
@@ -116,14 +107,22 @@ class DrawnWindows(Objective):
         fabric: device and precision.
         run: files of the run.
         pool: records to draw windows from.
-        teachers: predict each window where `distillation.online_weight` is above 0.
+        teachers: whose predictions of whole records are the targets.
+        online: predict each window; None where `distillation.online_weight` is 0.
         dev_set: windows that the thresholds are chosen on.
     """
 
-    teacher: FusedTeacher
-
-    def __init__(self, config: Config, fabric: Fabric, run: RunFolder, pool: Pool, teachers: FusedTeacher, dev_set: DevSet) -> None:
-        self.pool, self.dev_set = pool, dev_set
+    def __init__(
+        self,
+        config: Config,
+        fabric: Fabric,
+        run: RunFolder,
+        pool: Pool,
+        teachers: FusedTeacher,
+        online: FusedTeacher | None,
+        dev_set: DevSet,
+    ) -> None:
+        self.pool, self.online, self.dev_set = pool, online, dev_set
         self.steps, self.seconds = 0, 0.0
         torch.manual_seed(config.training.seed)
         super().__init__(config, fabric, run, make_network(config).train(), teachers)
@@ -133,7 +132,9 @@ class DrawnWindows(Objective):
         optimizer = torch.optim.AdamW(self.student.parameters(), lr=rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.scheduler = LambdaLR(optimizer, lambda _: learning_rate_factor(self.share_done))
         _, self.optimizer = fabric.setup(self.student, optimizer)
-        self.teacher.to(fabric.device)
+        if online is not None:
+            run.manifest["online teacher"] = online.describe()
+            online.to(fabric.device)
         self.average = make_average(self.student, config.objective.averaging_decay)
         if isinstance(self.student, XiaoNet):
             forward = functools.partial(self.student.logits, planar=True)
@@ -183,9 +184,9 @@ class DrawnWindows(Objective):
         drawn = draw_batch(self.pool, settings.batch_size, seed, self.config.augmentation, self.config.labels)
         windows, target = (torch.from_numpy(part).to(self.fabric.device) for part in drawn)
         with self.fabric.autocast():
-            if distillation.online_weight:
+            if self.online is not None:
                 draw = np.random.default_rng((*seed, 1)).random()
-                target = mix_online_targets(self.teacher, windows, target, distillation.online_weight, draw)
+                target = mix_online_targets(self.online, windows, target, distillation.online_weight, draw)
             logits = self.forward(windows)
         loss = soft_target_loss(logits.float(), target, distillation.temperature)
         self.optimizer.zero_grad()
@@ -217,9 +218,13 @@ class DrawnWindows(Objective):
         self.run.write("notes.md", notes(self.run.path.name, self.config, self.run.manifest, [], []))
 
     def finish(self) -> TrainingResult:
-        """Choose the thresholds on the dev split, and write the averaged network."""
+        """Calibrate the averaged network on the dev split, choose its thresholds and write it."""
         network: nn.Module = self.average.module.cpu()
-        scores = self.dev_set.scores(network)
+        if isinstance(network, XiaoNet):
+            self.run.manifest["calibration"] = calibrate(network, self.dev_set)
+        records = [record.waveform for record in self.pool.records if record.source == "continuous"]
+        counted = ContinuousRecords(records).peaks(network) if records else None
+        scores = self.dev_set.scores(network, lambda f1: choose_thresholds(f1, counted))
         minutes = round(self.seconds / 60, 1)
         self.run.manifest |= {"steps": self.steps, "windows": self.windows, "minutes": minutes, "dev": scores}
         path = self.run.path / "saved_model_fp32.pth"
@@ -269,7 +274,7 @@ def learning_rate_factor(share_done: float) -> float:
     return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * falling)) / 2
 
 
-def mix_online_targets(teachers: FusedTeacher, windows: Tensor, target: Tensor, weight: float, draw: float) -> Tensor:
+def mix_online_targets(teachers: FusedTeacher, windows: Tensor, target: Tensor, weight: float | tuple[float, float], draw: float) -> Tensor:
     """Mix targets with the teachers' predictions of the windows themselves. Windows of noise alone keep their target.
 
     A student that learns a teacher's answer to every disturbed window learns what the teacher does, rather than a few
@@ -280,15 +285,21 @@ def mix_online_targets(teachers: FusedTeacher, windows: Tensor, target: Tensor, 
         teachers: with weights and delays.
         windows: `(batch, 3, 3001)`.
         target: `(batch, 3, 3001)` in P, S, noise order.
-        weight: of the predictions against the target.
+        weight: of the predictions against the target, or one weight for P and one for S.
         draw: a random number from 0 to 1, which decides how windows are rounded to whole numbers.
     """
     parts = torch.split(windows, _counts(len(windows), list(teachers.weights.values()), draw))
     predictions = [
-        remove_delay(teacher(part), teachers.delays[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)
+        remove_delays(teacher(part), teachers.delays[name]) for (name, teacher), part in zip(teachers.members.items(), parts, strict=True)
     ]
     noise_alone = target[:, :NOISE].amax(dim=(1, 2), keepdim=True) == 0
-    return torch.where(noise_alone, target, torch.lerp(target, torch.cat(predictions), weight))
+    if not isinstance(weight, tuple):
+        return torch.where(noise_alone, target, torch.lerp(target, torch.cat(predictions), weight))
+    by_phase = torch.tensor(weight, device=target.device).view(1, NOISE, 1)
+    picked = torch.lerp(target[:, :NOISE], torch.cat(predictions)[:, :NOISE], by_phase)
+    picked = picked / picked.sum(dim=1, keepdim=True).clamp_min(1)
+    mixed = torch.cat([picked, 1 - picked.sum(dim=1, keepdim=True)], dim=1)
+    return torch.where(noise_alone, target, mixed)
 
 
 def _counts(total: int, weights: list[float], draw: float) -> list[int]:

@@ -12,11 +12,13 @@ import torch
 from lightning_fabric import Fabric
 
 from xiaonet.config.schema import Config, DataSettings, DistillationSettings
-from xiaonet.errors import ConfigError, DataError
+from xiaonet.constants import SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.errors import ConfigError, DataError, TeacherError
 from xiaonet.names import split_names
 from xiaonet.nn.checkpoint import load_float
 from xiaonet.nn.model import PLAIN, WIDE, XiaoNet
-from xiaonet.nn.teacher import FusedTeacher, ModelTeacher, PhaseNetTeacher, Teacher
+from xiaonet.nn.record_teacher import open_teacher
+from xiaonet.nn.teacher import FusedTeacher, ModelTeacher, Teacher
 from xiaonet.shipped import model_path
 
 
@@ -77,12 +79,17 @@ def load_teacher(settings: DistillationSettings, initial_model: str = "none") ->
     Raises:
         ConfigError: the names or weights of the teachers do not fit, the teacher is the initial model and there is
             none, or that model is quantized.
-        TeacherError: weights could not be loaded.
+        TeacherError: weights could not be loaded, or a teacher predicts whole records only.
         CheckpointError: a model file cannot be read.
     """
     if settings.teacher.lower() == "none":
         return None
     members = load_members(settings, initial_model)
+    if refused := [name for name, member in members.items() if not member.predicts_windows]:
+        raise TeacherError(
+            f"{', '.join(refused)} predicts whole records only; the objective epochs needs teachers of windows of {WINDOW_SAMPLES} samples "
+            f"at {SAMPLING_RATE:g} Hz, such as PhaseNet's original. Use it in a recipe (objective.kind drawn_windows)"
+        )
     if len(members) > 1:
         return FusedTeacher(members, settings.teacher_weights, settings.delays)
     if settings.teacher_weights:
@@ -106,7 +113,7 @@ def load_members(settings: DistillationSettings, initial_model: str = "none") ->
 
 def _load_member(name: str, initial_model: str) -> Teacher:
     if name != "initial":
-        return PhaseNetTeacher.from_pretrained(name)
+        return open_teacher(name)
     if initial_model == "none":
         raise ConfigError("distillation.teacher is initial, and training.initial_model is none; name the model to start from")
     return ModelTeacher(load_float(model_path(initial_model, ".pth")), initial_model)

@@ -2,36 +2,32 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from seisbench.data import MultiWaveformDataset
-from torch import Tensor
 
 from xiaonet import __version__, console
-from xiaonet.constants import NOISE, WINDOW_SAMPLES
+from xiaonet.config.schema import Config
+from xiaonet.constants import WINDOW_SAMPLES
 from xiaonet.data.columns import first_picks
 from xiaonet.data.pool import TrainingRecord
-from xiaonet.data.sets import WaveformData, fingerprint, open_data, require_window
+from xiaonet.data.sets import WaveformData, fingerprint, open_data
 from xiaonet.errors import DataError
-from xiaonet.files import write_atomically
+from xiaonet.files import make_folder, write_atomically
 from xiaonet.io.archive import Archive
 from xiaonet.nn.checkpoint import DAMAGE, digest
-from xiaonet.nn.teacher import Teacher, remove_delay
+from xiaonet.nn.teacher import Delay, FusedTeacher, Teacher, delays_by_phase, remove_delay
 from xiaonet.picking.spans import true_spans
-from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import fill_nonfinite
+from xiaonet.training.reading import describe_reading, predict_record, window_starts
+from xiaonet.training.setup import locate_data
 
-Network = Callable[[Tensor], Tensor]
 Raw = tuple[str, NDArray[np.float32], tuple[float, float], bool]  # source, waveform, onsets, manual
-
-TEACHER_BATCH = 64  # windows given to a teacher at once
-WINDOW_STEPS = {9000: 750, 100_000: 1000}  # samples between windows, for records shorter than this
-LONG_WINDOW_STEP = 1500  # samples between windows of longer records
 
 
 def gather(labelled: str, unlabelled: str = "", continuous: Iterable[str] = ()) -> Iterator[Raw]:
@@ -47,7 +43,7 @@ def gather(labelled: str, unlabelled: str = "", continuous: Iterable[str] = ()) 
         is `manual` for picks of analysts, `automatic` for other labelled records, `unlabelled`, or `continuous`.
 
     Raises:
-        DataError: a data set cannot be opened, or a record is shorter than a window.
+        DataError: a data set cannot be opened.
     """
     records = open_data(labelled)
     yield from _records(labelled, records)
@@ -57,55 +53,96 @@ def gather(labelled: str, unlabelled: str = "", continuous: Iterable[str] = ()) 
         yield "continuous", waveform, (np.nan, np.nan), False
 
 
-@torch.inference_mode()
-def teacher_probabilities(waveform: NDArray[np.float32], network: Network) -> NDArray[np.float16]:
-    """Probabilities `(2, samples)` of P and S for a record `(3, samples)`, stacked from overlapping windows."""
-    samples = waveform.shape[1]
-    step = next((step for length, step in WINDOW_STEPS.items() if samples < length), LONG_WINDOW_STEP)
-    last = samples - WINDOW_SAMPLES
-    starts = [*range(0, last, step), last]
-    stack = Stack(NOISE, samples)
-    for group in range(0, len(starts), TEACHER_BATCH):
-        batch = starts[group : group + TEACHER_BATCH]
-        windows = np.stack([waveform[:, at : at + WINDOW_SAMPLES] for at in batch])
-        windows -= windows.mean(axis=-1, keepdims=True)
-        for at, curve in zip(batch, network(torch.from_numpy(windows)).numpy(), strict=True):
-            stack.add(curve[:NOISE], at)
-    return stack.mean().astype(np.float32).astype(np.float16)
-
-
 def fuse(
-    probabilities: Mapping[str, NDArray[np.float16]], teacher_weights: Mapping[str, float], delays: Mapping[str, int]
+    probabilities: Mapping[str, NDArray[np.float16]], teacher_weights: Mapping[str, float], delays: Mapping[str, Delay]
 ) -> NDArray[np.float16]:
     """The weighted mean of several teachers, each shifted to an earlier time by its delay.
 
     Args:
         probabilities: `(2, samples)` of P and S by each teacher.
         teacher_weights: weight of each teacher; they sum to 1.
-        delays: samples by which a teacher's picks come after the analysts'; negative if before, 0 if not given.
+        delays: samples by which a teacher's picks come after the analysts', or one number for P and one for S; negative if
+            before, 0 if not given.
     """
-    fused = sum(
-        weight * remove_delay(probabilities[name].astype(np.float32), delays.get(name, 0)) for name, weight in teacher_weights.items()
-    )
-    return np.asarray(fused, dtype=np.float16)
+    fused = np.zeros_like(next(iter(probabilities.values())), dtype=np.float32)
+    for name, weight in teacher_weights.items():
+        for row, delay in enumerate(delays_by_phase(delays.get(name, 0))):
+            fused[row] += weight * remove_delay(probabilities[name][row].astype(np.float32), delay)
+    return fused.astype(np.float16)
 
 
-def compute_targets(
-    records: Iterable[Raw], teachers: Mapping[str, Network], teacher_weights: Mapping[str, float], delays: Mapping[str, int]
-) -> Iterator[TrainingRecord]:
-    """Add the fused teacher target to records from `gather`. Weights and delays are as in `fuse`."""
-    for source, waveform, onsets, manual in records:
-        found = {name: teacher_probabilities(waveform, teacher) for name, teacher in teachers.items()}
-        yield TrainingRecord(source, waveform, fuse(found, teacher_weights, delays), onsets, manual)
+def find_records(config: Config, teachers: FusedTeacher, path: Path) -> list[TrainingRecord]:
+    """Return all records with the teachers' targets.
+
+    Records are read once and kept in a file, and so are the predictions of each teacher, in a file beside it. Another
+    weight or delay of a teacher needs no new predictions.
+
+    Args:
+        config: names the data.
+        teachers: predict the records.
+        path: of the file of records. Another run with the same data can use it too.
+
+    Raises:
+        XiaoNetError: data cannot be opened, or a file cannot be read or written.
+    """
+    labelled, unlabelled, continuous = locate_data(config.data)
+    data = open_data("+".join(filter(None, (labelled, unlabelled))))
+    inputs = describe_inputs(data, Archive(continuous).files)
+    inputs["names"] = [config.data.name, config.data.unlabelled, list(config.data.continuous)]
+    make_folder(path.parent)
+    if (records := load_records(path, inputs)) is not None:
+        console.ok("Records", f"{len(records)} read", str(path))
+    else:
+        records = list(gather(labelled, unlabelled, continuous))
+        if not records:
+            raise DataError(f"{labelled} has no record in its train split; wanted some to learn from")
+        save_records(records, path, inputs)
+        console.ok("Records", f"{len(records)} found", str(path))
+    predictions = {name: find_predictions(records, teacher, path, inputs) for name, teacher in teachers.members.items()}
+    targets = [
+        fuse({name: found[row] for name, found in predictions.items()}, teachers.weights, teachers.delays) for row in range(len(records))
+    ]
+    return [
+        TrainingRecord(source, wave, target, onsets, manual)
+        for (source, wave, onsets, manual), target in zip(records, targets, strict=True)
+    ]
 
 
-def describe_inputs(data: WaveformData, files: Iterable[Path], teachers: Mapping[str, Teacher]) -> dict[str, Any]:
-    """Everything that targets are computed from, by content. Any other sample, pick or weight gives another description.
+def find_predictions(records: Sequence[Raw], teacher: Teacher, records_path: Path, inputs: Mapping[str, Any]) -> list[NDArray[np.float16]]:
+    """Return the predictions `(2, samples)` of a teacher for records, which are computed once and kept in a file.
+
+    Args:
+        records: from `gather`.
+        teacher: predicts them. Its name is a part of the file's name.
+        records_path: of the file of records. The file of predictions lies beside it.
+        inputs: describe the records, from `describe_inputs`.
+
+    Raises:
+        XiaoNetError: the file cannot be read or written.
+    """
+    path = records_path.with_name(f"{records_path.stem}-{re.sub(r'[^A-Za-z0-9._@-]+', '_', teacher.name)}.npz")
+    made_by = {"records": inputs, "teacher": digest(teacher.state_dict()), "described": teacher.describe(), "reading": describe_reading()}
+    lengths = [record[1].shape[1] for record in records]
+    content = _load(path, made_by)
+    if content is None:
+        windows = sum(len(window_starts(samples, teacher.window_samples)) for samples in lengths)
+        predictions = []
+        with console.WindowProgress(f"Predictions of {teacher.name}", windows) as bar:
+            for _, waveform, _, _ in records:
+                predictions.append(predict_record(waveform, teacher))
+                bar.update(len(window_starts(waveform.shape[1], teacher.window_samples)))
+        content = {"predictions": np.concatenate(predictions, axis=1)}
+        _save(path, made_by, content)
+    console.ok("Predictions", teacher.name, str(path))
+    return np.split(content["predictions"], np.cumsum(lengths)[:-1], axis=1)
+
+
+def describe_inputs(data: WaveformData, files: Iterable[Path]) -> dict[str, Any]:
+    """Everything that records are read from, by content. Any other sample or pick gives another description.
 
     Args:
         data: the labelled and unlabelled records.
         files: of the continuous records.
-        teachers: by name.
     """
     parts = data.datasets if isinstance(data, MultiWaveformDataset) else [data]
     stored = [file for part in parts for kind in ("metadata*.csv", "waveforms*.hdf5") for file in sorted(part.path.glob(kind))]
@@ -113,61 +150,72 @@ def describe_inputs(data: WaveformData, files: Iterable[Path], teachers: Mapping
         "version": __version__,
         "data": fingerprint(data),
         "files": [(file.name, _file_digest(file)) for file in (*stored, *files)],
-        "teachers": {name: (digest(teacher.state_dict()), teacher.describe()) for name, teacher in teachers.items()},
     }
 
 
-def save_records(records: list[TrainingRecord], path: Path, made_by: object) -> None:
-    """Write records to one file, together with a digest of `made_by`, plain values that describe what they were computed from.
+def save_records(records: Sequence[Raw], path: Path, made_by: object) -> None:
+    """Write records to one file, together with a digest of `made_by`, plain values that describe what they were read from.
 
     Raises:
         XiaoNetError: the file cannot be written.
     """
-    content: dict[str, Any] = {
-        "made_by": np.array(_json_digest(made_by)),
-        "sources": np.array([record.source for record in records]),
-        "lengths": np.array([record.samples for record in records]),
-        "onsets": np.array([record.onsets for record in records]),
-        "manual": np.array([record.manual for record in records]),
-        "waveforms": np.concatenate([record.waveform for record in records], axis=1),
-        "targets": np.concatenate([record.target for record in records], axis=1),
+    sources, waveforms, onsets, manual = zip(*records, strict=True)
+    content = {
+        "sources": np.array(sources),
+        "lengths": np.array([waveform.shape[1] for waveform in waveforms]),
+        "onsets": np.array(onsets),
+        "manual": np.array(manual),
+        "waveforms": np.concatenate(waveforms, axis=1),
     }
-    write_atomically(path, lambda file: np.savez(file, **content))
+    _save(path, made_by, content)
 
 
-def load_records(path: Path, made_by: object) -> list[TrainingRecord] | None:
+def load_records(path: Path, made_by: object) -> list[Raw] | None:
     """Read the records of such a file.
 
     Returns:
-        None if the file does not exist, or was computed from something else.
+        None if the file does not exist, or was made from something else.
 
     Raises:
         DataError: the file is damaged.
     """
+    if (content := _load(path, made_by)) is None:
+        return None
+    waveforms = np.split(content["waveforms"], np.cumsum(content["lengths"])[:-1], axis=1)
+    rows = zip(content["sources"], waveforms, content["onsets"], content["manual"], strict=True)
+    return [(str(source), waveform, (float(p_s[0]), float(p_s[1])), bool(manual)) for source, waveform, p_s, manual in rows]
+
+
+def _save(path: Path, made_by: object, content: Mapping[str, Any]) -> None:
+    write_atomically(path, lambda file: np.savez(file, made_by=np.array(_json_digest(made_by)), **content))
+
+
+def _load(path: Path, made_by: object) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
         with np.load(path) as file:
-            if str(file["made_by"]) != _json_digest(made_by):
-                return None
-            bounds = np.cumsum(file["lengths"])[:-1]
-            waveforms, targets = (np.split(file[key], bounds, axis=1) for key in ("waveforms", "targets"))
-            rows = zip(file["sources"], waveforms, targets, file["onsets"], file["manual"], strict=True)
-            return [TrainingRecord(str(s), w, t, (float(p_s[0]), float(p_s[1])), bool(m)) for s, w, t, p_s, m in rows]
+            return dict(file) if str(file["made_by"]) == _json_digest(made_by) else None
     except DAMAGE as error:
         raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}; delete it, and it will be computed again") from error
 
 
 def _records(name: str, data: WaveformData, first: int = 0) -> Iterator[Raw]:
     """The train split of a data set, from row `first` on."""
+    short = []
     for row in np.flatnonzero(data.metadata["split"] == "train"):
         if row < first:
             continue
         waveform, metadata = data.get_sample(int(row))
         (p, manual_p), (s, manual_s) = first_picks(metadata, waveform.shape[1])
         manual = manual_p or manual_s
-        require_window(name, metadata, waveform.shape[1])
+        if waveform.shape[1] < WINDOW_SAMPLES:
+            short.append(waveform.shape[1])
+            continue
         yield "manual" if manual else "unlabelled" if first else "automatic", _demeaned(waveform), (p, s), manual
+    if short:
+        shown = f"{len(short)} records of {name} have {min(short)} to {max(short)} samples"
+        console.warn("Skipped", shown, f"wanted at least {WINDOW_SAMPLES} (30 s)")
 
 
 def _stretches(paths: list[str]) -> Iterator[NDArray[np.float32]]:
