@@ -212,9 +212,9 @@ class DrawnWindows(Objective):
         console.ok("Run", "resumed", f"{self.run.path} after {self.steps} steps")
 
     def write_records(self, picture: bool = False) -> None:
-        """Write manifest and notes."""
-        self.run.write_manifest()
+        """Write notes, then the manifest, which tells that a run is finished."""
         self.run.write("notes.md", notes(self.run.path.name, self.config, self.run.manifest, [], []))
+        self.run.write_manifest()
 
     def finish(self) -> TrainingResult:
         """Choose the thresholds on the dev split, and write the averaged network."""
