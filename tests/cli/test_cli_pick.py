@@ -165,7 +165,7 @@ def test_nothing_to_pick_is_told_with_the_reasons(run: Callable[..., tuple[int, 
     assert 1 == status
     assert [
         "! Skipped: nowhere/*.mseed: no such file or folder",
-        f"! Skipped: {tmp_path / 'notes.txt'}: no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))",
+        f"! Skipped: {tmp_path / 'notes.txt'}: no waveforms in miniSEED or in another format that ObsPy knows",
         "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed; wanted miniSEED with components E, N, Z "
         "or 1, 2, Z at 20 Hz or more, from the chosen times and stations",
     ] == told
@@ -355,3 +355,20 @@ def test_components_can_be_named(run: Callable[..., tuple[int, list[str]]], tmp_
     assert [("P", "XX.ABC..CHC"), ("S", "XX.ABC..CHB")] == list(zip(picks["phase"], picks["seed_id"], strict=True))
     status, lines = run("data", "--components", "Q=CHA")
     assert (1, True) == (status, any("wanted a channel code for E, N and Z each" in line for line in lines))
+
+
+def test_files_of_other_formats_are_picked_and_told_once(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    stream = record(onsets={"Z": [0.0], "N": [3.0]})
+    for trace in stream:
+        trace.write(str(tmp_path / "data" / f"{trace.id}.sac"), "SAC")
+    (tmp_path / "data" / "station.log").write_text("all is well\n" * 99)
+    status, lines = run("data")
+    assert (0, [("P", "XX.ABC..HHZ"), ("S", "XX.ABC..HHN")]) == (
+        status,
+        list(pd.read_csv("picks.csv")[["phase", "seed_id"]].itertuples(index=False, name=None)),
+    )
+    assert ["✓ Files: 3 of SAC are read by ObsPy - it takes longer than miniSEED"] == [line for line in lines if "SAC" in line]
+    assert [f"! Skipped: {tmp_path / 'data' / 'station.log'}: no waveforms in miniSEED or in another format that ObsPy knows"] == [
+        line for line in lines if "station.log" in line
+    ]

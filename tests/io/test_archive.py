@@ -249,8 +249,8 @@ def test_real_days_are_what_obspy_reads(sds: Path) -> None:
     ("raw", "reason"),
     [
         (b"", "empty"),
-        (b"network,station\n", "no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))"),
-        (b"\0" * 10_000, "no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))"),
+        (b"network,station\n", "no waveforms in miniSEED or in another format that ObsPy knows"),
+        (b"\0" * 10_000, "no waveforms in miniSEED or in another format that ObsPy knows"),
     ],
 )
 def test_a_file_without_waveforms_is_named(tmp_path: Path, raw: bytes, reason: str) -> None:
@@ -266,7 +266,7 @@ def test_text_of_a_data_logger_is_no_waveform(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"".join(header.generate(data_samples=b"all is well " * 200, sample_type="t")))
     found = Archive([tmp_path])
     [problem] = found.problems
-    assert f"{tmp_path / 'file'}: no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))" == problem
+    assert f"{tmp_path / 'file'}: no waveforms in miniSEED or in another format that ObsPy knows" == problem
 
 
 def test_an_empty_folder_and_a_path_that_leads_nowhere(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -34,6 +34,7 @@ def test_a_pick_where_there_is_no_onset_is_wrong_and_none_is_not_missed() -> Non
     assert_allclose(2 * 1 / (2 * 1 + 1), f1([(curve, 1000.0), (curve, ABSENT), (silent, ABSENT)], 0.3))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_f1_is_that_of_a_loop_over_thresholds_and_windows(seed: int) -> None:
     """At each threshold the picker's rule alone decides: the first pick within 0.5 s is right, any other is wrong."""

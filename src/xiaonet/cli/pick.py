@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pick(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="miniSEED files, globs, folders or SDS archives.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="miniSEED files, globs, folders or SDS archives; also SAC, .zip, …")],
     model: Annotated[str, typer.Option(help="Shipped model or model file; join several with + to average them.")] = "xiaonet",
     threshold: Annotated[
         float | None, typer.Option(help="Lowest probability of a P or S pick.", show_default="the model's own, one for each phase")
@@ -95,6 +95,9 @@ def _find(
             f"nothing to pick in {', '.join(paths)}; wanted miniSEED with components E, N, Z or 1, 2, Z at 20 Hz or more, "
             "from the chosen times and stations"
         )
+    if archive.formats:
+        numbers = ", ".join(f"{number} of {name}" for name, number in archive.formats.items())
+        console.ok("Files", f"{numbers} are read by ObsPy", "it takes longer than miniSEED")
     for note in doubles(archive.instruments):
         console.warn("Stations", note, "an arrival may have several picks; for one set each: --prefer HH,BH,EH,HN")
     return archive, tasks

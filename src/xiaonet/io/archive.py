@@ -1,4 +1,4 @@
-"""Find the instruments in files, folders, globs and SDS archives of miniSEED.
+"""Find the instruments in files, folders, globs and SDS archives of miniSEED and of other formats.
 
 When an archive is opened, only the headers of its files are read. Samples are read when they are needed. Files
 that follow each other in time are one record.
@@ -7,6 +7,7 @@ that follow each other in time are one record.
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import SAMPLE_NS, SECOND_NS
-from xiaonet.io.miniseed import Packed, decode, scan
+from xiaonet.io.waveforms import MINISEED, Stored, decode, scan
 from xiaonet.picking.channels import instrument_name, parse_components
 from xiaonet.picking.preference import one_per_station
 from xiaonet.picking.segments import (
@@ -50,7 +51,7 @@ class _Entry(NamedTuple):
 
 
 class Archive:
-    """The instruments in miniSEED files.
+    """The instruments in files of miniSEED or of any format that ObsPy knows, compressed or not.
 
     Args:
         paths: files, folders and globs, or a single one.
@@ -63,6 +64,7 @@ class Archive:
     Attributes:
         instruments: in order of their name.
         files: the files with usable data, in order.
+        formats: number of files with usable data in each other format than miniSEED.
         problems: what was skipped and why, as keys; it grows while samples are read.
 
     Raises:
@@ -80,6 +82,7 @@ class Archive:
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
         self.files: list[Path] = []
+        self.formats: Counter[str] = Counter()
         self.start_ns, self.end_ns = start_ns, end_ns
         self.stations = [stations] if isinstance(stations, str) else stations
         self.components = parse_components(components)
@@ -137,7 +140,7 @@ class Archive:
         seed_id = f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha']}"
         return in_time and is_chosen(instrument_name(seed_id, self.components), self.stations)
 
-    def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Packed]]:
+    def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Stored]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
         reasons: list[str] = []
         try:
@@ -145,20 +148,17 @@ class Archive:
                 self._report(f"{path}: neither a file nor a folder")
                 return {}
             found = scan(path, reasons.append)
-            if not found:
-                other = "no miniSEED waveforms; read other formats with xiaonet.Picker().pick(obspy.read(…))"
-                reasons = [f"{path}: {other if path.stat().st_size else 'empty'}"]
         except OSError as error:
             self._report_unreadable(path, error)
             return {}
-        channels: dict[Channel, list[Packed]] = {}
-        for packed in found:
-            if not is_chosen(instrument_name(packed.seed_id, self.components), self.stations):
+        channels: dict[Channel, list[Stored]] = {}
+        for stored in found:
+            if not is_chosen(instrument_name(stored.seed_id, self.components), self.stations):
                 continue
-            if reason := why_unusable(packed.seed_id, packed.rate, self.components):
-                reasons.append(f"{packed.seed_id}: {reason}")
+            if reason := why_unusable(stored.seed_id, stored.rate, self.components):
+                reasons.append(f"{stored.seed_id}: {reason}")
             else:
-                channels.setdefault((packed.seed_id, nominal_rate(packed.rate)), []).append(packed)
+                channels.setdefault((stored.seed_id, nominal_rate(stored.rate)), []).append(stored)
         for reason in reasons:
             self._report(reason)
         return {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
@@ -167,27 +167,28 @@ class Archive:
         channels = self._scan(path)
         if channels:
             self.files.append(path)
+            self.formats.update({piece.format for index in channels.values() for piece in index.pieces} - {MINISEED})
         for channel, index in channels.items():
             ranges: list[_Entry] = []
-            for packed in index.pieces:
-                if ranges and packed.start_ns <= ranges[-1].end_ns + LONGEST_GAP_NS:
-                    ranges[-1] = ranges[-1]._replace(end_ns=max(ranges[-1].end_ns, packed.end_ns))
+            for stored in index.pieces:
+                if ranges and stored.start_ns <= ranges[-1].end_ns + LONGEST_GAP_NS:
+                    ranges[-1] = ranges[-1]._replace(end_ns=max(ranges[-1].end_ns, stored.end_ns))
                 else:
-                    ranges.append(_Entry(packed.start_ns, packed.end_ns, path))
+                    ranges.append(_Entry(stored.start_ns, stored.end_ns, path))
             entries.setdefault(channel, []).extend(ranges)
 
     def _pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
         for path in dict.fromkeys(entry.path for entry in self._indexes[channel].find(first_ns, end_ns)):
             index = self._scan(path).get(channel)
-            for packed in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
-                yield from split_drifting(Piece(packed.seed_id, packed.start_ns, packed.samples, packed.rate, partial(self._load, packed)))
+            for stored in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
+                yield from split_drifting(Piece(stored.seed_id, stored.start_ns, stored.samples, stored.rate, partial(self._load, stored)))
 
-    def _load(self, packed: Packed) -> NDArray[Any]:
+    def _load(self, stored: Stored) -> NDArray[Any]:
         try:
-            return self._decode(packed)
+            return self._decode(stored)
         except OSError as error:  # gone since it was scanned
-            self._report_unreadable(packed.path, error)
-            return np.full(packed.samples, np.nan)
+            self._report_unreadable(stored.path, error)
+            return np.full(stored.samples, np.nan)
 
     def _report(self, reason: str) -> None:
         self.problems[reason] = None

@@ -1,6 +1,6 @@
 """The windows on which a training run chooses the thresholds of its model."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from xiaonet.scoring.peaks import Peaks, find_peaks
 from xiaonet.scoring.thresholds import choose_threshold
 
 PickedRecord = tuple[NDArray[np.floating], float, float]  # waveform, samples of P and S; S is NaN where nobody picked it
+
+Choose = Callable[[Mapping[str, NDArray[np.float64]]], dict[str, float]]  # thresholds of P and S from their F1
 
 WINDOWS_PER_RECORD = 5  # at random places around the picks
 BEFORE_P, AFTER_S = 30, 800  # samples between noise and P, and between S and a coda without onsets
@@ -61,18 +63,40 @@ class DevSet:
         self.windows = torch.from_numpy(stacked)
 
     @torch.inference_mode()
-    def scores(self, model: nn.Module) -> dict[str, dict[str, float]]:
-        """The best F1 within 0.5 s, the threshold chosen, and the recall within 0.1 s at it, for P and S."""
-        peaks = find_peaks((model(batch).numpy() for batch in torch.split(self.windows, 32)), DISTANCE)
-        return {phase: _scores(peaks[phase], onsets) for phase, onsets in zip(PICKED_PHASES, zip(*self.onsets, strict=True), strict=True)}
+    def peaks(self, model: nn.Module) -> dict[str, Peaks]:
+        """Peaks of P and S that a network finds."""
+        return find_peaks((model(batch).numpy() for batch in torch.split(self.windows, 32)), DISTANCE)
+
+    def matched(self, model: nn.Module) -> dict[str, MatchedPeaks]:
+        """Peaks of P and S, right or false."""
+        peaks = self.peaks(model)
+        return {phase: match_onsets(peaks[phase], self.labels(phase)) for phase in PICKED_PHASES}
+
+    def labels(self, phase: str) -> list[float]:
+        """The onset of a phase in each window."""
+        return [onsets[PICKED_PHASES.index(phase)] for onsets in self.onsets]
+
+    def scores(self, model: nn.Module, choose: Choose | None = None) -> dict[str, dict[str, float]]:
+        """The best F1 within 0.5 s, the threshold chosen, and the recall within 0.1 s at it, for P and S.
+
+        Args:
+            model: the network.
+            choose: finds the thresholds from F1 of P and S at each of `THRESHOLDS`; by default, for each phase, the highest
+                within 0.005 of the best F1.
+        """
+        peaks = self.peaks(model)
+        f1 = {phase: match_onsets(peaks[phase], self.labels(phase)).f1(THRESHOLDS) for phase in PICKED_PHASES}
+        thresholds = (choose or _choose_each)(f1)
+        return {phase: self._scores(peaks[phase], phase, f1[phase], thresholds[phase]) for phase in PICKED_PHASES}
+
+    def _scores(self, peaks: Peaks, phase: str, f1: NDArray[np.float64], threshold: float) -> dict[str, float]:
+        right, _, labels = match_onsets(peaks, self.labels(phase), SHARP_TOLERANCE).counts(threshold)
+        recall = int(right.sum()) / max(int(labels.sum()), 1)
+        return {"F1": round(float(f1.max()), 3), "threshold": threshold, "recall within 0.1 s": round(recall, 3)}
 
 
-def _scores(peaks: Peaks, onsets: Sequence[float]) -> dict[str, float]:
-    f1 = match_onsets(peaks, onsets).f1(THRESHOLDS)
-    threshold = choose_threshold(THRESHOLDS, f1, margin=F1_MARGIN, prefer="highest")
-    right, _, labels = match_onsets(peaks, onsets, SHARP_TOLERANCE).counts(threshold)
-    recall = int(right.sum()) / max(int(labels.sum()), 1)
-    return {"F1": round(float(f1.max()), 3), "threshold": threshold, "recall within 0.1 s": round(recall, 3)}
+def _choose_each(f1: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    return {phase: choose_threshold(THRESHOLDS, own, margin=F1_MARGIN, prefer="highest") for phase, own in f1.items()}
 
 
 def match_onsets(peaks: Peaks, onsets: Sequence[float], tolerance: int = TOLERANCE) -> MatchedPeaks:

@@ -28,6 +28,7 @@ from xiaonet.errors import ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.nn.model import XiaoNet
 from xiaonet.nn.record_teacher import open_teacher
 from xiaonet.nn.teacher import FusedTeacher, new_phasenet, remove_delays
+from xiaonet.training.calibration import ContinuousRecords, calibrate, choose_thresholds
 from xiaonet.training.dev_set import DevSet, picked_records
 from xiaonet.training.losses import soft_target_loss
 from xiaonet.training.objective import AfterBatch, Objective, TrainingResult
@@ -217,9 +218,13 @@ class DrawnWindows(Objective):
         self.run.write("notes.md", notes(self.run.path.name, self.config, self.run.manifest, [], []))
 
     def finish(self) -> TrainingResult:
-        """Choose the thresholds on the dev split, and write the averaged network."""
+        """Calibrate the averaged network on the dev split, choose its thresholds and write it."""
         network: nn.Module = self.average.module.cpu()
-        scores = self.dev_set.scores(network)
+        if isinstance(network, XiaoNet):
+            self.run.manifest["calibration"] = calibrate(network, self.dev_set)
+        records = [record.waveform for record in self.pool.records if record.source == "continuous"]
+        counted = ContinuousRecords(records).peaks(network) if records else None
+        scores = self.dev_set.scores(network, lambda f1: choose_thresholds(f1, counted))
         minutes = round(self.seconds / 60, 1)
         self.run.manifest |= {"steps": self.steps, "windows": self.windows, "minutes": minutes, "dev": scores}
         path = self.run.path / "saved_model_fp32.pth"

@@ -16,7 +16,7 @@ from xiaonet.picking.resampling import resample
 from xiaonet.picking.stacking import Stack
 
 TEACHER_BATCH = 32  # windows given to a teacher at once
-WINDOW_STEP, LONG_RECORD, LONG_RECORD_STEP = 500, 100_000, 900  # samples; the steps are no multiples of 8
+SHORT_RECORD_STEP, LONG_RECORD, LONG_RECORD_STEP = 500, 100_000, 900  # samples; the steps are no multiples of 8
 
 
 @torch.inference_mode()
@@ -55,13 +55,13 @@ def predict_record(waveform: NDArray[np.float32], teacher: Teacher) -> NDArray[n
 
 def describe_reading() -> dict[str, int]:
     """Describe how records are read, for the file of predictions."""
-    return {"step": WINDOW_STEP, "step of long records": LONG_RECORD_STEP, "long records from": LONG_RECORD, "polarities": 2}
+    return {"step": SHORT_RECORD_STEP, "step of long records": LONG_RECORD_STEP, "long records from": LONG_RECORD, "polarities": 2}
 
 
 def window_starts(samples: int, window_samples: int) -> list[int]:
     """Return the first sample of each window of a record. The last window ends with the record."""
     last = max(0, samples - window_samples)
-    return [*range(0, last, WINDOW_STEP if samples < LONG_RECORD else LONG_RECORD_STEP), last]
+    return [*range(0, last, SHORT_RECORD_STEP if samples < LONG_RECORD else LONG_RECORD_STEP), last]
 
 
 def _at_rate(waveform: NDArray[np.float32], ratio: Fraction) -> NDArray[np.float64]:

@@ -1,0 +1,170 @@
+"""Read waveforms in files of any format: miniSEED, whatever ObsPy knows, and compressed files of either.
+
+miniSEED is read record by record, without ObsPy. Other files are read as a whole, one after the other.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xiaonet.constants import SECOND_NS
+from xiaonet.io import miniseed
+from xiaonet.io.compressed import Expanded, expand, is_compressed
+from xiaonet.io.headers import Report
+
+if TYPE_CHECKING:
+    from obspy import Stream
+
+MINISEED = "MSEED"
+HEAD = 4096  # bytes at the start of a file; if all are equal, it is not worth asking ObsPy, which reads all of it
+KEPT_STREAMS = 8  # files read by ObsPy whose samples stay in memory
+
+
+@dataclass(eq=False, slots=True)
+class Stored:
+    """Samples of one channel without a gap, in a file.
+
+    Attributes:
+        path: the file.
+        format: ObsPy's name of its format.
+        seed_id: the channel as NET.STA.LOC.CHA.
+        start_ns: time of the first sample.
+        samples: number of samples.
+        rate: Hz.
+        load: reads the samples from the file at a path. It reports what is damaged, and raises `OSError` if the file cannot be read.
+    """
+
+    path: Path
+    format: str
+    seed_id: str
+    start_ns: int
+    samples: int
+    rate: float
+    load: Callable[[Path, Report], NDArray[Any]]
+
+    @property
+    def end_ns(self) -> int:
+        """Time of the sample that would follow."""
+        return self.start_ns + round(self.samples * SECOND_NS / self.rate)
+
+
+def scan(path: Path, report: Report) -> list[Stored]:
+    """Find the pieces in a file. What cannot be read is reported and skipped.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path.stat().st_size:
+        report(f"{path}: empty")
+        return []
+    if not is_compressed(path):
+        return _scan_file(path, report)
+    expanded = expand(path)
+    found = []
+    for number in range(len(expanded.names)):
+        for piece in _scan_file(expanded.file(number), _renamed(path, expanded, number, report)):
+            found.append(replace(piece, path=path, load=partial(_load_member, number, piece)))
+    if expanded.damage:
+        report(f"{path}: damaged, and only what comes before the damage is read: {expanded.damage}")
+    return found
+
+
+def decode(piece: Stored, report: Report) -> NDArray[Any]:
+    """Read the samples of a piece. What is damaged is reported, and NaN.
+
+    Raises:
+        OSError: the file can no longer be read.
+    """
+    return piece.load(piece.path, report)
+
+
+def _load_member(number: int, piece: Stored, path: Path, report: Report) -> NDArray[Any]:
+    """Read a piece of a file within a compressed file."""
+    expanded = expand(path)
+    return piece.load(expanded.file(number), _renamed(path, expanded, number, report))
+
+
+def _renamed(path: Path, expanded: Expanded, number: int, report: Report) -> Report:
+    """A report that names a file within a compressed file instead of its temporary place."""
+    return lambda reason: report(reason.replace(f"{expanded.file(number)}", f"{path}: {expanded.names[number]}"))
+
+
+def _scan_file(path: Path, report: Report) -> list[Stored]:
+    """The pieces in a file that is not compressed."""
+    reasons: list[str] = []
+    found = [
+        Stored(path, MINISEED, packed.seed_id, packed.start_ns, packed.samples, packed.rate, partial(_load_packed, packed))
+        for packed in miniseed.scan(path, reasons.append)
+    ]
+    if not found:
+        found, reasons = _scan_with_obspy(path)
+    for reason in reasons:
+        report(reason)
+    return found
+
+
+def _load_packed(packed: miniseed.Packed, path: Path, report: Report) -> NDArray[Any]:
+    return miniseed.decode(replace(packed, path=path), report)
+
+
+def _scan_with_obspy(path: Path) -> tuple[list[Stored], list[str]]:
+    """The traces in a file that ObsPy knows, or the reason why there are none."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    unknown = f"{path}: no waveforms in miniSEED or in another format that ObsPy knows"
+    if len(set(head)) < 2:
+        return [], [unknown]
+    try:
+        stream = _read(path, headonly=True)
+    except Exception as error:  # readers of ObsPy raise anything
+        known = not (isinstance(error, TypeError) and "Unknown format" in str(error))
+        return [], [f"{path}: ObsPy cannot read it: {type(error).__name__}: {error}" if known else unknown]
+    found = []
+    for number, trace in enumerate(stream):
+        stats = trace.stats
+        if stats.npts and stats.sampling_rate > 0:
+            for first in range(0, stats.npts, miniseed.LONGEST):
+                samples = min(miniseed.LONGEST, stats.npts - first)
+                start_ns = stats.starttime.ns + round(first * SECOND_NS / stats.sampling_rate)
+                load = partial(_load_trace, number, trace.id, first, samples)
+                found.append(Stored(path, stats._format, trace.id, start_ns, samples, stats.sampling_rate, load))
+    return found, [] if found else [unknown]
+
+
+def _load_trace(number: int, seed_id: str, first: int, samples: int, path: Path, report: Report) -> NDArray[Any]:
+    """Samples of a trace from the first one on, of the trace at a place in its file."""
+    try:
+        trace = _samples(path, path.stat().st_mtime_ns)[number]
+    except OSError:
+        raise
+    except Exception as error:  # readers of ObsPy raise anything
+        report(f"{path}: ObsPy cannot read its samples: {type(error).__name__}: {error}")
+        return np.full(samples, np.nan)
+    data: NDArray[Any] = trace.data[first : first + samples].copy()  # the rest need not stay in memory
+    if (trace.id, len(data)) != (seed_id, samples) or data.dtype.kind not in "biuf":
+        report(f"{path}: {trace.id}: found {len(trace.data)} samples of {data.dtype}; wanted {first + samples} real numbers of {seed_id}")
+        return np.full(samples, np.nan)
+    return data
+
+
+@lru_cache(KEPT_STREAMS)
+def _samples(path: Path, changed_ns: int) -> "Stream":
+    """All samples of a file that was last changed at a time."""
+    return _read(path)
+
+
+def _read(path: Path, *, headonly: bool = False) -> "Stream":
+    import obspy
+
+    if not headonly:  # on any thread
+        return obspy.read(escape(str(path)), check_compression=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about details of formats
+        return obspy.read(escape(str(path)), headonly=True, check_compression=False)
