@@ -106,10 +106,15 @@ def write_summary(summary: Summary, out: Path, provenance: Mapping[str, object])
     Raises:
         OutputError: it cannot be written.
     """
-    content = {
-        "picks": out.name,
-        "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "provenance": provenance,
+    made = {"created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "provenance": provenance}
+    text = json.dumps({**made, **contents(summary, out)}, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(out.with_name(out.name + SUFFIX), lambda file: file.write(text.encode()))
+
+
+def contents(summary: Summary, out: Path) -> dict[str, object]:
+    """A summary of the picks in a file, for JSON. Times in hours or seconds as the names say."""
+    return {
+        "picks": str(out),
         "totals": {
             "stations": summary.stations,
             "instruments": summary.instruments,
@@ -129,8 +134,6 @@ def write_summary(summary: Summary, out: Path, provenance: Mapping[str, object])
         ],
         "warnings": list(summary.problems),
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(out.with_name(out.name + SUFFIX), lambda file: file.write(text.encode()))
 
 
 def _numbers(quality: Quality, gaps: int) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Count what was done to the samples of a channel, and put into words what a user should know."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
-from math import nan
+from dataclasses import dataclass
+from math import inf
 from typing import Self
 
 import numpy as np
@@ -27,7 +27,7 @@ class Quality:
         still: samples left out because the component does not change.
         written: zeros left out because they were written into gaps.
         disputed: samples at which two pieces disagree and one of them is used.
-        low: lowest sample as recorded, in the unit of the record; NaN if there is none.
+        low: lowest sample as recorded, in the unit of the record; infinite if there is none.
         high: highest sample.
     """
 
@@ -38,11 +38,11 @@ class Quality:
     still: int = 0
     written: int = 0
     disputed: int = 0
-    low: float = nan
-    high: float = nan
+    low: float = inf
+    high: float = -inf
 
     @classmethod
-    def of(cls, marks: Marks, low: float = nan, high: float = nan) -> Self:
+    def of(cls, marks: Marks, low: float = inf, high: float = -inf) -> Self:
         """Count marks `(1 + samples,)`. The first one only shows what comes before."""
         bridged = marks & BRIDGED > 0
         kept = bridged | (marks & RECORDED > 0)
@@ -60,8 +60,9 @@ class Quality:
         )
 
     def __add__(self, other: "Quality") -> "Quality":
-        *numbers, low, high = zip(astuple(self), astuple(other), strict=True)
-        return Quality(*map(sum, numbers), low=float(np.fmin(*low)), high=float(np.fmax(*high)))
+        names = ("recorded", "starts", "bridged", "bridges", "still", "written", "disputed")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return Quality(**sums, low=min(self.low, other.low), high=max(self.high, other.high))
 
     @property
     def gaps(self) -> int:
@@ -85,10 +86,7 @@ class Quality:
         if self.written:
             yield f"{spell(self.written)} of zeros written into gaps; no data there"
         if self.disputed:
-            yield (
-                f"two pieces disagree for {spell(self.disputed)}; the longer one is used, or of two as long the one that was read first; "
-                "if one is a filtered or corrected copy, leave the other out"
-            )
+            yield f"two pieces disagree for {spell(self.disputed)}; the longer one is used, or of two as long the one that was read first"
 
 
 def measure(annotation: Annotation, *, begins: bool) -> tuple[Quality, dict[str, Quality]]:

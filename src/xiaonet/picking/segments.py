@@ -105,7 +105,7 @@ class Condition(NamedTuple):
 
     Attributes:
         marks: `(samples,)` at 100 Hz, as in `cleaning`.
-        low: lowest sample as it was recorded; NaN if there is none.
+        low: lowest sample as it was recorded; infinite if there is none.
         high: highest sample.
     """
 
@@ -214,7 +214,7 @@ class Instrument:
         margin = cleaning_reach(rate)
         samples, marks = self._recorded(channel, grid, first - margin, end + margin)
         inside = slice(margin, len(samples) - margin)
-        low, high = (float(extreme.reduce(samples[inside], initial=np.nan)) for extreme in (np.fmin, np.fmax))
+        low, high = float(np.fmin.reduce(samples[inside], initial=np.inf)), float(np.fmax.reduce(samples[inside], initial=-np.inf))
         marks |= clean(samples, rate)
         return samples[inside], Condition(marks[inside], low, high)
 
