@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-# A day of kills and damage on one core. FAULTS_SEED=1 tries others.
+# Kills and damage for hours on one core. FAULTS_SEED=1 tries others.
 faults: $(VENV)/.dev
 	FAULTS_PICK_KILLS=1000 FAULTS_COMMAND_KILLS=100 FAULTS_RECORDS=10000 FAULTS_MODELS=1000 $(BIN)/python -m pytest -rA tests/faults $(ARGS)
 

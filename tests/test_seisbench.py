@@ -11,6 +11,7 @@ import torch
 from seisbench.models import PhaseNet
 
 import xiaonet.seisbench
+from peaks_by_hand import onset_by_hand
 from xiaonet.errors import CheckpointError
 from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.picking.windows import normalize
@@ -118,6 +119,18 @@ def test_overlapping_windows_are_averaged_over_a_real_record(model: XiaoNet, rec
         total[:, start : start + 3001] += predictor(normalize(waveform[None, :, start : start + 3001]))[0]
         count[start : start + 3001] += 1
     np.testing.assert_allclose(total / count, curves(model.annotate(record)), rtol=0, atol=1e-4)
+
+
+def test_onsets_are_read_between_samples_as_in_the_picker(model: XiaoNet, record: obspy.Stream) -> None:
+    found, curve = model.classify(record).picks, model.annotate(record)
+    assert len(found) >= 10
+    for pick in found:
+        [own] = curve.select(channel=f"XiaoNet_{pick.phase}")
+        first, last = (round((time - own.stats.starttime) * 100) for time in (pick.start_time, pick.end_time))
+        peak = first + int(own.data[first : last + 1].argmax())
+        onset = min(max(onset_by_hand(own.data, peak), first), last)
+        assert (own.stats.starttime + onset / 100).ns == pick.peak_time.ns
+        assert own.data[peak] == pick.peak_value
 
 
 def test_a_real_record_gives_picks_like_those_of_its_teacher(model: XiaoNet, record: obspy.Stream, teachers: Path) -> None:

@@ -14,6 +14,7 @@ if __name__ == "seisbench":
     )
 
 from seisbench.models import PhaseNet, WaveformModel
+from seisbench.util import PickList
 from torch import Tensor
 
 from xiaonet.constants import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
@@ -21,6 +22,7 @@ from xiaonet.errors import CheckpointError
 from xiaonet.nn.checkpoint import FP32, INT8, load_model, read_model_file
 from xiaonet.nn.model import XiaoNet as Network
 from xiaonet.nn.quantized import QuantizedXiaoNet
+from xiaonet.picking.picks import onset
 from xiaonet.picking.windows import fill_nonfinite, normalize
 from xiaonet.shipped import model_path, shipped_models
 
@@ -34,8 +36,8 @@ SHIPPED_VERSION = "1"
 class XiaoNet(WaveformModel):
     """XiaoNet with `annotate`, `classify`, `save`, `load` and the other methods of SeisBench models.
 
-    Picking, overlap, stacking and blinding follow SeisBench's PhaseNet. The thresholds come with the weights. Records
-    shorter than a window are picked, too.
+    Picking, overlap, stacking and blinding follow SeisBench's PhaseNet. Onsets are read between samples, as in the picker.
+    The thresholds come with the weights. Records shorter than a window are picked, too.
 
     Args:
         precision: `fp32`, or `int8` for weights from `xiaonet quantize`.
@@ -160,6 +162,18 @@ class XiaoNet(WaveformModel):
     def annotate_batch_pre(self, batch: Tensor, argdict: Mapping[str, Any]) -> Tensor:
         """Normalise as the picker does."""
         return torch.from_numpy(normalize(batch.cpu().numpy())).to(batch.device)
+
+    @staticmethod
+    def picks_from_annotations(annotations: Stream, threshold: float, phase: str) -> PickList:
+        """Find picks as SeisBench does, and read their onsets between samples."""
+        picks = []
+        for trace in annotations:
+            for pick in PhaseNet.picks_from_annotations(Stream([trace]), threshold, phase):
+                start = trace.stats.starttime
+                time = start + onset(trace.data, round((pick.peak_time - start) * SAMPLING_RATE)) / SAMPLING_RATE
+                pick.peak_time = min(max(time, pick.start_time), pick.end_time)
+                picks.append(pick)
+        return PickList(sorted(picks))
 
     def get_model_args(self) -> dict[str, Any]:
         """The arguments with which `load` builds the network again."""

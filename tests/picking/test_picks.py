@@ -199,6 +199,17 @@ def test_a_pick_between_samples_has_its_time_to_the_millisecond() -> None:
     assert (19_003_000_000 + 1_393_000, pytest.approx(0.8, rel=1e-3)) == (pick.time_ns, pick.probability)
 
 
+def test_an_onset_midway_between_samples_has_one_amplitude_wherever_the_array_starts() -> None:
+    curve, waveform = bell(2000.5, 0.8, 8), np.random.default_rng(0).standard_normal((3, 4000)).cumsum(axis=1)
+    whole = chunk({"P": curve})._replace(waveform=waveform)
+    later = whole._replace(
+        start=whole.start + 1, probabilities=whole.probabilities[:, 1:], waveform=waveform[:, 1:], trusted=whole.trusted[1:]
+    )
+    [expected], [pick] = (read_picks(seen, instrument("Z"), SEGMENT, HEIGHTS, 100) for seen in (whole, later))
+    assert 19_005_000_000 + 1_393_000 == pick.time_ns
+    assert expected == pick
+
+
 def test_no_onset_is_read_where_the_curve_is_not_trusted() -> None:
     trusted = np.ones(4000, dtype=bool)
     trusted[2001:2101] = False

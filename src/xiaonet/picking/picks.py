@@ -91,12 +91,12 @@ def read_picks(
         seed_id = next(instrument.channels[component] for component in preferred if component in instrument.channels)
         trusted = np.where(annotation.trusted, curve, np.nan)  # so that no peak beside a gap suppresses another
         for peak, height in zip(*find_picks(trusted, thresholds[phase], distance), strict=True):
-            sample = onset(trusted, int(peak))
+            sample = onset(trusted, int(peak))  # may be midway, where `round` would depend on where the array starts
             if annotation.first <= annotation.start + sample < annotation.end:
                 time_ns = segment.time_ns(annotation.start) + round(sample * SAMPLE_NS)
                 uncertainty = float(width(curve, peak) / SIGMAS / SAMPLING_RATE)
                 picks.append(
-                    Pick(time_ns, seed_id, phase, float(height), uncertainty, *amplitude_and_snr(annotation.waveform, round(sample)))
+                    Pick(time_ns, seed_id, phase, float(height), uncertainty, *amplitude_and_snr(annotation.waveform, int(sample + 0.5)))
                 )
     return sorted(picks)
 

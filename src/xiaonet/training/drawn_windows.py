@@ -213,9 +213,9 @@ class DrawnWindows(Objective):
         console.ok("Run", "resumed", f"{self.run.path} after {self.steps} steps")
 
     def write_records(self, picture: bool = False) -> None:
-        """Write manifest and notes."""
-        self.run.write_manifest()
+        """Write notes, then the manifest, which tells that a run is finished."""
         self.run.write("notes.md", notes(self.run.path.name, self.config, self.run.manifest, [], []))
+        self.run.write_manifest()
 
     def finish(self) -> TrainingResult:
         """Calibrate the averaged network on the dev split, choose its thresholds and write it."""

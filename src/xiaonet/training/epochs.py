@@ -193,16 +193,16 @@ class EpochObjective(Objective):
         console.ok("Run", "resumed", f"{self.run.path} at epoch {values['epoch'] + 1}, batch {self.progress.totals.batches}")
 
     def write_records(self, picture: bool = False) -> None:
-        """Write manifest, history, notes and, on demand, the picture of the history."""
+        """Write history, notes, on demand the picture of the history, and the manifest, which tells last that a run is finished."""
         if not self.run.writes:
             return
         history = self.progress.history
-        self.run.write_manifest()
         self.run.write("history.csv", history_csv(history))
         self.run.write("notes.md", notes(self.run.path.name, self.config, self.run.manifest, history, self._advice()))
         image = history_png(history, f"{self.run.path.name}: {self.config.data.name}") if picture else None
         if image is not None:
             self.run.write("history.png", image)
+        self.run.write_manifest()
 
     def finish(self) -> TrainingResult:
         """Save best and final student, measure the best once on the test split, and write the records."""
