@@ -15,7 +15,7 @@ from obspy import Stream, Trace, UTCDateTime
 from peaks_by_hand import onset_by_hand
 from strategies import cut, cuts, spans, stream, trace
 from xiaonet import Picker
-from xiaonet.errors import CheckpointError, ConfigError, WaveformError
+from xiaonet.errors import CheckpointError, ConfigError, WaveformError, WaveformWarning
 from xiaonet.picking.annotation import CHUNK
 from xiaonet.picking.cleaning import BRIDGE
 from xiaonet.picking.picks import Pick
@@ -372,11 +372,71 @@ def test_a_stream_in_which_nothing_can_be_picked_is_refused_with_the_reasons(pic
     [np.zeros(1), np.ones(3000), np.full(3000, np.nan), np.ma.masked_all(3000), np.random.default_rng(0).standard_normal(2)],
     ids=["a sample", "constant", "NaN", "masked", "two samples"],
 )
-def test_a_record_without_anything_in_it_has_no_picks_and_no_warnings(picker: Picker, samples: np.ndarray) -> None:
+def test_a_record_without_anything_in_it_has_no_picks_and_no_warnings_but_ours(picker: Picker, samples: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", WaveformWarning)
         assert [] == picker.pick(Stream([trace(samples)]))
         picker.annotate(Stream([trace(samples)]))
+
+
+def told(act: Callable[[Stream], object], given: Stream) -> list[str]:
+    """The warnings of a call, all of which must name this file as their place."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        act(given)
+    assert {(WaveformWarning, __file__)} >= {(one.category, one.filename) for one in caught}
+    return [str(one.message) for one in caught]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda data: data, []),
+        (lambda data: np.zeros(12_000, dtype=np.int32), ["XX.STA..HHN: all samples are equal (0); no data"]),
+        (lambda data: np.full(12_000, -1.5), ["XX.STA..HHN: all samples are equal (-1.5); no data"]),
+        (lambda data: np.full(12_000, np.nan), ["XX.STA..HHN: no sample in the picked time is a number; no data"]),
+        (
+            lambda data: np.where(np.arange(12_000) < 3000, 4.0, data),
+            ["XX.STA..HHN: 30.0 s without a change for more than 2 s; no data there"],
+        ),
+        (
+            lambda data: np.where(np.arange(12_000) // 3000 == 1, 0.0, data + 1e6) * (np.arange(12_000) // 150 != 60),
+            [
+                "XX.STA..HHN: 30.0 s without a change for more than 2 s; no data there",
+                "XX.STA..HHN: 1.5 s of zeros written into gaps; no data there",
+            ],
+        ),
+    ],
+)
+def test_channels_without_data_are_named_in_a_warning(
+    picker: Picker, change: Callable[[np.ndarray], np.ndarray], expected: list[str]
+) -> None:
+    given = record()
+    given[1].data = change(given[1].data)
+    for act in (picker.pick, picker.annotate, picker.plot):
+        assert expected == told(act, given)
+
+
+def test_traces_that_are_left_out_are_named_in_a_warning(picker: Picker) -> None:
+    given = record() + Stream([trace(np.ones(500), seed_id="XX.STA..HDF"), trace(np.ones(500), rate=1.0, seed_id="XX.STA..LHZ")])
+    expected = [
+        "XX.STA..HDF: channel code 'HDF' is that of a hydrophone or another pressure sensor; wanted ground motion",
+        "XX.STA..LHZ: sampled at 1 Hz; wanted at least 20 Hz",
+    ]
+    for act in (picker.pick, picker.annotate, picker.plot):
+        assert expected == told(act, given)
+
+
+def test_of_a_raw_and_a_filtered_copy_one_is_picked_and_the_other_is_told(picker: Picker) -> None:
+    given = record()
+    filtered = given.copy().filter("bandpass", freqmin=1, freqmax=10)
+    expected = picker.pick(record())
+    assert 8 == len(expected)
+    reason = "two pieces disagree for 120.0 s; the longer one is used, or of two as long the one that was read first"
+    with pytest.warns(WaveformWarning) as caught:
+        assert_same(expected, picker.pick(given + filtered))
+    assert [f"XX.STA..HH{component}: {reason}" for component in "ENZ"] == [str(one.message) for one in caught]
 
 
 def test_the_stream_is_left_as_it_was(picker: Picker) -> None:

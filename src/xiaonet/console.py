@@ -1,16 +1,20 @@
 """What XiaoNet prints while it works: status lines and progress.
 
-Every line goes to standard output through one console. Of several processes, only the first prints.
+Every line goes to standard output through one console. Of several processes, only the first prints. A command may choose
+another form: `quiet` prints only warnings and errors, to standard error; `json` prints each status line and each step of
+progress as one JSON object on a line of standard output.
 """
 
+import json
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console
 from rich.text import Text
@@ -19,6 +23,18 @@ _console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=F
 PLAIN_SECONDS = 5.0  # between two progress lines without a terminal
 SHOWN_SKIPS = 20  # reasons for skipping that are printed; the others are only counted
 DAY_SECONDS = 86400
+TIME_UNITS = (("station-days", DAY_SECONDS), ("station-hours", 3600), ("station-minutes", 60))
+PLACE = re.compile(r"(.*?: )?(record at byte |\d+ bytes from byte )(.*)", re.DOTALL)  # a message about a place in a file
+
+Form = Literal["text", "quiet", "json"]
+_form: Form = "text"
+
+
+def choose_form(form: Form) -> None:
+    """Choose what is printed from now on, and how."""
+    global _form
+    _form = form
+    silence(form != "text")
 
 
 def silence(quiet: bool = True) -> None:
@@ -28,27 +44,52 @@ def silence(quiet: bool = True) -> None:
 
 def ok(component: str, status: str, details: str = "") -> None:
     """Print `✓ Component: status - details`."""
-    _line("[green]✓[/green]", component, status, details)
+    _line("ok", "[green]✓[/green]", component, status, details)
 
 
 def warn(component: str, status: str, details: str = "") -> None:
     """Print `! Component: status - details`, for what the user should check but what stops nothing."""
-    _line("[yellow]![/yellow]", component, status, details)
+    if _form == "quiet":
+        print(f"! {_text(component, status, details)}", file=sys.stderr)
+    _line("warning", "[yellow]![/yellow]", component, status, details)
 
 
 def fail(component: str, status: str, details: str = "") -> None:
     """Print `✗ Component: status - details`; to standard error where output is suppressed."""
-    if _console.quiet:
-        print(f"✗ {component}: {status} - {details} (process {os.environ.get('RANK', '?')})", file=sys.stderr)
-    _line("[red]✗[/red]", component, status, details)
+    if _console.quiet and _form != "json":
+        process = f" (process {os.environ['RANK']})" if "RANK" in os.environ else ""
+        print(f"✗ {_text(component, status, details)}{process}", file=sys.stderr)
+    _line("error", "[red]✗[/red]", component, status, details)
 
 
-def skipped(problems: Sequence[str]) -> None:
-    """Print a warning for each input that was skipped, up to a limit, then the number of the others."""
-    for problem in problems[:SHOWN_SKIPS]:
-        warn("Skipped", problem)
-    if len(problems) > SHOWN_SKIPS:
-        warn("Skipped", f"and {len(problems) - SHOWN_SKIPS} more")
+def skipped(problems: Iterable[str], where: str = "") -> None:
+    """Print a warning for each input that was skipped, up to a limit, then the number of the others, and where they are listed."""
+    rows = condense(problems)
+    for row in rows[:SHOWN_SKIPS]:
+        warn("Skipped", row)
+    if len(rows) > SHOWN_SKIPS:
+        warn("Skipped", f"and {len(rows) - SHOWN_SKIPS} more", where)
+
+
+def condense(problems: Iterable[str]) -> list[str]:
+    """Make one row, with a count, of messages that differ only in the place in a file.
+
+    Example:
+        >>> condense(["a: record at byte 0 skipped: damaged", "a: record at byte 512 skipped: damaged", "b: empty"])
+        ['a: record at byte 0 skipped: damaged (and 1 more like it in this file)', 'b: empty']
+    """
+    like: dict[str, list[str]] = {}
+    for problem in problems:
+        match = PLACE.fullmatch(problem)
+        key = f"{match[1]}{match[2][:6]}{re.sub(r'-?[0-9]+', '#', match[3])}" if match else problem
+        like.setdefault(key, []).append(problem)
+    return [first + (f" (and {len(rest)} more like it in this file)" if rest else "") for first, *rest in like.values()]
+
+
+def result(content: Mapping[str, object]) -> None:
+    """Print the result of a command, only as JSON."""
+    if _form == "json":
+        _emit("result", content)
 
 
 def info(component: str, parameters: Mapping[str, object]) -> None:
@@ -93,7 +134,7 @@ class _Bar:
     def __init__(self, title: str, total: float, done: int = 0) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # slow to import
 
-        self.total, self.first = total, done
+        self.title, self.total, self.first = title, total, done
         self.started = self.printed = self.now = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -102,7 +143,7 @@ class _Bar:
             TimeRemainingColumn(),
             console=_console,
             transient=True,
-            disable=not sys.stdout.isatty(),
+            disable=not sys.stdout.isatty() or _form != "text",
         )
         self.task = self.bar.add_task(title, total=total, completed=done, text="")
 
@@ -114,9 +155,11 @@ class _Bar:
     def _show(self, done: float, text: str, line: str, *, last: bool = False) -> None:
         """Show `text` beside the bar; without a terminal print `line`, if it is due or the `last` one."""
         self.bar.update(self.task, completed=done, text=text)
-        if not sys.stdout.isatty() and (self.now - self.printed > PLAIN_SECONDS or last):
+        if (_form == "json" or not sys.stdout.isatty()) and (self.now - self.printed > PLAIN_SECONDS or last):
             self.printed = self.now
             say(line)
+            if _form == "json":
+                _emit("progress", {"task": self.title, "done": done, "total": self.total})
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -167,7 +210,7 @@ class WindowProgress(_Bar):
 
 
 class DataProgress(_Bar):
-    """Progress in station-days, with their rate.
+    """Progress in station-days, with their rate. Short records are told in hours or minutes.
 
     Args:
         total: seconds of data.
@@ -177,6 +220,7 @@ class DataProgress(_Bar):
     def __init__(self, total: float, title: str = "Picking") -> None:
         super().__init__(title, total)
         self.done, self.fresh = 0.0, 0.0
+        self.unit, self.unit_seconds = next(unit for unit in TIME_UNITS if total >= 2 * unit[1] or unit is TIME_UNITS[-1])
         self.lock = threading.Lock()
 
     def update(self, seconds: float, *, fresh: bool = True) -> None:
@@ -184,11 +228,21 @@ class DataProgress(_Bar):
         with self.lock:
             self.done += seconds
             self.fresh += seconds * fresh
-            rate = self._rate(self.fresh) / DAY_SECONDS
-            text = f"{self.done / DAY_SECONDS:.2f}/{self.total / DAY_SECONDS:.2f} station-days, {60 * rate:.1f} a minute"
-            self._show(self.done, text, f"{text}, {(self.total - self.done) / DAY_SECONDS / rate:.0f} s left" if rate else text)
+            rate = self._rate(self.fresh) / self.unit_seconds
+            text = f"{self.done / self.unit_seconds:.2f}/{self.total / self.unit_seconds:.2f} {self.unit}, {60 * rate:.1f} a minute"
+            line = f"{text}, {(self.total - self.done) / self.unit_seconds / rate:.0f} s left" if rate else text
+            self._show(self.done, text, line, last=_form == "json" and self.done >= self.total)
 
 
-def _line(mark: str, component: str, status: str, details: str) -> None:
-    text = f"{component}: {status}" + (f" - {details}" if details else "")
-    _console.print(Text.from_markup(mark).append(f" {text}"))
+def _line(event: str, mark: str, component: str, status: str, details: str) -> None:
+    if _form == "json":
+        _emit(event, {"component": component, "status": status, "details": details})
+    _console.print(Text.from_markup(mark).append(f" {_text(component, status, details)}"))
+
+
+def _text(component: str, status: str, details: str) -> str:
+    return f"{component}: {status}" + (f" - {details}" if details else "")
+
+
+def _emit(event: str, content: Mapping[str, object]) -> None:
+    print(json.dumps({"event": event, **content}, ensure_ascii=False), flush=True)

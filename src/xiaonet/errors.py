@@ -9,8 +9,14 @@ XiaoNetError
 ├── TrainingError    a check before training failed, or the loss stopped being a number
 └── WaveformError    an array of samples has the wrong shape, type or content
 
+`WaveformWarning` is not an error: it tells what of a stream was not picked.
+
 Each message states the value seen, the value wanted and the fix.
 """
+
+
+class WaveformWarning(UserWarning):
+    """A part of a record was left out, or should be looked at. The message gives the channel and the reason."""
 
 
 class XiaoNetError(Exception):

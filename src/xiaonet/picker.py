@@ -1,7 +1,7 @@
 """The picker: probabilities and picks of any ObsPy stream, on any of the runtimes."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from xiaonet import __version__
 from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
-from xiaonet.errors import ConfigError, WaveformError
+from xiaonet.errors import ConfigError, WaveformError, WaveformWarning
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.channels import parse_components
 from xiaonet.picking.picks import Pick, read_picks
 from xiaonet.picking.preference import one_per_station
+from xiaonet.picking.quality import Quality, add_qualities, channel_problems, measure
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
 from xiaonet.picking.spans import true_spans
 from xiaonet.runtime.cascade import Cascade
@@ -101,26 +102,36 @@ class Picker:
 
         Raises:
             WaveformError: this is not a stream, or no trace in it can be picked; the message gives the reasons.
+
+        Warns:
+            WaveformWarning: a trace or a part of it is left out, with the reason.
         """
         from obspy import Stream
 
         probabilities = Stream()
-        for instrument in self._instruments(stream):
+        instruments, problems = self._instruments(stream)
+        channels: dict[str, Quality] = {}
+        for instrument in instruments:
             for segment in instrument.segments:
-                parts = [self.annotate_chunk(instrument, segment, *chunk) for chunk in chunks(segment)]
+                parts = list(self._annotated(instrument, segment, channels))
                 inside = [part.probabilities[:, part.first - part.start : part.end - part.start] for part in parts]
                 probabilities += _as_stream(instrument.name, segment, np.concatenate(inside, axis=1))
+        _warn(problems, channels)
         return probabilities
 
     def pick(self, stream: "Stream") -> list[Pick]:
-        """Pick all instruments of a stream. Returns the picks in order of time. Arguments and errors are those of `annotate`."""
-        return sorted(
+        """Pick all instruments of a stream. Returns the picks in order of time. Arguments, errors and warnings are those of `annotate`."""
+        instruments, problems = self._instruments(stream)
+        channels: dict[str, Quality] = {}
+        picks = [
             pick
-            for instrument in self._instruments(stream)
+            for instrument in instruments
             for segment in instrument.segments
-            for chunk in chunks(segment)
-            for pick in self.read_picks(self.annotate_chunk(instrument, segment, *chunk), instrument, segment)
-        )
+            for annotation in self._annotated(instrument, segment, channels)
+            for pick in self.read_picks(annotation, instrument, segment)
+        ]
+        _warn(problems, channels)
+        return sorted(picks)
 
     def plot(self, stream: "Stream") -> "Figure":
         """Draw components, probabilities and picks of a stream. Save the figure with `.savefig("picks.png")`.
@@ -128,10 +139,14 @@ class Picker:
         Raises:
             WaveformError: as `annotate` does.
             ModuleNotFoundError: matplotlib is missing.
+
+        Warns:
+            WaveformWarning: as `annotate` does.
         """
         from xiaonet.plots.record import BLOCKS, Strip, View, draw_views, find_thinning
 
-        instruments = self._instruments(stream)
+        instruments, problems = self._instruments(stream)
+        channels: dict[str, Quality] = {}
         drawn, rest = instruments[:BLOCKS], [instrument.name for instrument in instruments[BLOCKS:]]
         thinning = find_thinning(max(sum(segment.end - segment.first for segment in instrument.segments) for instrument in drawn))
         views = []
@@ -139,11 +154,11 @@ class Picker:
             picks: list[Pick] = []
             strips = []
             for segment in instrument.segments:
-                for first, end in chunks(segment):
-                    annotation = self.annotate_chunk(instrument, segment, first, end)
+                for annotation in self._annotated(instrument, segment, channels):
                     picks += self.read_picks(annotation, instrument, segment)
-                    strips.append(Strip.cut(annotation, segment, first, end, thinning))
+                    strips.append(Strip.cut(annotation, segment, annotation.first, annotation.end, thinning))
             views.append(View.of(instrument, Strip.join(strips), picks))
+        _warn(problems, channels)
         note = f"{len(rest)} more not drawn: {', '.join(rest)}; choose a station with stream.select(station=…)" if rest else ""
         return draw_views(views, self.thresholds, note)
 
@@ -155,13 +170,21 @@ class Picker:
         """Read the picks of an annotated chunk, in order of time."""
         return read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
 
-    def _instruments(self, stream: "Stream") -> list[Instrument]:
+    def _annotated(self, instrument: Instrument, segment: Segment, channels: dict[str, Quality]) -> Iterator[Annotation]:
+        """The chunks of a segment; adds the quality of each channel to `channels`."""
+        for first, end in chunks(segment):
+            annotation = self.annotate_chunk(instrument, segment, first, end)
+            add_qualities(channels, measure(annotation, begins=first == segment.first)[1])
+            yield annotation
+
+    def _instruments(self, stream: "Stream") -> tuple[list[Instrument], list[str]]:
+        """The instruments of a stream; and each trace that is left out, with the reason."""
         instruments, skipped = sort_stream(stream, self.components)
         instruments, left_out = one_per_station(instruments, self.prefer)
         skipped += left_out
         if not instruments:
             raise WaveformError(f"nothing to pick: {'; '.join(skipped) or 'the stream is empty'}")
-        return instruments
+        return instruments, skipped
 
 
 def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -171,6 +194,12 @@ def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float
         seen = values if chosen is None else chosen
         raise ConfigError(f"threshold is {seen!r}; wanted a probability above 0 and up to 1 for {' and '.join(PICKED_PHASES)}, e.g. 0.3")
     return {phase: float(values[phase]) for phase in PICKED_PHASES}
+
+
+def _warn(problems: Sequence[str], channels: Mapping[str, Quality]) -> None:
+    """Warn the caller of the caller about each trace and channel that is left out."""
+    for problem in dict.fromkeys([*problems, *channel_problems(channels)]):
+        warnings.warn(problem, WaveformWarning, stacklevel=3)
 
 
 def _is_threshold(value: object) -> bool:

@@ -23,7 +23,7 @@ from stand_in import MIDNIGHT, StandIn, record, write, write_days
 from xiaonet import Picker
 from xiaonet.apps import pick_archive as module
 from xiaonet.apps.journal import Journal, Lock, TaskResult
-from xiaonet.apps.pick_archive import Summary, pick_archive, plan
+from xiaonet.apps.pick_archive import pick_archive, plan
 from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import Annotation
@@ -91,8 +91,8 @@ def keep_results(journal: Path, content: bytes, number: int) -> None:
 def test_every_onset_is_picked_once_and_in_order_of_time(tmp_path: Path, picker: Picker, days: Path, workers: int) -> None:
     summary = pick_archive(Archive([days]), picker, tmp_path / "picks.csv", workers=workers)
     assert EXPECTED == picks_of(tmp_path / "picks.csv")
-    assert Summary(stations=3, instruments=3, hours=0.5, gaps=0, picks={"P": 6, "S": 4}) == summary
-    assert [tmp_path / "picks.csv"] == list(tmp_path.iterdir())
+    assert (3, 3, 0.5, 0, {"P": 6, "S": 4}) == (summary.stations, summary.instruments, summary.hours, summary.gaps, summary.picks)
+    assert ["picks.csv", "picks.csv.json"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def one_file(folder: Path) -> None:
@@ -162,7 +162,8 @@ def test_gaps_are_counted_where_data_stop_and_go_on(tmp_path: Path, picker: Pick
     found = Archive([write(stream, tmp_path / "file")])
     summary = pick_archive(found, picker, tmp_path / "picks.csv")
     assert (2, 1, 1) == (summary.gaps, summary.stations, summary.instruments)
-    assert 100.3 + 139.7 - 0.0 + 120 + 100 == pytest.approx(3600 * summary.hours, abs=0.02)
+    assert 100 + 139.7 + 120 + 100 == pytest.approx(3600 * summary.hours, abs=0.02)  # a bridge is not data
+    assert (1, 30) == (summary.quality.bridges, summary.quality.bridged)
     # From within the data on, there is one gap less before, and none where the time that was asked for begins.
     for first, gaps in ((-250, 2), (-100, 2), (-45, 1), (0, 1), (250, 0)):
         part = Archive([tmp_path / "file"], (MIDNIGHT + first).ns)
@@ -356,10 +357,10 @@ def test_a_journal_is_not_written_over(tmp_path: Path, picker: Picker, days: Pat
     assert "an earlier run's" == journal_of(tmp_path / "picks.csv").read_text()
 
 
-def test_without_a_journal_there_is_nothing_to_resume(tmp_path: Path, picker: Picker, days: Path) -> None:
-    with pytest.raises(OutputError, match=r"picks\.csv\.journal cannot be read: no such file or folder; leave --resume out"):
-        pick_archive(Archive([days]), picker, tmp_path / "picks.csv", resume=True)
-    assert [] == list(tmp_path.iterdir())
+def test_without_a_journal_resume_starts(tmp_path: Path, picker: Picker, days: Path) -> None:
+    pick_archive(Archive([days]), picker, tmp_path / "picks.csv", resume=True)
+    assert EXPECTED == picks_of(tmp_path / "picks.csv")
+    assert ["picks.csv", "picks.csv.json"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_an_older_file_stays_until_all_is_done(tmp_path: Path, picker: Picker, days: Path) -> None:
@@ -573,7 +574,7 @@ def test_a_second_run_is_refused_and_the_first_one_finishes(tmp_path: Path, pick
         first.stdout.read()
     assert 0 == first.returncode
     assert EXPECTED == picks_of(out)
-    assert [out] == list(tmp_path.iterdir())
+    assert ["picks.csv", "picks.csv.json"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_a_journal_deleted_while_it_is_written_loses_nothing(tmp_path: Path, picker: Picker, days: Path) -> None:
@@ -600,7 +601,7 @@ def test_a_killed_run_is_resumed_and_leaves_no_lock(tmp_path: Path, picker: Pick
         first.send_signal(signal.SIGKILL)
     pick_archive(Archive([days]), picker, out, resume=True)
     assert (tmp_path / "whole.csv").read_bytes() == out.read_bytes()
-    assert {"picks.csv", "whole.csv"} == {path.name for path in tmp_path.iterdir()}
+    assert {"picks.csv", "picks.csv.json", "whole.csv", "whole.csv.json"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_lock_is_free_after_its_release(tmp_path: Path) -> None:
@@ -653,7 +654,7 @@ def test_of_two_runs_started_together_one_is_refused(tmp_path: Path, days: Path)
     assert [0, 1] == sorted((first.returncode, second.returncode)), told
     assert "OutputError" in told[first.returncode == 0], told
     assert EXPECTED == picks_of(out)
-    assert [out] == list(tmp_path.iterdir())
+    assert ["picks.csv", "picks.csv.json"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_a_run_killed_while_it_writes_the_picks_is_resumed_and_leaves_nothing(tmp_path: Path, picker: Picker, days: Path) -> None:
@@ -675,21 +676,21 @@ picks._WRITERS = {".csv": write}
     assert {"picks.csv.journal", "whole.csv", ".picks.csv.lock"} < {path.name for path in tmp_path.iterdir()}  # and the half file
     pick_archive(Archive([days]), picker, out, resume=True)
     assert (tmp_path / "whole.csv").read_bytes() == out.read_bytes()
-    assert {"picks.csv", "whole.csv"} == {path.name for path in tmp_path.iterdir()}
+    assert {"picks.csv", "picks.csv.json", "whole.csv", "whole.csv.json"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_deleted_journal_is_written_again_with_all_results(tmp_path: Path) -> None:
     out = tmp_path / "picks.csv"
     with Journal(out, "fingerprint", resume=False) as journal:
         for key in "abcd":
-            journal.add(TaskResult(key, [], 1.0, 1))
+            journal.add(TaskResult(key, []))
             assert key == results_in(journal.path)[-1][0]
             journal.path.unlink()
             if key == "c":
                 journal.path.write_bytes(b"")  # somebody put another file there
     assert not journal.path.exists()  # it was deleted after the last result
-    with pytest.raises(OutputError, match="leave --resume out"):
-        Journal(out, "fingerprint", resume=True)
+    with Journal(out, "fingerprint", resume=True) as journal:
+        assert {} == journal.counts  # it was deleted: this one is new
 
 
 def test_a_journal_deleted_before_the_picks_could_not_be_written_loses_nothing(
@@ -715,7 +716,7 @@ def test_a_long_journal_is_read_in_little_memory(tmp_path: Path) -> None:
     with Journal(out, "fingerprint", resume=False) as journal:
         for day in range(40):
             picks = [Pick(86_400 * 10**9 * day + number, "XX.ABC..HHZ", "P", 0.5, 0.1, 1.0, 9.5) for number in range(500)]
-            journal.add(TaskResult(f"{day:02}", picks, 86400.0, 1))
+            journal.add(TaskResult(f"{day:02}", picks))
     for damage in (b"", b"damage"):
         (content := bytearray(journal.path.read_bytes()))[-len(damage) - 5 : -5] = damage  # in the newest result
         journal.path.write_bytes(content)

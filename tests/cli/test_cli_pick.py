@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import obspy
 import pandas as pd
 import pytest
@@ -72,8 +74,121 @@ def test_picks_and_a_summary(run: Callable[..., tuple[int, list[str]]], tmp_path
     assert sorted([*LINES, ("P", 99.0)], key=lambda line: line[1]) == lines_of(tmp_path / "picks.csv")
     assert 0 == status
     assert ["✓ Model: stand-in - P from 0.5, S from 0.5", "✓ Data: 20.0 minutes - 2 stations, 2 instruments, 0 gaps"] == told[:2]
-    assert re.fullmatch(r"✓ Picks: 4 P, 2 S - picks\.csv, in \d+\.\d s", told[2])
-    assert 3 == len(told)
+    assert [
+        ["station", "hours", "gaps", "bridged", "P", "S", "S", "without", "P", "warnings"],
+        ["XX.ABC", "0.17", "0", "0", "3", "2", "0", "0"],
+        ["YY.DEF", "0.17", "0", "0", "1", "0", "0", "0"],
+    ] == [line.split() for line in told[2:5]]
+    assert re.fullmatch(r"✓ Picks: 4 P, 2 S - picks\.csv, in \d+\.\d s", told[5])
+    assert 6 == len(told)
+
+
+def test_the_summary_beside_the_picks_has_every_station_and_channel(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path
+) -> None:
+    stream = record(onsets=ONSETS)
+    stream[0].data[:] = 7
+    stream[1].data = np.ma.masked_array(stream[1].data, np.arange(60_000) // 500 == 40)  # 5 s
+    write(stream.split(), tmp_path / "day.mseed")
+    assert 0 == run("day.mseed", "--to", "2020-09-15T00:01:40")[0]
+    summary = json.loads((tmp_path / "picks.csv.json").read_text())
+    found = {"hours": round(400 / 3600, 6), "gaps": 0, "bridged_gaps": 1, "bridged_s": 5.0}
+    counts = {"p": 2, "s": 1, "s_without_p": 0, "s_dropped": 0}
+    assert {"stations": 1, "instruments": 1, **found, **counts} == summary["totals"]
+    assert {"from": None, "to": "2020-09-15T00:01:40.000000000Z", "stations": [], "components": {}, "files": 1} == {
+        key: value for key, value in summary["provenance"].items() if key in ("from", "to", "stations", "components", "files")
+    }
+    assert ("stand-in", "P 0.5, S 0.5") == (summary["provenance"]["model"], summary["provenance"]["thresholds"])
+    [station] = summary["stations"]
+    assert ("XX.ABC", {"XX.ABC..HH": found}) == (station["station"], station["instruments"])
+    whole = {"hours": round(400 / 3600, 6), "gaps": 0, "bridged_gaps": 0, "bridged_s": 0.0}
+    rest = {"unchanging_s": 0.0, "written_zeros_s": 0.0, "disagreeing_s": 0.0}
+    assert {
+        "XX.ABC..HHE": {**whole, "hours": 0.0, **rest, "unchanging_s": 400.0},
+        "XX.ABC..HHN": {**found, "hours": round(395 / 3600, 6), **rest},
+        "XX.ABC..HHZ": {**whole, **rest},
+    } == station["channels"]
+    assert ["XX.ABC..HHE: all samples are equal (7); no data"] == station["warnings"] == summary["warnings"]
+
+
+@pytest.mark.parametrize("late", [0.0, 0.01, 0.3])
+def test_one_of_two_copies_wins_and_the_others_are_told(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, late: float) -> None:
+    (tmp_path / "data").mkdir()
+    whole, copy = record(onsets=ONSETS), record(onsets={"Z": [50.0]}).slice(MIDNIGHT - 100, MIDNIGHT + 200)
+    for trace in copy:
+        trace.data = trace.data + 1
+        trace.stats.starttime += late
+    write(copy, tmp_path / "data" / "a.mseed")
+    write(whole, tmp_path / "data" / "b.mseed")
+    status, told = run("data")
+    assert (0, LINES) == (status, lines_of(tmp_path / "picks.csv"))
+    reason = "two pieces disagree for 300.0 s; the longer one is used, or of two as long the one that was read first"
+    assert [f"! Skipped: XX.ABC..HH{component}: {reason}" for component in "ENZ"] == [
+        line.replace("299.9", "300.0")
+        for line in told[1:4]  # some samples agree by chance
+    ]
+
+
+def test_of_two_copies_as_long_the_one_that_was_read_first_wins(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name, second in (("a", 40.0), ("b", 80.0)):
+        stream = record(onsets={"Z": [second]})
+        for trace in stream:
+            trace.data = trace.data + (name == "b")
+        write(stream, tmp_path / "data" / name)
+    assert (0, [("P", 40.0)]) == (run("data")[0], lines_of(tmp_path / "picks.csv"))
+
+
+def test_short_gaps_are_told_as_bridged(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    write(record().slice(MIDNIGHT - 300, MIDNIGHT - 0.01) + record().slice(MIDNIGHT + 6), tmp_path / "day.mseed")
+    _, told = run("day.mseed")
+    assert "✓ Data: 9.9 minutes - 1 stations, 1 instruments, 0 gaps, 1 short gaps bridged (6.0 s)" == told[1]
+
+
+def test_s_without_p_are_told_and_may_be_left_out(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    onsets = {"Z": [0.0], "N": [-100.0, 30.0, 30.01 + 2, 200.0]}
+    write(record(onsets=onsets), tmp_path / "day.mseed")
+    _, told = run("day.mseed")
+    assert "✓ S without P: 3 of 4 (75%) - no P on the station in the 30 s before; --drop-s-without-p" == told[-2]
+    assert told[-1].startswith("✓ Picks: 1 P, 4 S - ")
+    _, told = run("day.mseed", "--drop-s-without-p", "--out", "dropped.csv")
+    assert ["✓ S without P: 3 of 4 (75%) - left out", "✓ Picks: 1 P, 1 S"] == [told[-2], told[-1].partition(" - ")[0]]
+    assert [("P", 0.0), ("S", 30.0)] == lines_of(tmp_path / "dropped.csv")
+    assert {"p": 1, "s": 1, "s_without_p": 3, "s_dropped": 3}.items() <= json.loads((tmp_path / "dropped.csv.json").read_text())[
+        "totals"
+    ].items()
+
+
+def test_many_stations_are_described_in_the_file_alone(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    monkeypatch.setattr("xiaonet.cli.pick.SHOWN_STATIONS", 1)
+    _, told = run(data)
+    assert ["✓ Stations: 2 - each is described in picks.csv.json"] == told[2:-1]
+    assert ["XX.ABC", "YY.DEF"] == [row["station"] for row in json.loads((tmp_path / "picks.csv.json").read_text())["stations"]]
+
+
+def test_json_is_one_object_a_line(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path) -> None:
+    (tmp_path / "empty").touch()
+    status, told = run(data, "empty", "--json")
+    events = [json.loads(line) for line in told]
+    assert (0, ["ok", "progress", "warning", "ok", "ok", "result"]) == (status, [event["event"] for event in events])
+    assert {"event": "progress", "task": "Picking", "done": 1200.0, "total": 1200.0} == events[1]
+    assert {"event": "warning", "component": "Skipped", "status": f"{tmp_path / 'empty'}: empty", "details": ""} == events[2]
+    assert ("picks.csv", 4, 2) == (events[-1]["picks"], events[-1]["totals"]["p"], events[-1]["totals"]["s"])
+    status, [told] = run(data, "--json", "--stations", "CX.*")
+    assert (1, "error") == (status, json.loads(told)["event"])
+    assert run(data)[1][0].startswith("✓ Model")  # the next command prints text again
+
+
+def test_quiet_prints_warnings_and_errors_alone(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (0, []) == run(data, "--quiet")
+    (tmp_path / "empty").touch()
+    assert (0, [f"! Skipped: {tmp_path / 'empty'}: empty"]) == run(data, "empty", "--quiet")
+    status, [told] = run(data, "--quiet", "--json")
+    assert (1, "✗ Config: stopped - --quiet and --json: these options exclude each other; use one of them") == (status, told)
 
 
 def test_time_and_stations_may_be_chosen(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path) -> None:
@@ -89,8 +204,9 @@ def test_time_and_stations_may_be_chosen(run: Callable[..., tuple[int, list[str]
 
 
 def test_a_threshold_may_be_chosen(run: Callable[..., tuple[int, list[str]]], data: Path) -> None:
-    status, told = run(data, "--threshold", "0.9")
-    assert (0, "✓ Model: stand-in - P from 0.9, S from 0.9") == (status, told[0])
+    for given, shown in (("0.9", "P from 0.9, S from 0.9"), ("P=0.3,S=0.2", "P from 0.3, S from 0.2"), ("S=0.2", "P from 0.5, S from 0.2")):
+        status, told = run(data, "--threshold", given)
+        assert (0, f"✓ Model: stand-in - {shown}") == (status, told[0])
 
 
 @pytest.mark.parametrize(("name", "kind"), [("picks.xml", "QUAKEML"), ("picks.PARQUET", ""), ("of a day.csv", "")])
@@ -137,7 +253,12 @@ def test_the_old_name_of_prefilter_is_accepted_with_a_warning(
         (["--from", "yesterday"], "✗ Config: stopped - --from is 'yesterday'; wanted a UTC time such as 2014-05-01 or 2014-05-01T06:00:00"),
         (["--to", "2020-13-01"], "✗ Config: stopped - --to is '2020-13-01'; wanted a UTC time"),
         (["--threshold", "1.5"], "✗ Config: stopped - threshold is 1.5; wanted a probability above 0 and up to 1"),
-        (["--resume"], "✗ Output: stopped - picks.csv.journal cannot be read: no such file or folder; leave --resume out"),
+        (
+            ["--threshold", "high"],
+            "✗ Config: stopped - --threshold is 'high'; wanted a probability such as 0.3, or one each such as P=0.3,S=0.2",
+        ),
+        (["--threshold", "P=0.3=0.2"], "✗ Config: stopped - --threshold is 'P=0.3=0.2'; wanted a probability"),
+        (["--threshold", "Q=0.3"], "✗ Config: stopped - threshold is {'Q': 0.3}; wanted a probability above 0 and up to 1 for P and S"),
         (["--stations", "CX.*"], "✗ Waveform: stopped - nothing to pick in "),
         (["--from", "2021-01-01"], "✗ Waveform: stopped - nothing to pick in "),
         (["--from", "2020-09-15", "--to", "2020-09-14"], "✗ Waveform: stopped - nothing to pick in "),
@@ -166,9 +287,30 @@ def test_nothing_to_pick_is_told_with_the_reasons(run: Callable[..., tuple[int, 
     assert [
         "! Skipped: nowhere/*.mseed: no such file or folder",
         f"! Skipped: {tmp_path / 'notes.txt'}: no waveforms in miniSEED or in another format that ObsPy knows",
-        "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed; wanted miniSEED with components E, N, Z "
-        "or 1, 2, Z at 20 Hz or more, from the chosen times and stations",
+        "✗ Waveform: stopped - nothing to pick in folder, notes.txt, nowhere/*.mseed: no waveforms were found; wanted miniSEED or another "
+        "format that ObsPy knows",
     ] == told
+
+
+@pytest.mark.parametrize("days", [False, True])
+def test_nothing_to_pick_says_which_condition_failed_and_what_was_found(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, days: bool
+) -> None:
+    stream = record(MIDNIGHT, 86_400)[:1] + record(MIDNIGHT, 60, instrument="YY.DEF.00.LH")[2:]
+    stream[1].stats.sampling_rate = 1.0
+    _ = write_days(stream, tmp_path / "data") if days else (tmp_path / "data").mkdir() or write(stream, tmp_path / "data" / "file")
+    first = "XX.ABC..HH[E] from 2020-09-15T00:00:00 to 2020-09-16T00:00:00"
+    second = f"YY.DEF.00.LH[Z] from 2020-09-15T00:00:00 to 2020-09-{'16T00:00:00' if days else '15T01:40:00'}"
+    low = "YY.DEF.00.LH[Z] from 2020-09-15T00:00:00 to 2020-09-15T01:40:00"
+    for words, reason in (
+        (["--stations", "CX.*,AA"], f"no station matches CX.*, AA; found {first}, {second}"),
+        (["--from", "2021-01-01"], f"no data from 2021-01-01T00:00:00; found {first}, {second}"),
+        (["--to", "2020-01-01", "--stations", "ABC"], f"no data to 2020-01-01T00:00:00; found {first}"),
+        (["--stations", "DEF"], f"no usable channel; wanted components E, N, Z or 1, 2, Z at 20 Hz or more; found {low}"),
+        (["--from", "2020-09-15", "--to", "2020-09-14"], "--from 2020-09-15 is not before --to 2020-09-14; exchange them"),
+    ):
+        status, told = run("data", *words)
+        assert (1, f"✗ Waveform: stopped - nothing to pick in data: {reason}") == (status, told[-1])
 
 
 def test_what_was_skipped_is_told_and_the_rest_is_picked(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
@@ -180,14 +322,15 @@ def test_what_was_skipped_is_told_and_the_rest_is_picked(run: Callable[..., tupl
         (tmp_path / f"empty{number:02}").touch()
     status, told = run(tmp_path)
     assert (0, LINES) == (status, lines_of(tmp_path / "picks.csv"))
-    assert [f"! Skipped: {tmp_path / 'empty00'}: empty", "! Skipped: and 11 more"] == [told[1], told[21]]
-    assert 24 == len(told)
-    (tmp_path / "picks.csv").unlink()
+    assert [f"! Skipped: {tmp_path / 'empty00'}: empty", "! Skipped: and 11 more - all are in picks.csv.json"] == [told[1], told[21]]
+    assert 26 == len(told)
+    for name in ("picks.csv", "picks.csv.json"):
+        (tmp_path / name).unlink()
     for path in tmp_path.glob("empty*"):
         path.unlink()
     _, told = run(tmp_path)
     assert told[1].startswith(f"! Skipped: {tmp_path / 'day.mseed'}: record at byte {10 * 512} skipped: ")
-    assert 4 == len(told)
+    assert 6 == len(told)
 
 
 def test_a_journal_in_the_way_is_named(run: Callable[..., tuple[int, list[str]]], tmp_path: Path, data: Path) -> None:
@@ -284,7 +427,7 @@ def test_a_stopped_process_is_gone_on_with(
     assert 0 == run(folder, "--out", "whole.csv")[0]
     assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "picks.csv").read_bytes()
     assert 30 == len(lines_of(tmp_path / "picks.csv"))
-    assert {"data", "picks.csv", "whole.csv"} == {path.name for path in tmp_path.iterdir()}
+    assert {"data", "picks.csv", "picks.csv.json", "whole.csv", "whole.csv.json"} == {path.name for path in tmp_path.iterdir()}
 
 
 # Real records, the shipped model
@@ -319,8 +462,9 @@ def test_help_names_every_option_with_what_it_does() -> None:
     assert re.search(r"^ *Usage: \S+ pick \[OPTIONS\] ", told, re.MULTILINE)
     assert "Pick P and S in continuous records." in told
     options = {"model", "threshold", "out", "from", "to", "stations", "components", "prefer", "plot", "workers", "runtime"}
-    options |= {"prefilter", "resume", "help"}
-    assert options == set(re.findall(r"^[│ ]+--([a-z]+)", told, re.MULTILINE))
+    options |= {"prefilter", "resume", "drop-s-without-p", "quiet", "json", "help"}
+    assert options == set(re.findall(r"^[│ ]+--([a-z-]+)", told, re.MULTILINE))
+    assert "Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C." in told
     for text in (
         "miniSEED files, globs, folders or SDS archives",
         "[default: picks.csv]",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from strategies import RATES, TYPES, cut, cuts, records, spans, stream, times_ns, trace
-from xiaonet.picking.cleaning import BRIDGE, FLAT, SMOOTH
+from xiaonet.picking.cleaning import BRIDGE, DISPUTED, FLAT, SMOOTH
 from xiaonet.picking.segments import Grid, Instrument, Piece, Segment, nominal_rate, sort_stream, split_drifting, why_unusable
 
 HUNDRED = Fraction(100)
@@ -305,20 +305,39 @@ def test_any_cut_in_any_order_with_overlaps_and_duplicates_is_the_whole_record(
         np.testing.assert_array_equal(expected, actual)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_where_traces_disagree_none_is_believed(data: st.DataObject) -> None:
-    claims: dict[int, set[float]] = {sample: set() for sample in range(600)}
-    traces = []
+def test_where_traces_disagree_the_longer_one_is_used_or_the_one_that_was_read_first(data: st.DataObject) -> None:
+    traces, starts = [], []
     for number, (first, end) in enumerate([(0, 600), *data.draw(spans(600, 300, most=4))]):
-        samples = noise(600)[first:end]
         wrong = data.draw(st.booleans()) and number > 0
-        samples = samples + (number if wrong else 0)
-        traces.append(trace(samples, first * 10**7))
-        for sample in range(first, end):
-            claims[sample].add(samples[sample - first])
-    placed = np.array([next(iter(values)) if len(values) == 1 else np.nan for values in claims.values()])
-    np.testing.assert_allclose(vertical(data.draw(st.permutations(traces))), cleaned(placed)[0], rtol=0, atol=1e-12)
+        traces.append(trace(noise(600)[first:end] + (number if wrong else 0), first * 10**7))
+        starts.append(first)
+    order = data.draw(st.permutations(range(len(traces))))
+    placed, disputed, slips = np.full(600, np.nan), np.zeros(600, dtype=bool), np.zeros(600, dtype=bool)
+    for number in sorted(order, key=lambda number: -len(traces[number].data)):  # `sorted` keeps the order of reading
+        samples, first = traces[number].data, starts[number]
+        for sample in range(first, first + len(samples)):
+            if np.isnan(placed[sample]):
+                placed[sample] = samples[sample - first]
+            elif placed[sample] != samples[sample - first]:
+                (slips if len(samples) <= 5 else disputed)[sample] = True  # an overlap of up to 0.05 s is a clock that was set
+    placed[slips] = np.nan
+    instrument = only_instrument([traces[number] for number in order])
+    reading = instrument.read(instrument.segments[0], 0, 600)
+    np.testing.assert_allclose(reading.waveform[2], cleaned(placed)[0], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(disputed, reading.conditions["XX.STA..HHZ"].marks & DISPUTED > 0)
+
+
+@pytest.mark.parametrize("rate", [20.0, 100.0, 500.0])
+def test_a_jump_between_two_pieces_that_disagree_is_unsafe(rate: float) -> None:
+    raw, filtered = trace(noise(int(60 * rate)), rate=rate), trace(noise(int(40 * rate), 1), 40 * 10**9, rate)
+    instrument = only_instrument([raw, filtered])
+    reading = instrument.read(instrument.segments[0], 0, 8000)
+    [(first, end)] = spans_of(reading.unsafe[2])
+    assert 5890 <= first <= 5999 <= end <= 6110
+    agreeing = only_instrument([trace(noise(6000)), trace(noise(6000)[4000:], 40 * 10**9)])
+    assert not agreeing.read(agreeing.segments[0], 0, 6000).unsafe.any()
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -21,9 +21,11 @@ from typing import NamedTuple, Self
 
 from xiaonet.errors import OutputError
 from xiaonet.picking.picks import Pick
+from xiaonet.picking.quality import Quality, add_qualities
 
 MAGIC = b"SQLite format 3\0"  # how an SQLite database begins
 SUFFIX = ".journal"  # added to the name of the output while the run is not finished
+FORMAT = 2  # of the results; a journal with another one is of another run
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (fingerprint TEXT NOT NULL, digest TEXT NOT NULL);
@@ -38,23 +40,22 @@ class TaskResult:
     Attributes:
         key: of the task.
         picks: in order of time.
-        seconds: of data.
-        starts: number of times that data start, at the beginning or after a gap.
+        quality: of the instrument.
+        channels: quality of each of its channels.
         problems: found in the records since the previous result.
     """
 
     key: str
     picks: list[Pick]
-    seconds: float
-    starts: int
+    quality: Quality = field(default_factory=Quality)
+    channels: dict[str, Quality] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
 class Counts(NamedTuple):
     """The part of a result that stays in memory."""
 
-    seconds: float
-    starts: int
+    quality: Quality
     picks: Counter[str]  # by phase
 
 
@@ -64,32 +65,34 @@ class Journal:
     Args:
         out: the output of the run.
         fingerprint: of its input files and settings.
-        resume: continue the journal of an interrupted run.
+        resume: continue the journal of an interrupted run, if there is one.
 
     Attributes:
         path: of the journal.
         counts: of each finished task, by key.
+        channels: quality of each channel in all finished tasks.
         problems: found in the records of finished tasks, each once.
 
     Raises:
-        OutputError: another run is writing this output; there is a journal and `resume` is false, or there is none and
-            it is true; the journal belongs to another run; or it cannot be written.
+        OutputError: another run is writing this output; there is a journal and `resume` is false; the journal belongs to another
+            run; or it cannot be written.
     """
 
     def __init__(self, out: Path, fingerprint: str, resume: bool) -> None:
         self.path = out.with_name(out.name + SUFFIX)
         self.counts: dict[str, Counts] = {}
+        self.channels: dict[str, Quality] = {}
         self.problems: dict[str, None] = {}
         self._fingerprint = fingerprint
         self._lock = Lock(out)
-        created = self._create(resume)
+        created = self._create()
         if not self._lock.acquire():
             if created:  # the other run has just deleted its own, or writes it again
                 self.path.unlink(missing_ok=True)
             raise OutputError(f"{out} is being written by {self._lock.holder}; wait for it, or choose another --out")
         try:
-            if not (created or self._create(resume) or resume):  # again: a run that has just finished deleted its journal
-                raise OutputError(f"{self.path} exists: an earlier run was interrupted; continue it with --resume, or delete that file")
+            if not (created or self._create()):  # again: a run that has just finished deleted its journal
+                self._check_earlier(resume)
             self._database = self._open()
         except BaseException:
             self._lock.release()
@@ -108,7 +111,8 @@ class Journal:
         Raises:
             OutputError: it cannot be written. Earlier results are safe.
         """
-        content = json.dumps([result.seconds, result.starts, result.problems, [astuple(pick) for pick in result.picks]])
+        channels = {seed_id: astuple(quality) for seed_id, quality in result.channels.items()}
+        content = json.dumps([astuple(result.quality), channels, result.problems, [astuple(pick) for pick in result.picks]])
         row = result.key, content, _digest(self._fingerprint, result.key, content)
         try:
             try:
@@ -149,21 +153,29 @@ class Journal:
         self._database.close()
         self.path.unlink(missing_ok=True)
 
-    def _create(self, resume: bool) -> bool:
+    def _create(self) -> bool:
         """Make an empty journal for a new run; false if there is one already."""
         try:
-            with self.path.open("rb" if resume else "xb") as file:
-                head = file.read(len(MAGIC)) if resume else b""
+            self.path.open("xb").close()
         except FileExistsError:
             return False
         except FileNotFoundError as error:
-            fix = "leave --resume out" if resume else "choose a folder that exists"
-            raise OutputError(f"{self.path} cannot be {'read' if resume else 'written'}: no such file or folder; {fix}") from error
+            raise OutputError(f"{self.path} cannot be written: no such file or folder; choose a folder that exists") from error
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}; choose another place for the picks") from error
+        return True
+
+    def _check_earlier(self, resume: bool) -> None:
+        """Refuse the journal of an earlier run if it is not to be continued, or is none."""
+        if not resume:
+            raise OutputError(f"{self.path} exists: an earlier run was interrupted; continue it with --resume, or delete that file")
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(len(MAGIC))
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be read: {error.strerror}; choose another place for the picks") from error
         if not MAGIC.startswith(head.rstrip(b"\0")):  # a journal that lost power may end in zeros
             raise OutputError(f"{self.path} is not a journal of this XiaoNet; delete that file and leave --resume out")
-        return not resume
 
     def _open(self) -> sqlite3.Connection:
         """Open the journal and read it. If it was damaged by a power failure, keep the intact results."""
@@ -204,6 +216,7 @@ class Journal:
         with copy:
             copy.execute("INSERT INTO run VALUES (?, ?)", (self._fingerprint, _digest(self._fingerprint)))
         self.counts.clear()
+        self.channels.clear()
         self.problems.clear()
         try:
             for row in _intact_rows(damaged, self._fingerprint):
@@ -220,7 +233,8 @@ class Journal:
 
     def _remember(self, result: TaskResult) -> None:
         self.problems |= dict.fromkeys(result.problems)
-        self.counts[result.key] = Counts(result.seconds, result.starts, Counter(pick.phase for pick in result.picks))
+        self.counts[result.key] = Counts(result.quality, Counter(pick.phase for pick in result.picks))
+        add_qualities(self.channels, result.channels)
 
     def _picks_of(self, keys: Sequence[str]) -> Iterator[Pick]:
         for key in keys:
@@ -314,8 +328,9 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _result(key: str, content: str) -> TaskResult:
-    seconds, starts, problems, picks = json.loads(content)
-    return TaskResult(key, [Pick(*fields) for fields in picks], seconds, starts, problems)
+    quality, channels, problems, picks = json.loads(content)
+    known = {seed_id: Quality(*fields) for seed_id, fields in channels.items()}
+    return TaskResult(key, [Pick(*fields) for fields in picks], Quality(*quality), known, problems)
 
 
 def _digest(*texts: str) -> str:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -13,14 +12,17 @@ from typing import Protocol
 
 import numpy as np
 
-from xiaonet.apps.journal import Journal, TaskResult
+from xiaonet.apps.journal import FORMAT, Journal, TaskResult
+from xiaonet.apps.summary import StationSummary, Summary, write_summary
 from xiaonet.constants import SAMPLE_NS, SECOND_NS
 from xiaonet.errors import OutputError
 from xiaonet.io.archive import Archive
 from xiaonet.io.picks import write_picks
 from xiaonet.picker import Picker
 from xiaonet.picking.annotation import CHUNK, Annotation, chunks
+from xiaonet.picking.pairs import with_lone_s
 from xiaonet.picking.picks import Pick
+from xiaonet.picking.quality import Quality, add_qualities, channel_problems, measure
 from xiaonet.picking.segments import Instrument, Segment
 
 DAY_SAMPLES = 24 * CHUNK
@@ -43,17 +45,6 @@ class Task:
     def seconds(self) -> float:
         """Length, gaps included."""
         return sum(end - first for _, first, end in self.ranges) * SAMPLE_NS / SECOND_NS
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Totals of an archive; `gaps` lie between the first and the last sample of an instrument."""
-
-    stations: int
-    instruments: int
-    hours: float
-    gaps: int
-    picks: Mapping[str, int]
 
 
 class OnSeconds(Protocol):
@@ -82,10 +73,11 @@ def pick_archive(
     *,
     workers: int = 1,
     resume: bool = False,
+    drop_lone_s: bool = False,
     on_progress: OnSeconds = lambda seconds, fresh=True: None,
     on_chunk: OnChunk | None = None,
 ) -> Summary:
-    """Pick all instruments of an archive and write the picks in order of time.
+    """Pick all instruments of an archive and write the picks in order of time, and a summary in a `.json` file beside them.
 
     Finished tasks are kept in a journal beside `out` until `out` is complete. With `resume`, a run that was
     interrupted at any moment continues there and ends with the same file.
@@ -95,13 +87,14 @@ def pick_archive(
         picker: picks them.
         out: `.csv`, `.xml` (QuakeML) or `.parquet`; replaced only when all is done.
         workers: number of days that are picked at the same time, each on its own thread.
-        resume: continue the journal of a run over the same files with the same settings.
+        resume: continue the journal of a run over the same files with the same settings, if there is one.
+        drop_lone_s: leave out S picks without a P on their station within 30 s before them.
         on_progress: called when seconds of data are done, from any thread.
         on_chunk: called with every chunk, from any thread.
 
     Raises:
         OutputError: `out` or its journal cannot be written, another run is writing it, there is a journal and
-            `resume` is false, there is none and it is true, or it belongs to another run.
+            `resume` is false, or it belongs to another run.
     """
     tasks = plan(archive)
     with Journal(out, _fingerprint(archive, picker, tasks), resume) as journal:
@@ -111,13 +104,26 @@ def pick_archive(
         _pick_tasks([task for task in tasks if task.key not in journal.counts], archive, picker, journal, workers, on_progress, on_chunk)
         by_instrument = groupby(tasks, key=lambda task: (task.instrument.name, task.instrument.rate))
         groups = [[task.key for task in group] for _, group in by_instrument]
+        summary = _summarise(tasks, journal, archive)
         try:
-            write_picks(journal.picks(groups), out, picker.provenance)
+            write_picks(_counted(journal.picks(groups), summary, drop_lone_s), out, picker.provenance)
+            write_summary(summary, out, {**picker.provenance, **_request(archive)})
         except OutputError as error:
             journal.keep()
             raise OutputError(f"{error}; all picks are kept in {journal.path}: continue with --resume") from error
         journal.delete()
-        return _summary(tasks, journal)
+        return summary
+
+
+def _counted(picks: Iterable[Pick], summary: Summary, drop_lone_s: bool) -> Iterator[Pick]:
+    """The picks to write; counts S without P in the summary."""
+    stations = {station.name: station for station in summary.by_station}
+    for pick, is_lone in with_lone_s(picks):
+        stations[pick.station].lone_s += is_lone
+        if is_lone and drop_lone_s:
+            stations[pick.station].dropped_s += 1
+        else:
+            yield pick
 
 
 def _pick_tasks(
@@ -151,41 +157,56 @@ def _pick_tasks(
 
 def _pick_task(task: Task, archive: Archive, picker: Picker, stop: Event, on_progress: OnSeconds, on_chunk: OnChunk | None) -> TaskResult:
     picks: list[Pick] = []
-    samples = starts = 0
+    total = Quality()
+    channels: dict[str, Quality] = {}
     for segment, first, end in task.ranges:
         if stop.is_set():
             break
         annotation = picker.annotate_chunk(task.instrument, segment, first, end)
         found = picker.read_picks(annotation, task.instrument, segment)
-        known = ~np.isnan(annotation.probabilities[0, first - annotation.start - 1 : end - annotation.start])
-        known[0] &= first > archive.within(segment).first  # what comes before was not asked for
-        samples, starts = samples + int(known[1:].sum()), starts + int((known[1:] & ~known[:-1]).sum())
+        quality, by_channel = measure(annotation, begins=first == archive.within(segment).first)
+        total += quality
+        add_qualities(channels, by_channel)
         picks += found
         if on_chunk is not None:
             on_chunk(task, annotation, found)
         on_progress((end - first) * SAMPLE_NS / SECOND_NS)
-    return TaskResult(task.key, picks, samples * SAMPLE_NS / SECOND_NS, starts)
+    return TaskResult(task.key, picks, total, channels)
 
 
-def _summary(tasks: list[Task], journal: Journal) -> Summary:
-    starts: Counter[str] = Counter()
+def _summarise(tasks: list[Task], journal: Journal, archive: Archive) -> Summary:
+    """The summary of finished tasks, without what the order of the picks shows."""
+    problems = [*archive.problems, *channel_problems(journal.channels)]
+    stations: dict[str, StationSummary] = {}
     for task in tasks:
-        starts[task.instrument.name] += journal.counts[task.key].starts
-    return Summary(
-        stations=len({".".join(name.split(".")[:2]) for name in starts}),
-        instruments=len(starts),
-        hours=sum(counts.seconds for counts in journal.counts.values()) / 3600,
-        gaps=sum(max(number - 1, 0) for number in starts.values()),
-        picks=sum((counts.picks for counts in journal.counts.values()), Counter()),
-    )
+        name, counts = task.instrument.name, journal.counts[task.key]
+        station = stations.setdefault(name.rsplit(".", 2)[0], StationSummary(name.rsplit(".", 2)[0]))
+        add_qualities(station.instruments, {name: counts.quality})
+        station.picks += counts.picks
+    for seed_id, quality in sorted(journal.channels.items()):
+        stations[seed_id.rsplit(".", 2)[0]].channels[seed_id] = quality
+    for station in stations.values():
+        station.problems = [problem for problem in problems if problem.startswith(f"{station.name}.")]
+    return Summary([stations[name] for name in sorted(stations)], problems)
 
 
 def _fingerprint(archive: Archive, picker: Picker, tasks: list[Task]) -> str:
     """A digest that is the same for two runs with the same files and settings."""
     files = [(str(path), *_age(path)) for path in archive.files]
     days = [(task.key, task.seconds, sorted(task.instrument.channels.items())) for task in tasks]
-    said = json.dumps([picker.provenance, files, days], sort_keys=True)
+    said = json.dumps([FORMAT, picker.provenance, files, days], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _request(archive: Archive) -> dict[str, object]:
+    """What was asked for, for the summary."""
+    times = {"from": archive.start_ns, "to": archive.end_ns}
+    return {
+        **{name: time_ns and f"{np.datetime64(time_ns, 'ns')}Z" for name, time_ns in times.items()},
+        "stations": list(archive.stations),
+        "components": archive.components,
+        "files": len(archive.files),
+    }
 
 
 def _age(path: Path) -> tuple[int, int]:

@@ -31,6 +31,7 @@ class _Commands(TyperGroup):
         """
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ shows ?
+        console.choose_form("text")
         try:
             return super().invoke(ctx)
         except XiaoNetError as error:

@@ -1,9 +1,10 @@
 """`xiaonet pick`."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,88 +14,154 @@ from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError, WaveformError
 
 if TYPE_CHECKING:
-    from xiaonet.apps.pick_archive import Task
+    from xiaonet.apps.pick_archive import OnChunk, Task
+    from xiaonet.apps.summary import StationSummary, Summary
     from xiaonet.io.archive import Archive
+    from xiaonet.picker import Picker
+
+SHOWN_STATIONS = 12  # in the table at the end
+
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        help="Lowest probability of a pick, such as 0.3, or one each: P=0.3,S=0.2.", show_default="the model's own, one for each phase"
+    ),
+]
+From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")]
+Components = Annotated[
+    str | None, typer.Option(metavar="E=…,N=…,Z=…", help="Channels whose names do not show their component: E=HHX,N=HHY,Z=HHZ.")
+]
+Prefer = Annotated[
+    str, typer.Option(help="One set of picks for each station, of its best instrument: HH,BH,EH,HN.", show_default="all instruments")
+]
+Prefilter = Annotated[
+    str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
+DropLoneS = Annotated[bool, typer.Option("--drop-s-without-p", help="Leave out S picks without a P on their station in the 30 s before.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command, if there is one.")]
+Json = Annotated[bool, typer.Option("--json", help="Print progress and results as JSON, one object a line.")]
 
 
 def pick(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="miniSEED files, globs, folders or SDS archives; also SAC, .zip, …")],
     model: Annotated[str, typer.Option(help="Shipped model or model file; join several with + to average them.")] = "xiaonet",
-    threshold: Annotated[
-        float | None, typer.Option(help="Lowest probability of a P or S pick.", show_default="the model's own, one for each phase")
-    ] = None,
+    threshold: Threshold = None,
     out: Annotated[Path, typer.Option(help="File of the picks: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
-    first: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")] = None,
+    first: From = None,
     last: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Pick up to this UTC time.")] = None,
     stations: Stations = None,
-    components: Annotated[
-        str | None, typer.Option(metavar="E=…,N=…,Z=…", help="Channels whose names do not show their component: E=HHX,N=HHY,Z=HHZ.")
-    ] = None,
-    prefer: Annotated[
-        str,
-        typer.Option(help="One set of picks for each station, of its best instrument: HH,BH,EH,HN.", show_default="all instruments"),
-    ] = "",
+    components: Components = None,
+    prefer: Prefer = "",
+    drop_s_without_p: DropLoneS = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")
-    ] = None,
+    workers: Workers = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
-    prefilter: Annotated[
-        str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
-    ] = None,
+    prefilter: Prefilter = None,
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command.")] = False,
+    resume: Resume = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors, to standard error.")] = False,
+    json: Json = False,
 ) -> None:
     """Pick P and S in continuous records.
 
     The shipped models are xiaonet, xiaonet-nano, xiaonet-int8 and xiaonet-nano-int8.
+
+    Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C.
     """
-    from xiaonet.apps.pick_archive import pick_archive
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
+    if quiet and json:
+        raise ConfigError("--quiet and --json: these options exclude each other; use one of them")
+    console.choose_form("json" if json else "quiet" if quiet else "text")
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
     check_format(out)
+    thresholds = _thresholds(threshold)
     archive, tasks = _find(paths, first, last, stations, components, prefer)
     workers = workers or usable_cores()
-    picker = Picker(model, threshold, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
-    on_chunk = None
-    if plot:
-        from xiaonet.apps.day_plots import DayPlots
-
-        on_chunk = DayPlots(out.with_name(f"{out.stem}_plots"), picker.thresholds)
-    thresholds = ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items())
-    console.ok("Model", picker.predictor.description, thresholds)
+    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
+    console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
+    drawing = _day_plots(out, picker.thresholds) if plot else None
+    summary = _pick(archive, picker, out, tasks, workers=workers, resume=resume, drop_lone_s=drop_s_without_p, on_chunk=drawing)
+    _tell(summary, out, time.monotonic() - started)
+
+
+def _day_plots(out: Path, thresholds: Mapping[str, float]) -> "OnChunk":
+    from xiaonet.apps.day_plots import DayPlots
+
+    return DayPlots(out.with_name(f"{out.stem}_plots"), thresholds)
+
+
+def _pick(archive: "Archive", picker: "Picker", out: Path, tasks: "list[Task]", **options: Any) -> "Summary":
+    """Pick an archive and show the progress."""
+    from xiaonet.apps.pick_archive import pick_archive
+
     try:
         with console.DataProgress(sum(task.seconds for task in tasks)) as progress:
-            summary = pick_archive(archive, picker, out, workers=workers, resume=resume, on_progress=progress.update, on_chunk=on_chunk)
+            return pick_archive(archive, picker, out, on_progress=progress.update, **options)
     except KeyboardInterrupt:
         console.warn("Picking", "stopped", "finished days are kept; repeat the command with --resume to continue")
         raise
-    console.skipped(list(archive.problems))
+
+
+def _tell(summary: "Summary", out: Path, seconds: float) -> None:
+    """Print what was skipped, a table of the stations and the totals."""
+    from xiaonet.apps.summary import contents
+    from xiaonet.picking.quality import spell
+
+    details = f"{out.name}.json"
+    console.skipped(summary.problems, f"all are in {details}")
     length = f"{summary.hours:.1f} hours" if summary.hours >= 1 else f"{summary.hours * 60:.1f} minutes"
-    console.ok("Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps")
-    console.ok("Picks", f"{summary.picks['P']} P, {summary.picks['S']} S", f"{out}, in {time.monotonic() - started:.1f} s")
+    bridged = f", {summary.quality.bridges} short gaps bridged ({spell(summary.quality.bridged)})" if summary.quality.bridges else ""
+    console.ok("Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps{bridged}")
+    if summary.stations <= SHOWN_STATIONS:
+        heads = ("station", "hours", "gaps", "bridged", "P", "S", "S without P", "warnings")
+        console.table(heads, [_row(station) for station in summary.by_station])
+    else:
+        console.ok("Stations", f"{summary.stations}", f"each is described in {details}")
+    found_s = summary.picks["S"]
+    if summary.lone_s:
+        share = f"{summary.lone_s} of {found_s} ({summary.lone_s / found_s:.0%})"
+        console.ok("S without P", share, "left out" if summary.dropped_s else "no P on the station in the 30 s before; --drop-s-without-p")
+    console.ok("Picks", f"{summary.picks['P']} P, {found_s - summary.dropped_s} S", f"{out}, in {seconds:.1f} s")
+    console.result(contents(summary, out))
+
+
+def _row(station: "StationSummary") -> list[str]:
+    numbers = (station.gaps, station.quality.bridges, station.picks["P"], station.picks["S"], station.lone_s, len(station.problems))
+    return [station.name, f"{station.quality.hours:.2f}", *map(str, numbers)]
+
+
+def _thresholds(text: str | None) -> float | dict[str, float] | None:
+    """A threshold for both phases, or one for each, from an option such as `0.3` or `P=0.3,S=0.2`."""
+    try:
+        if text is None or "=" not in text:
+            return None if text is None else float(text)
+        return {phase.strip(): float(value) for phase, value in (item.split("=") for item in text.split(","))}
+    except ValueError as error:
+        raise ConfigError(f"--threshold is {text!r}; wanted a probability such as 0.3, or one each such as P=0.3,S=0.2") from error
 
 
 def _find(
     paths: list[str], first: str | None, last: str | None, stations: list[str] | None, components: str | None, prefer: str
 ) -> "tuple[Archive, list[Task]]":
     """The records that were asked for, and the work of picking them."""
+    from xiaonet.apps.nothing_to_pick import why_nothing_to_pick
     from xiaonet.apps.pick_archive import plan
     from xiaonet.io.archive import Archive
     from xiaonet.picking.preference import doubles
 
+    start_ns, end_ns = _time_ns("--from", first), _time_ns("--to", last)
+    if start_ns is not None and end_ns is not None and start_ns >= end_ns:
+        raise WaveformError(f"nothing to pick in {', '.join(paths)}: --from {first} is not before --to {last}; exchange them")
     with console.busy("Reading headers"):
-        archive = Archive(paths, _time_ns("--from", first), _time_ns("--to", last), split_stations(stations), components, prefer)
+        archive = Archive(paths, start_ns, end_ns, split_stations(stations), components, prefer)
         tasks = plan(archive)
     if not tasks:
         console.skipped(list(archive.problems))
-        raise WaveformError(
-            f"nothing to pick in {', '.join(paths)}; wanted miniSEED with components E, N, Z or 1, 2, Z at 20 Hz or more, "
-            "from the chosen times and stations"
-        )
+        raise WaveformError(f"nothing to pick in {', '.join(paths)}: {why_nothing_to_pick(archive)}")
     if archive.formats:
         numbers = ", ".join(f"{number} of {name}" for name, number in archive.formats.items())
         console.ok("Files", f"{numbers} are read by ObsPy", "it takes longer than miniSEED")

@@ -66,6 +66,7 @@ class Archive:
         files: the files with usable data, in order.
         formats: number of files with usable data in each other format than miniSEED.
         problems: what was skipped and why, as keys; it grows while samples are read.
+        seen: first and last time of each channel in the files, also of those that were not asked for or cannot be picked.
 
     Raises:
         ConfigError: `components` names something other than channels of E, N and Z.
@@ -81,6 +82,8 @@ class Archive:
         prefer: str | Sequence[str] = (),
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
+        self.seen: dict[str, tuple[int, int]] = {}
+        self._order: dict[Path, int] = {}  # of files, as they were read
         self.files: list[Path] = []
         self.formats: Counter[str] = Counter()
         self.start_ns, self.end_ns = start_ns, end_ns
@@ -138,7 +141,10 @@ class Archive:
             return True
         in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)
         seed_id = f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha']}"
-        return in_time and is_chosen(instrument_name(seed_id, self.components), self.stations)
+        wanted = in_time and is_chosen(instrument_name(seed_id, self.components), self.stations)
+        if not wanted:
+            self._see(seed_id, round(day.timestamp()) * SECOND_NS, round((day + ONE_DAY).timestamp()) * SECOND_NS)
+        return wanted
 
     def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Stored]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
@@ -153,6 +159,7 @@ class Archive:
             return {}
         channels: dict[Channel, list[Stored]] = {}
         for stored in found:
+            self._see(stored.seed_id, stored.start_ns, stored.end_ns)
             if not is_chosen(instrument_name(stored.seed_id, self.components), self.stations):
                 continue
             if reason := why_unusable(stored.seed_id, stored.rate, self.components):
@@ -161,6 +168,8 @@ class Archive:
                 channels.setdefault((stored.seed_id, nominal_rate(stored.rate)), []).append(stored)
         for reason in reasons:
             self._report(reason)
+        for pieces in channels.values():
+            _rank(pieces, self._order.setdefault(path, len(self._order)))
         return {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
 
     def _add(self, path: Path, entries: dict[Channel, list[_Entry]]) -> None:
@@ -181,7 +190,8 @@ class Archive:
         for path in dict.fromkeys(entry.path for entry in self._indexes[channel].find(first_ns, end_ns)):
             index = self._scan(path).get(channel)
             for stored in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
-                yield from split_drifting(Piece(stored.seed_id, stored.start_ns, stored.samples, stored.rate, partial(self._load, stored)))
+                piece = Piece(stored.seed_id, stored.start_ns, stored.samples, stored.rate, partial(self._load, stored), stored.rank)
+                yield from split_drifting(piece)
 
     def _load(self, stored: Stored) -> NDArray[Any]:
         try:
@@ -190,11 +200,28 @@ class Archive:
             self._report_unreadable(stored.path, error)
             return np.full(stored.samples, np.nan)
 
+    def _see(self, seed_id: str, start_ns: int, end_ns: int) -> None:
+        first_ns, last_ns = self.seen.get(seed_id, (start_ns, end_ns))
+        self.seen[seed_id] = min(first_ns, start_ns), max(last_ns, end_ns)
+
     def _report(self, reason: str) -> None:
         self.problems[reason] = None
 
     def _report_unreadable(self, path: str | Path, error: OSError) -> None:
         self._report(f"{path}: cannot be read: {error.strerror}")
+
+
+def _rank(pieces: Sequence[Stored], file: int) -> None:
+    """Rank the pieces of a channel in a file, given in their order in the file, by the length of the unbroken record they are part of."""
+    runs: list[list[Stored]] = []
+    for piece in pieces:
+        if runs and abs(piece.start_ns - runs[-1][-1].end_ns) < SECOND_NS / piece.rate / 2:
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+    for place, run in enumerate(runs):
+        for piece in run:
+            piece.rank = (-sum(part.samples for part in run), file, place)
 
 
 def is_chosen(instrument: str, stations: Sequence[str]) -> bool:

@@ -39,6 +39,7 @@ class Stored:
         samples: number of samples.
         rate: Hz.
         load: reads the samples from the file at a path. It reports what is damaged, and raises `OSError` if the file cannot be read.
+        rank: as that of a `Piece`.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Stored:
     samples: int
     rate: float
     load: Callable[[Path, Report], NDArray[Any]]
+    rank: tuple[int, ...] = ()
 
     @property
     def end_ns(self) -> int:

@@ -13,7 +13,7 @@ A record is annotated in chunks of about an hour. In each chunk:
    picked there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
 from xiaonet.picking.cleaning import Samples
-from xiaonet.picking.segments import Instrument, Segment
+from xiaonet.picking.segments import Condition, Instrument, Segment
 from xiaonet.picking.spans import true_spans
 from xiaonet.picking.stacking import Stack
 from xiaonet.picking.windows import normalize
@@ -32,6 +32,7 @@ CHUNK = 180 * WINDOW_STEP  # samples in memory at once: an hour
 WINDOW_BATCH = 8  # windows given to the network at once; more do not fit into the processor's cache
 GUARD = 50  # samples beside a gap or an end of data where nothing is picked
 MARGIN = 1000  # samples on either side of a chunk that its picks may look at
+NO_CONDITIONS: Mapping[str, Condition] = {}
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -46,6 +47,7 @@ class Annotation(NamedTuple):
         probabilities: `(3, samples)` of P, S and noise; NaN where there is no data.
         waveform: `(3, samples)` in E, N, Z order, in the unit of the record; NaN where there is no data.
         trusted: `(samples,)`: true where a pick may be made, far enough from gaps and ends of data.
+        conditions: of the samples of each channel.
     """
 
     first: int
@@ -54,6 +56,7 @@ class Annotation(NamedTuple):
     probabilities: NDArray[np.float64]
     waveform: Samples
     trusted: NDArray[np.bool_]
+    conditions: Mapping[str, Condition] = NO_CONDITIONS
 
 
 class _Stretch(NamedTuple):
@@ -84,7 +87,7 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
     """
     start, stop = first - MARGIN, end + MARGIN
     reach = WINDOW_SAMPLES + GUARD
-    waveform, bridged = instrument.waveform(segment, start - reach, stop + reach)
+    waveform, unsafe, conditions = instrument.read(segment, start - reach, stop + reach)
     has_data = ~np.isnan(waveform)
     stretches = _stretches(has_data, reach, reach + stop - start)
     windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, start - reach)]
@@ -95,7 +98,8 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
         for (stretch, at), window in zip(batch, probabilities, strict=True):
             stack.add(window, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
     inside = slice(reach, -reach)
-    return Annotation(first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, bridged)[inside])
+    conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
+    return Annotation(first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions)
 
 
 def _stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:
@@ -156,10 +160,10 @@ def _window(waveform: Samples, stretch: _Stretch, at: int) -> Samples:
     return window
 
 
-def _trusted(has_data: NDArray[np.bool_], bridged: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Samples beyond the guard around every change from data to no data, or to a bridge, on any component."""
-    trusted = np.asarray(has_data.any(axis=0) & ~bridged.any(axis=0))
-    for change in _changes(has_data & ~bridged):
+def _trusted(has_data: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Samples beyond the guard around every change from data to no data, or to an unsafe place, on any component."""
+    trusted = np.asarray(has_data.any(axis=0) & ~unsafe.any(axis=0))
+    for change in _changes(has_data & ~unsafe):
         trusted[max(change - GUARD, 0) : change + GUARD] = False
     return trusted
 

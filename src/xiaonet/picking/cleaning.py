@@ -8,6 +8,8 @@ Three things in a continuous record look like an onset but are none:
 
 The first two become gaps. Gaps of up to 10 s are then bridged by a straight line, so that a network can see
 across them, and are marked. Nothing is picked within a marked bridge or close to it.
+
+What was done to a sample is kept as a sum of marks, in an array of bytes.
 """
 
 from typing import Any
@@ -23,7 +25,16 @@ FLAT = 2.0  # s: a component that is constant for longer holds no data
 BESIDE = 0.5  # s on either side of zeros, to compare the jumps with
 JUMP = 5.0  # zeros were written if the trace jumps by more than so many times the mean step beside them
 
+RECORDED = 1  # mark of a sample that was recorded and is used
+BRIDGED = 2  # within a bridge of more than `SMOOTH`
+STILL = 4  # left out, because the component does not change
+WRITTEN = 8  # left out, because it is a zero that was written into a gap
+DISPUTED = 16  # two pieces disagree here, and one of them is used
+JOINED = 32  # at a jump from one piece to another that disagrees with it
+UNSAFE = BRIDGED | JOINED  # could look like an onset
+
 Samples = NDArray[np.float64]
+Marks = NDArray[np.uint8]
 
 
 def to_float(data: NDArray[Any]) -> Samples:
@@ -39,7 +50,7 @@ def cleaning_reach(rate: float) -> int:
     return int(BRIDGE * rate) + int(FLAT * rate) + 1 + int(BESIDE * rate) + 1
 
 
-def clean(samples: Samples, rate: float) -> NDArray[np.bool_]:
+def clean(samples: Samples, rate: float) -> Marks:
     """Turn samples that hold no data into NaN and bridge short gaps, in place.
 
     Args:
@@ -47,10 +58,13 @@ def clean(samples: Samples, rate: float) -> NDArray[np.bool_]:
         rate: Hz.
 
     Returns:
-        `(samples,)`: true in bridges that could look like an onset.
+        `(samples,)` marks: `RECORDED`, `BRIDGED`, `STILL` and `WRITTEN`.
     """
-    samples[_constant(samples, int(FLAT * rate) + 1) | _written_zeros(samples, int(BESIDE * rate))] = np.nan
-    return _bridge(samples, int(BRIDGE * rate), int(SMOOTH * rate))
+    still, written = _constant(samples, int(FLAT * rate) + 1), _written_zeros(samples, int(BESIDE * rate))
+    samples[still | written] = np.nan
+    bridged = _bridge(samples, int(BRIDGE * rate), int(SMOOTH * rate))
+    recorded = ~np.isnan(samples) & ~bridged
+    return np.asarray(RECORDED * recorded + BRIDGED * bridged + STILL * still + WRITTEN * (written & ~still), dtype=np.uint8)
 
 
 def _constant(samples: Samples, length: int) -> NDArray[np.bool_]:

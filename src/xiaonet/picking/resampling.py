@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import scipy.signal
@@ -12,6 +13,8 @@ from xiaonet.picking.spans import true_spans
 REACH = 24  # samples of the slower rate on either side that the filter uses
 PASSED = 0.9  # cut-off, as a part of the slower Nyquist frequency
 BETA = 8.0  # of the Kaiser window: 80 dB
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 def resample(
@@ -39,8 +42,13 @@ def resample(
         start, stop = max(start, first), min(stop, end)
         if start < stop:
             output[start - first : stop - first] = _resample_span(samples[low:high], int(low), ratio, start, stop)
-    nearest = np.minimum((np.arange(first, end) * ratio.numerator + ratio.denominator // 2) // ratio.denominator, len(samples) - 1)
-    return output, bridged[nearest] & ~np.isnan(output)
+    return output, nearest(bridged, ratio, first, end) & ~np.isnan(output)
+
+
+def nearest(values: NDArray[Value], ratio: Fraction, first: int, end: int) -> NDArray[Value]:
+    """The values of the input samples that are nearest to output samples `first` up to `end`."""
+    at = (np.arange(first, end) * ratio.numerator + ratio.denominator // 2) // ratio.denominator
+    return values[np.minimum(at, len(values) - 1)]
 
 
 def _resample_span(samples: NDArray[np.float64], low: int, ratio: Fraction, start: int, stop: int) -> NDArray[np.float64]:

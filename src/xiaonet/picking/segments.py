@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.errors import WaveformError
 from xiaonet.picking.channels import NO_COMPONENTS, place, why_no_component
-from xiaonet.picking.cleaning import Samples, clean, cleaning_reach, to_float
+from xiaonet.picking.cleaning import DISPUTED, JOINED, SMOOTH, UNSAFE, Marks, Samples, clean, cleaning_reach, to_float
 from xiaonet.picking.time_index import TimeIndex
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ Channel = tuple[str, Fraction]  # NET.STA.LOC.CHA and nominal rate in Hz
 class Piece(NamedTuple):
     """Samples of one channel without a gap.
 
-    `load` returns them as a one-dimensional array, masked or not. It may be called more than once.
+    `load` returns them as a one-dimensional array, masked or not. It may be called more than once. Where two pieces disagree, the
+    one with the lower `rank` is used: the length of the record without a gap that it is part of, negative, and its place in
+    the order of reading. So the longer record wins, and of two as long the one that was read first.
     """
 
     seed_id: str
@@ -48,6 +50,7 @@ class Piece(NamedTuple):
     samples: int
     rate: float
     load: Callable[[], NDArray[Any]]
+    rank: tuple[int, ...] = ()
 
     @property
     def end_ns(self) -> int:
@@ -97,6 +100,34 @@ class Segment(NamedTuple):
         return self.grid.phase_ns + sample * SAMPLE_NS
 
 
+class Condition(NamedTuple):
+    """What was done to the samples of a channel.
+
+    Attributes:
+        marks: `(samples,)` at 100 Hz, as in `cleaning`.
+        low: lowest sample as it was recorded; infinite if there is none.
+        high: highest sample.
+    """
+
+    marks: Marks
+    low: float
+    high: float
+
+
+class Reading(NamedTuple):
+    """A part of a record at 100 Hz.
+
+    Attributes:
+        waveform: `(3, samples)` in E, N, Z order, in the unit of the record; NaN where there is no data.
+        unsafe: `(3, samples)`, true where a gap was bridged or two pieces were joined that disagree.
+        conditions: of each channel.
+    """
+
+    waveform: Samples
+    unsafe: NDArray[np.bool_]
+    conditions: dict[str, Condition]
+
+
 @dataclass
 class Instrument:
     """The components of one sensor at one place, which get one set of picks.
@@ -137,72 +168,85 @@ class Instrument:
         return [_segment(group) for group in groups]
 
     def waveform(self, segment: Segment, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
+        """The samples and the unsafe places of `read`."""
+        reading = self.read(segment, first, end)
+        return reading.waveform, reading.unsafe
+
+    def read(self, segment: Segment, first: int, end: int) -> Reading:
         """Read the three components of a segment from sample `first` up to `end`, at 100 Hz.
 
         Where the preferred channel of a component has no data, another one takes its place, after a gap of a sample.
-
-        Returns:
-            `(3, end - first)` samples in E, N, Z order, in the unit of the record, NaN where there is no
-            data; and of the same shape, true where a gap was bridged.
         """
         shape = (len(COMPONENTS), end - first)
-        waveform, bridged = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        waveform, unsafe = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        conditions = {}
         for row, component in enumerate(COMPONENTS):
             for channel, extents in self.recorded.get(component, {}).items():
                 start_ns = _first_time(extents, segment)
                 if start_ns is None:
                     continue
-                samples, made_up = self._component(channel, segment, start_ns, first, end)
+                samples, condition = self._component(channel, segment, start_ns, first, end)
+                conditions[channel[0]] = condition
                 empty = np.isnan(waveform[row])
-                waveform[row, empty], bridged[row, empty] = samples[empty], made_up[empty]
+                waveform[row, empty], unsafe[row, empty] = samples[empty], condition.marks[empty] & UNSAFE > 0
                 waveform[row, 1:][empty[1:] != empty[:-1]] = np.nan
-        return waveform, bridged
+        return Reading(waveform, unsafe & ~np.isnan(waveform), conditions)
 
-    def _component(self, channel: Channel, segment: Segment, start_ns: int, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
+    def _component(self, channel: Channel, segment: Segment, start_ns: int, first: int, end: int) -> tuple[Samples, Condition]:
         """One channel at 100 Hz. A sample of it, at `start_ns`, is moved to the nearest sample of the segment."""
         _, rate = channel
         ratio = rate / Fraction(int(SAMPLING_RATE))  # recorded samples per sample at 100 Hz
         if ratio == 1:
             return self._cleaned(channel, Grid(rate, segment.grid.phase_ns), first, end)
-        from xiaonet.picking.resampling import REACH, resample
+        from xiaonet.picking.resampling import REACH, nearest, resample
 
         shift = Grid(Fraction(int(SAMPLING_RATE)), segment.grid.phase_ns).index(Grid.of(start_ns, rate).phase_ns)
         grid, first, end = Grid(rate, segment.time_ns(shift)), first - shift, end - shift
         margin = REACH * max(Fraction(1), ratio) + 1  # recorded samples
         low = int((first - margin / ratio) // ratio.denominator) * ratio.denominator  # where both grids meet
-        samples, bridged = self._cleaned(channel, grid, int(low * ratio), int(end * ratio + margin) + 1)
-        return resample(samples, bridged, ratio, first - low, end - low)
+        samples, condition = self._cleaned(channel, grid, int(low * ratio), int(end * ratio + margin) + 1)
+        output, _ = resample(samples, condition.marks & UNSAFE > 0, ratio, first - low, end - low)
+        return output, condition._replace(marks=nearest(condition.marks, ratio, first - low, end - low))
 
-    def _cleaned(self, channel: Channel, grid: Grid, first: int, end: int) -> tuple[Samples, NDArray[np.bool_]]:
-        """One channel at its own rate, cleaned; and where a gap was bridged."""
+    def _cleaned(self, channel: Channel, grid: Grid, first: int, end: int) -> tuple[Samples, Condition]:
+        """One channel at its own rate, cleaned."""
         rate = float(grid.rate)
         margin = cleaning_reach(rate)
-        samples = self._recorded(channel, grid, first - margin, end + margin)
-        bridged = clean(samples, rate)
+        samples, marks = self._recorded(channel, grid, first - margin, end + margin)
         inside = slice(margin, len(samples) - margin)
-        return samples[inside], bridged[inside]
+        low, high = float(np.fmin.reduce(samples[inside], initial=np.inf)), float(np.fmax.reduce(samples[inside], initial=-np.inf))
+        marks |= clean(samples, rate)
+        return samples[inside], Condition(marks[inside], low, high)
 
-    def _recorded(self, channel: Channel, grid: Grid, first: int, end: int) -> Samples:
-        """One channel as it was recorded; NaN in gaps and where two pieces disagree."""
-        samples = np.full(end - first, np.nan)
-        clash = np.zeros(0, dtype=np.int64)
-        filled = 0
-        pieces = self.find(channel, grid.time_ns(first), grid.time_ns(end))
-        for piece in sorted(pieces, key=lambda piece: (piece.start_ns, piece.samples)):
+    def _recorded(self, channel: Channel, grid: Grid, first: int, end: int) -> tuple[Samples, Marks]:
+        """One channel as it was recorded, NaN in gaps; and where pieces disagree.
+
+        Pieces that overlap by up to `SMOOTH` show that a clock was set. Where they disagree, neither is used.
+        """
+        samples, marks = np.full(end - first, np.nan), np.zeros(end - first, dtype=np.uint8)
+        joins: list[int] = []
+        slips: list[int] = []
+        smooth = int(SMOOTH * grid.rate)
+        for piece in sorted(self.find(channel, grid.time_ns(first), grid.time_ns(end)), key=lambda piece: (piece.rank, piece.start_ns)):
             at = grid.index(piece.start_ns) - first
             low, high = max(at, 0), min(at + piece.samples, len(samples))
             if low >= high:
                 continue
             data = to_float(piece.load()[low - at : high - at])
             target = samples[low:high]
-            if low >= filled:
-                target[:] = data
-            else:
-                clash = np.concatenate([clash, low + np.flatnonzero((target != data) & ~np.isnan(target) & ~np.isnan(data))])
-                np.copyto(target, data, where=np.isnan(target))
-            filled = max(filled, high)
-        samples[clash] = np.nan
-        return samples
+            empty = np.isnan(target)
+            shared = ~empty & ~np.isnan(data)
+            differs = shared & (target != data)
+            target[empty] = data[empty]
+            if differs.any() and shared.sum() <= smooth:
+                slips += (low + np.flatnonzero(differs)).tolist()
+            elif differs.any():
+                marks[low:high] |= DISPUTED * differs.astype(np.uint8)
+                joins += (low + 1 + np.flatnonzero((empty[1:] & differs[:-1]) | (differs[1:] & empty[:-1]))).tolist()
+        for join in joins:
+            marks[max(join - 1 - smooth, 0) : join + 1 + smooth] |= JOINED
+        samples[slips] = np.nan
+        return samples, marks
 
 
 def _segment(spans: list[tuple[int, int, int, Fraction]]) -> Segment:
@@ -240,12 +284,13 @@ def sort_stream(stream: "Stream | Trace", components: Mapping[str, str] = NO_COM
         raise WaveformError(f"the type of stream is {kind}; wanted an obspy.Stream or an obspy.Trace, e.g. obspy.read('file.mseed')")
     channels: dict[Channel, list[Piece]] = {}
     skipped = []
-    for trace in traces:
+    for number, trace in enumerate(traces):
         if reason := why_unusable_trace(trace, components):
             skipped.append(f"{trace.id}: {reason}")
             continue
         stats = trace.stats
-        piece = Piece(trace.id, stats.starttime.ns, len(trace.data), stats.sampling_rate, partial(np.asanyarray, trace.data))
+        load = partial(np.asanyarray, trace.data)
+        piece = Piece(trace.id, stats.starttime.ns, len(trace.data), stats.sampling_rate, load, (-len(trace.data), number))
         channels.setdefault((trace.id, nominal_rate(stats.sampling_rate)), []).extend(split_drifting(piece))
     indexes = {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
     instruments, spare = build_instruments(indexes, lambda channel, first_ns, end_ns: indexes[channel].find(first_ns, end_ns), components)
