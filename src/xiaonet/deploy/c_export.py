@@ -150,6 +150,8 @@ def _tables(layers: Sequence[Layer], columns: Sequence[int], places: Sequence[in
         wide, short = _is_wide(layer), layer.name.replace(".", "_").upper()
         weight = layer.weight.transpose(0, 2, 1).reshape(len(layer.bias), -1)  # for each output: column by column, all inputs
         weight = np.pad(weight, ((0, 0), (0, _taps(layer) - weight.shape[1])))
+        if not wide:
+            weight = _grouped(weight)
         parts.append(_array(f"{'int16_t' if wide else 'int8_t'} {short}_WEIGHTS", weight))
         parts.append(_array(f"int32_t {short}_BIAS", layer.bias))
         if not wide:
@@ -168,6 +170,14 @@ def _tables(layers: Sequence[Layer], columns: Sequence[int], places: Sequence[in
         rows.append(f"    {{{', '.join(map(str, numbers))}, {{{sources}}}, {layer.level}, {layer.dilation}}},")
     parts.append(_array("uint8_t FIRST_SHIFT", layers[0].bits))
     return "\n".join([*parts, "static const layer LAYER[LAYERS] = {", *rows, "};"])
+
+
+def _grouped(weight: Whole) -> Whole:
+    """Weights `(outputs, taps)` in the order in which the kernels of the C read them."""
+    fours = weight.reshape(len(weight), -1, 4)[..., [0, 2, 1, 3]]
+    whole = len(weight) // 4 * 4
+    groups = [*fours[:whole].reshape(-1, 4, *fours.shape[1:]), *fours[whole:, None]]
+    return np.concatenate([group.swapaxes(0, 1).ravel() for group in groups])
 
 
 def _array(declaration: str, values: Whole) -> str:

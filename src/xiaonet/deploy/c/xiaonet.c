@@ -13,20 +13,22 @@
  */
 #include "xiaonet.h"
 
+#include <string.h>
+
 #define LENGTH 3000  /* the network's own length: a multiple of 8 */
 #define STRIDE 8     /* samples for which the bottleneck makes one column */
 #define LAYERS $layers
 #define NONE -1
 
 typedef struct {
-    const int8_t *weights;        /* [outputs][stride]: for each of three columns, all inputs; the first and the last layer have `wide` */
-    const int16_t *wide;
+    const int8_t *weights;        /* outputs in groups of 4, then one by one; for each group [taps / 4][outputs of the group][4] */
+    const int16_t *wide;          /* [outputs][taps], of the first and the last layer instead */
     const int32_t *bias;          /* [outputs] */
     const int32_t *scale;         /* [outputs], in units of 2^-14 */
     uint32_t ring;                /* place of its columns in xn_state */
     uint16_t columns;             /* columns in the ring */
     uint16_t outputs;             /* channels */
-    uint16_t taps;                /* 3 * inputs, rounded up to a multiple of 4 */
+    uint16_t taps;                /* 3 columns of all inputs, rounded up to a multiple of 4 */
     int8_t source[2];             /* layers whose columns it reads */
     uint8_t level;                /* there are LENGTH >> level columns */
     uint8_t dilation;             /* columns between two that the kernel sees */
@@ -129,15 +131,18 @@ static void near_samples(xn_state *s, const xn_raw *raw, int t)
 static int16_t *column_of(const xn_state *s, int source, int level, int t, int16_t *x)
 {
     const layer *from = &LAYER[source];
+    const uint32_t channels = from->outputs, columns = from->columns;
+    const uint8_t *ring = s->columns + from->ring;
+    int16_t *end = x + channels;
     if (t < 0 || t >= LENGTH >> level) {
-        for (int c = 0; c < from->outputs; c++) *x++ = 0;
+        while (x < end) *x++ = 0;
     } else if (from->level < level) {
-        const uint8_t *a = s->columns + from->ring + (uint32_t)(2 * t % from->columns) * from->outputs;
-        const uint8_t *b = s->columns + from->ring + (uint32_t)((2 * t + 1) % from->columns) * from->outputs;
-        for (int c = 0; c < from->outputs; c++) *x++ = a[c] > b[c] ? a[c] : b[c];
+        const uint8_t *a = ring + (uint32_t)(2 * t) % columns * channels;
+        const uint8_t *b = ring + (uint32_t)(2 * t + 1) % columns * channels;
+        for (; x < end; a++, b++) *x++ = *a > *b ? *a : *b;
     } else {
-        const uint8_t *a = s->columns + from->ring + (uint32_t)((t >> (from->level - level)) % from->columns) * from->outputs;
-        for (int c = 0; c < from->outputs; c++) *x++ = a[c];
+        const uint8_t *a = ring + (uint32_t)(t >> (from->level - level)) % columns * channels;
+        while (x < end) *x++ = *a++;
     }
     return x;
 }
@@ -152,13 +157,62 @@ static void collect(xn_state *s, const layer *own, int t)
     while (x < s->x + own->taps) *x++ = 0;
 }
 
-/* A sum of products, below 2^24 in size. */
-static int32_t dot(const int8_t *w, const int16_t *x, int taps)
+/* Sums of products, below 2^24 in size, for 1 or 4 outputs at once.
+ *
+ * Weights come in groups of four for each output, in the order 0, 2, 1, 3: so the instruction SXTB16, which extends bytes 0 and 2 or bytes
+ * 1 and 3 of a word, gives two weights that are neighbours.
+ */
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+static uint32_t word(const void *bytes)
 {
-    int32_t sum = 0;
-    for (int i = 0; i < taps; i++) sum += w[i] * x[i];
+    uint32_t value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static int32_t smlad(uint32_t a, uint32_t b, int32_t sum)
+{
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
     return sum;
 }
+
+/* Four products, added to a sum. */
+static int32_t four(const int8_t *w, uint32_t x01, uint32_t x23, int32_t sum)
+{
+    uint32_t weights = word(w), w01, w23;
+    __asm__("sxtb16 %0, %1" : "=r"(w01) : "r"(weights));
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(w23) : "r"(weights));
+    return smlad(w23, x23, smlad(w01, x01, sum));
+}
+
+__attribute__((noinline)) static void dots(const int8_t *w, const int16_t *x, int taps, int outputs, int32_t *sums)
+{
+    const int16_t *end = x + taps;
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    if (outputs == 4) {
+        for (; x < end; x += 4, w += 16) {
+            uint32_t x01 = word(x), x23 = word(x + 2);
+            a = four(w, x01, x23, a);
+            b = four(w + 4, x01, x23, b);
+            c = four(w + 8, x01, x23, c);
+            d = four(w + 12, x01, x23, d);
+        }
+        sums[1] = b;
+        sums[2] = c;
+        sums[3] = d;
+    } else {
+        for (; x < end; x += 4, w += 4) a = four(w, word(x), word(x + 2), a);
+    }
+    sums[0] = a;
+}
+#else
+static void dots(const int8_t *w, const int16_t *x, int taps, int outputs, int32_t *sums)
+{
+    for (int o = 0; o < outputs; o++) sums[o] = 0;
+    for (int i = 0; i < taps; i += 4)
+        for (int o = 0; o < outputs; o++, w += 4) sums[o] += w[0] * x[i] + w[1] * x[i + 2] + w[2] * x[i + 1] + w[3] * x[i + 3];
+}
+#endif
 
 static int32_t wide_dot(const int16_t *w, const int16_t *x, int taps)
 {
@@ -192,8 +246,13 @@ static void make_column(xn_state *s, const xn_raw *raw, xn_logits *logits, int n
         return;
     }
     const int8_t *weights = own->weights;
-    for (int o = 0; o < own->outputs; o++, weights += own->taps)
-        column[o] = to_byte((dot(weights, s->x, own->taps) + own->bias[o]) * own->scale[o], 14);
+    int outputs = own->outputs, taps = own->taps;
+    for (int o = 0, group; o < outputs; o += group, weights += group * taps) {
+        int32_t sums[4];
+        group = outputs - o >= 4 ? 4 : 1;
+        dots(weights, s->x, taps, group, sums);
+        for (int i = 0; i < group; i++) column[o + i] = to_byte((sums[i] + own->bias[o + i]) * own->scale[o + i], 14);
+    }
 }
 
 /* Whether all columns that a layer's next column needs are there. */
