@@ -428,6 +428,18 @@ def test_traces_that_are_left_out_are_named_in_a_warning(picker: Picker) -> None
         assert expected == told(act, given)
 
 
+def test_a_station_with_several_instruments_is_named_in_a_warning(picker: Picker) -> None:
+    given = record() + Stream(stream({"Z": motion(np.arange(12_000) / 100, "Z")}, instrument="XX.STA..HN"))
+    expected = [
+        "XX.STA: 2 instruments have data at the same time (XX.STA..HH, XX.STA..HN); an arrival may have several picks; "
+        "for one set each: Picker(prefer='HH,BH,EH,HN')"
+    ]
+    for act in (picker.pick, picker.annotate, picker.plot):
+        assert expected == told(act, given)
+    picker.prefer = "HH"
+    assert ["XX.STA..HN: left out where XX.STA..HH has data"] == told(picker.pick, given)
+
+
 def test_of_a_raw_and_a_filtered_copy_one_is_picked_and_the_other_is_told(picker: Picker) -> None:
     given = record()
     filtered = given.copy().filter("bandpass", freqmin=1, freqmax=10)

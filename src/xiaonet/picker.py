@@ -16,7 +16,7 @@ from xiaonet.io.picks import Picks
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.channels import parse_components
 from xiaonet.picking.picks import Pick, read_picks
-from xiaonet.picking.preference import one_per_station
+from xiaonet.picking.preference import doubles, one_per_station
 from xiaonet.picking.quality import Quality, add_qualities, channel_problems, measure
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
 from xiaonet.picking.spans import true_spans
@@ -187,13 +187,14 @@ class Picker:
             yield annotation
 
     def _instruments(self, stream: "Stream") -> tuple[list[Instrument], list[str]]:
-        """The instruments of a stream; and each trace that is left out, with the reason."""
+        """The instruments of a stream; and what to warn of: traces that are left out, and stations with several instruments."""
         instruments, skipped = sort_stream(stream, self.components)
         instruments, left_out = one_per_station(instruments, self.prefer)
         skipped += left_out
         if not instruments:
             raise WaveformError(f"nothing to pick: {'; '.join(skipped) or 'the stream is empty'}")
-        return instruments, skipped
+        several = "an arrival may have several picks; for one set each: Picker(prefer='HH,BH,EH,HN')"
+        return instruments, skipped + [f"{note}; {several}" for note in doubles(instruments)]
 
 
 def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:
