@@ -445,7 +445,7 @@ def test_of_a_raw_and_a_filtered_copy_one_is_picked_and_the_other_is_told(picker
     filtered = given.copy().filter("bandpass", freqmin=1, freqmax=10)
     expected = picker.pick(record())
     assert 8 == len(expected)
-    reason = "two pieces disagree for 120.0 s; the longer one is used, or of two as long the one that was read first"
+    reason = "120.0 s left out because two pieces disagree; the longer one is used, or of two as long the one that was read first"
     with pytest.warns(WaveformWarning) as caught:
         assert_same(expected, picker.pick(given + filtered))
     assert [f"XX.STA..HH{component}: {reason}" for component in "ENZ"] == [str(one.message) for one in caught]

@@ -71,7 +71,7 @@ def test_qualities_of_parts_add_up_to_that_of_the_whole(marks: list[int], data: 
             [
                 "X: 1.0 hours without a change for more than 2 s; no data there",
                 "X: 0.1 s of zeros written into gaps; no data there",
-                "X: two pieces disagree for 0.9 s; the longer one is used, or of two as long the one that was read first",
+                "X: 0.9 s left out because two pieces disagree; the longer one is used, or of two as long the one that was read first",
             ],
         ),
     ],
@@ -81,4 +81,4 @@ def test_what_a_user_should_know_is_put_into_words(quality: Quality, expected: l
 
 
 def test_long_times_are_told_in_hours() -> None:
-    assert ["0.0 s", "599.9 s", "0.2 hours", "24.0 hours"] == [spell(samples) for samples in (0, 59_990, 60_000, 8_640_000)]
+    assert ["0.0 s", "3599.9 s", "1.0 hours", "24.0 hours"] == [spell(samples) for samples in (0, 359_990, 360_000, 8_640_000)]
