@@ -439,6 +439,18 @@ def test_of_a_raw_and_a_filtered_copy_one_is_picked_and_the_other_is_told(picker
     assert [f"XX.STA..HH{component}: {reason}" for component in "ENZ"] == [str(one.message) for one in caught]
 
 
+def test_picks_are_a_list_with_a_table_and_provenance(picker: Picker, tmp_path: Path) -> None:
+    picks = picker.pick(record())
+    assert (8, picker.provenance) == (len(picks), picks.provenance)
+    assert [pick.phase for pick in picks] == picks.to_dataframe()["phase"].tolist()
+
+
+def test_a_notebook_shows_the_figure(picker: Picker) -> None:
+    formatters = pytest.importorskip("IPython.core.formatters", reason="IPython comes with the extra notebook")
+    shown, _ = formatters.DisplayFormatter().format(picker.plot(record()))
+    assert b"\x89PNG\r\n\x1a\n" == shown["image/png"][:8]
+
+
 def test_the_stream_is_left_as_it_was(picker: Picker) -> None:
     given_stream = record()
     given_stream[0].data[100:200] = np.nan

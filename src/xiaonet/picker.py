@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xiaonet import __version__
 from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError, WaveformWarning
+from xiaonet.io.picks import Picks
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.channels import parse_components
 from xiaonet.picking.picks import Pick, read_picks
@@ -119,8 +120,14 @@ class Picker:
         _warn(problems, channels)
         return probabilities
 
-    def pick(self, stream: "Stream") -> list[Pick]:
-        """Pick all instruments of a stream. Returns the picks in order of time. Arguments, errors and warnings are those of `annotate`."""
+    def pick(self, stream: "Stream") -> Picks:
+        """Pick all instruments of a stream.
+
+        Arguments, errors and warnings are those of `annotate`.
+
+        Returns:
+            The picks in order of time: a list that prints as a table, with `.to_dataframe()` and `.write("picks.csv")`.
+        """
         instruments, problems = self._instruments(stream)
         channels: dict[str, Quality] = {}
         picks = [
@@ -131,10 +138,12 @@ class Picker:
             for pick in self.read_picks(annotation, instrument, segment)
         ]
         _warn(problems, channels)
-        return sorted(picks)
+        return Picks(sorted(picks), self.provenance)
 
     def plot(self, stream: "Stream") -> "Figure":
-        """Draw components, probabilities and picks of a stream. Save the figure with `.savefig("picks.png")`.
+        """Draw components, probabilities and picks of a stream.
+
+        A notebook shows the figure where it is the last line of a cell. `.savefig("picks.png")` saves it.
 
         Raises:
             WaveformError: as `annotate` does.
