@@ -10,6 +10,7 @@ import obspy
 import pytest
 import torch
 
+from c_program import build, compiler
 from xiaonet import XiaoNet, load_model, save_model
 from xiaonet.deploy.c_export import self_test, to_c
 from xiaonet.deploy.c_reference import Layer, layers_of, logits, normalize_counts, outputs
@@ -23,7 +24,6 @@ from xiaonet.runtime.loading import load_predictor
 from xiaonet.shipped import model_path
 
 SHIPPED = ("xiaonet-nano-int8", "xiaonet-int8")
-STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1"]
 # Windows from the standard input to logits on the standard output, and the number of clipped counts of each.
 MAIN = """
 #include <stdio.h>
@@ -43,23 +43,6 @@ int main(void)
     return 0;
 }
 """
-
-
-def compiler() -> str:
-    found = shutil.which("gcc") or shutil.which("clang")
-    if found is None:
-        pytest.skip("needs gcc or clang")
-    return found
-
-
-def build(folder: Path, main: str) -> Path:
-    """Compile the C in a folder with a main program. The program stops at undefined behaviour and wrong addresses."""
-    (folder / "main.c").write_text(main)
-    guards = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = [compiler(), *STRICT, *guards, folder / "main.c", folder / "xiaonet.c", "-o", folder / "program"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (0, "") == (done.returncode, done.stderr)
-    return folder / "program"
 
 
 def run_c(program: Path, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +162,7 @@ def test_the_object_has_no_variables_and_the_header_is_one_for_cpp(folder: Path,
     if shutil.which("nm") is None or shutil.which("g++") is None:
         pytest.skip("needs nm and g++")
     symbols = [line.split()[-2:] for line in subprocess.run(["nm", made], capture_output=True, text=True, check=True).stdout.splitlines()]
-    assert ["xn_window"] == [name for kind, name in symbols if kind == "T"]
+    assert ["xn_begin", "xn_gap", "xn_push", "xn_window"] == [name for kind, name in symbols if kind == "T"]
     assert {"memset", "memcpy"} >= {name for kind, name in symbols if kind == "U"}  # which compilers insert and every C library has
     assert {"T", "U", "t", "r"} >= {kind for kind, _ in symbols}  # code and constants
     text = (folder / "c" / "xiaonet.c").read_text()

@@ -1,5 +1,6 @@
 """Export of INT8 models to C99 for microcontrollers: templates in the folder `c`, filled with the numbers of a model."""
 
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,7 @@ from xiaonet.nn.quantized import FLOAT, PEAK, QuantizedXiaoNet
 
 TEMPLATES = ("xiaonet.h", "xiaonet.c", "README.md")
 LENGTH = WINDOW_SAMPLES - WINDOW_SAMPLES % STRIDE
+STREAM_BYTES = WINDOW_SAMPLES * (3 * 4 + 2 * 4 + 2) + 3700  # of raw counts, sums of probabilities, weights and peaks
 LINE = 120  # characters in a line of numbers
 
 
@@ -117,6 +119,8 @@ def _values(layers: Sequence[Layer], header: dict[str, Any], name: str, moved: f
         "widest": widest,
         "columns_bytes": places[-1],
         "state_bytes": -(-state // 8) * 8,
+        "stream_kilobytes": f"{(state + STREAM_BYTES) / 1000:.0f}",
+        **{f"threshold_{phase.lower()}": math.ceil(value * 2**24) for phase, value in header["thresholds"].items()},
         "constant_kilobytes": f"{constants / 1000:.1f}",
         "multiply_adds": f"{sum(layer.weight.size * (LENGTH >> layer.level) for layer in layers) / 1e6:.1f}",
         "moved": f"{moved:.1g}" if moved else "0",

@@ -55,19 +55,31 @@ $tables
 #define MIDDLE 1500
 #define PEAK_BITS 11 /* the network reads samples in units of 2^-11 of the peak */
 
+/* The counts of a window, which may begin anywhere in a ring of XN_SAMPLES. */
+typedef struct {
+    const xn_raw *raw;
+    int begin;
+} window;
+
+static int32_t raw_count(const window *w, int c, int t)
+{
+    int place = w->begin + t;
+    return w->raw->component[c][place < XN_SAMPLES ? place : place - XN_SAMPLES];
+}
+
 static int32_t clipped(int32_t raw)
 {
     return raw > 8388607 ? 8388607 : raw < -8388608 ? -8388608 : raw;
 }
 
-static int32_t normalise(xn_state *s, const xn_raw *raw)
+static int32_t normalise(xn_state *s, const window *w)
 {
     int32_t beyond = 0;
     for (int c = 0; c < 3; c++) {
         int64_t sum = 0, moment = 0;
         for (int t = 0; t < XN_SAMPLES; t++) {
-            int32_t r = clipped(raw->component[c][t]);
-            beyond += r != raw->component[c][t];
+            int32_t r = clipped(raw_count(w, c, t));
+            beyond += r != raw_count(w, c, t);
             sum += r;
             moment += (int64_t)r * (t - MIDDLE);
         }
@@ -76,7 +88,7 @@ static int32_t normalise(xn_state *s, const xn_raw *raw)
         s->peak[c] = 0;
         int64_t line = s->line[c];
         for (int t = 0; t < XN_SAMPLES; t++, line += moment) {
-            int64_t y = TIME_SQUARES * clipped(raw->component[c][t]) - line;
+            int64_t y = TIME_SQUARES * clipped(raw_count(w, c, t)) - line;
             uint64_t size = (uint64_t)(y < 0 ? -y : y);
             if (size > s->peak[c]) s->peak[c] = size;
         }
@@ -110,7 +122,7 @@ static int16_t divided(int64_t y, uint64_t peak)
 /* ---- Network ---- */
 
 /* Append the columns that the first layer sees at sample t: samples t - 1, t and t + 1. They come in order, so two of them are known. */
-static void near_samples(xn_state *s, const xn_raw *raw, int t)
+static void near_samples(xn_state *s, const window *w, int t)
 {
     for (int first = t == 0 ? 0 : t + 1; first <= t + 1; first++) {
         for (int c = 0; c < 3; c++) {
@@ -118,7 +130,7 @@ static void near_samples(xn_state *s, const xn_raw *raw, int t)
             s->near[3 + c] = s->near[6 + c];
             s->near[6 + c] = 0;
             if (first < LENGTH) {
-                s->near[6 + c] = divided(TIME_SQUARES * clipped(raw->component[c][first]) - s->line[c], s->peak[c]);
+                s->near[6 + c] = divided(TIME_SQUARES * clipped(raw_count(w, c, first)) - s->line[c], s->peak[c]);
                 s->line[c] += s->slope[c];
             }
         }
@@ -229,20 +241,26 @@ static uint8_t to_byte(int32_t value, int bits)
     return (uint8_t)(value > 255 ? 255 : value);
 }
 
+/* Takes the logits of sample t of a window. */
+typedef void (*take)(void *taker, int t, const int32_t logits[3]);
+
 /* Make the next column of a layer. */
-static void make_column(xn_state *s, const xn_raw *raw, xn_logits *logits, int number)
+static void make_column(xn_state *s, const window *w, take give, void *taker, int number)
 {
     const layer *own = &LAYER[number];
     int t = s->made[number]++;
     uint8_t *column = s->columns + own->ring + (uint32_t)(t % own->columns) * own->outputs;
     if (number == 0) {
-        near_samples(s, raw, t);
+        near_samples(s, w, t);
         for (int o = 0; o < own->outputs; o++) column[o] = to_byte(wide_dot(own->wide + 9 * o, s->x, 9) + own->bias[o], FIRST_SHIFT[o]);
         return;
     }
     collect(s, own, t);
     if (number == LAYERS - 1) {
-        for (int o = 0; o < 3; o++) logits->phase[o][t] = wide_dot(own->wide + own->taps * o, s->x, own->taps) + own->bias[o];
+        int32_t logits[3];
+        for (int o = 0; o < 3; o++) logits[o] = wide_dot(own->wide + own->taps * o, s->x, own->taps) + own->bias[o];
+        give(taker, t, logits);
+        if (t == LENGTH - 1) give(taker, XN_SAMPLES - 1, logits); /* the network has no say about the last sample */
         return;
     }
     const int8_t *weights = own->weights;
@@ -273,13 +291,233 @@ static int is_ready(const xn_state *s, int number)
     return 1;
 }
 
+/* Compute all logits of a window. Returns the number of clipped counts. */
+static int32_t run_network(xn_state *s, const window *w, take give, void *taker)
+{
+    int32_t beyond = normalise(s, w);
+    for (int i = 0; i < LAYERS; i++) s->made[i] = 0;
+    while (s->made[LAYERS - 1] < LENGTH) /* the rings are just as long as this order needs */
+        for (int i = 0; i < LAYERS; i++)
+            for (int n = STRIDE >> LAYER[i].level; n > 0 && is_ready(s, i); n--) make_column(s, w, give, taker, i);
+    return beyond;
+}
+
+static void store(void *taker, int t, const int32_t logits[3])
+{
+    for (int phase = 0; phase < 3; phase++) ((xn_logits *)taker)->phase[phase][t] = logits[phase];
+}
+
 int32_t xn_window(xn_state *state, const xn_raw *raw, xn_logits *logits)
 {
-    int32_t beyond = normalise(state, raw);
-    for (int i = 0; i < LAYERS; i++) state->made[i] = 0;
-    while (state->made[LAYERS - 1] < LENGTH) /* the rings are just as long as this order needs */
-        for (int i = 0; i < LAYERS; i++)
-            for (int n = STRIDE >> LAYER[i].level; n > 0 && is_ready(state, i); n--) make_column(state, raw, logits, i);
-    for (int phase = 0; phase < 3; phase++) logits->phase[phase][XN_SAMPLES - 1] = logits->phase[phase][LENGTH - 1];
-    return beyond;
+    window whole = {raw, 0};
+    return run_network(state, &whole, store, logits);
+}
+
+/* ---- Probabilities ---- */
+
+static const uint32_t POWER[64] = { /* 2^(30 - i / 64) */
+    1073741824, 1062175491, 1050733751, 1039415261, 1028218693, 1017142735, 1006186087, 995347464,
+    984625594, 974019220, 963527098, 953147997, 942880699, 932724001, 922676710, 912737649,
+    902905651, 893179563, 883558244, 874040567, 864625413, 855311680, 846098274, 836984114,
+    827968132, 819049271, 810226483, 801498734, 792865000, 784324269, 775875538, 767517817,
+    759250125, 751071493, 742980960, 734977579, 727060411, 719228525, 711481005, 703816941,
+    696235434, 688735596, 681316545, 673977412, 666717336, 659535466, 652430958, 645402981,
+    638450708, 631573326, 624770026, 618040012, 611382493, 604796689, 598281827, 591837143,
+    585461881, 579155293, 572916640, 566745190, 560640218, 554601009, 548626854, 542717053,
+};
+
+/* e^-x in units of 2^-30, for x in units of 2^-bits; the error is below 2^-21. */
+static uint32_t exp_minus(uint64_t x, int bits)
+{
+    if (x >> bits >= 21) return 0;
+    uint32_t y = (uint32_t)((x * UINT64_C(1549082005)) >> (6 + bits)); /* x / ln 2 in units of 2^-24: 2^-y is wanted */
+    uint64_t r = (uint64_t)(y & 0x3FFFF) * 186065279 >> 22;            /* y beyond its first 6 binary places, times ln 2, in 2^-30 */
+    uint64_t small = (UINT64_C(1) << 30) - r + (r * r >> 31);          /* e^-r, with r < 0.011 */
+    return (uint32_t)((POWER[y >> 18 & 63] * small) >> 30 >> (y >> 24));
+}
+
+/* Softmax of P and S in units of 2^-20. */
+static void softmax(const int32_t logits[3], uint32_t probability[2])
+{
+    int32_t top = logits[0];
+    uint32_t power[3];
+    uint64_t sum = 0;
+    for (int k = 1; k < 3; k++)
+        if (logits[k] > top) top = logits[k];
+    for (int k = 0; k < 3; k++) sum += power[k] = exp_minus((uint64_t)((int64_t)top - logits[k]), XN_LOGIT_BITS);
+    for (int k = 0; k < 2; k++) probability[k] = (uint32_t)((((uint64_t)power[k] << 20) + sum / 2) / sum);
+}
+
+/* ---- Picks ---- */
+
+#define STEP 2000     /* samples between the starts of two windows */
+#define TAPER 500     /* samples at either end of a window in which it counts less */
+#define GUARD 50      /* samples beside a gap in which nothing is picked */
+#define DISTANCE 100  /* samples between two picks of a phase, at least */
+#define REACH 48      /* samples on either side of a peak that its onset depends on */
+#define UNKNOWN -1
+#define BEGUN 0x786E3031u
+
+static int32_t *remembered(xn_curve *curve, int64_t sample)
+{
+    return &curve->recent[(uint64_t)sample % XN_RECENT];
+}
+
+/* The onset of a peak in tenths of a sample from the peak: the mean place of the samples around it, weighted by their probability and by
+ * a normal curve around the mean, four times. The standard deviation of the curve is 16 samples. */
+static int32_t onset(xn_curve *curve, int64_t peak)
+{
+    int64_t shift = 0; /* in units of 2^-8 samples */
+    for (int turn = 0; turn < 4; turn++) {
+        int64_t weights = 0, moment = 0;
+        for (int d = -REACH; d <= REACH; d++) {
+            int32_t p = *remembered(curve, peak + d);
+            int64_t off = d * 256 - shift;
+            if (p <= 0) continue;
+            int64_t weight = ((int64_t)p * exp_minus((uint64_t)(off * off), 25)) >> 20; /* off^2 / (2 * 16^2), in units of 2^-16 */
+            weights += weight;
+            moment += weight * d;
+        }
+        shift = moment * 256 / weights;
+    }
+    int64_t tenths = shift * 10;
+    return (int32_t)((tenths + (tenths < 0 ? -128 : 128)) / 256);
+}
+
+/* Report the peaks of a cluster, in which each is close to the next: the highest first, and none closer than DISTANCE to a higher one. */
+static void close_cluster(xn_stream *s, int phase)
+{
+    xn_curve *curve = &s->curve[phase];
+    for (int left = curve->peaks; left > 0; left--) { /* mark them from the highest to the lowest */
+        int best = -1;
+        for (int i = 0; i < curve->peaks; i++)
+            if (curve->peak[i].fate == 0 && (best < 0 || curve->peak[i].height >= curve->peak[best].height)) best = i;
+        if (best < 0) break;
+        for (int i = 0; i < curve->peaks; i++) {
+            int64_t away = curve->peak[i].sample - curve->peak[best].sample;
+            if (i != best && away > -DISTANCE && away < DISTANCE && curve->peak[i].fate == 0) curve->peak[i].fate = -1;
+        }
+        curve->peak[best].fate = 1;
+    }
+    for (int i = 0; i < curve->peaks; i++) {
+        const xn_peak *peak = &curve->peak[i];
+        xn_pick pick = {peak->sample * 10 + peak->tenths, (uint32_t)peak->height, phase};
+        if (peak->fate == 1) s->on_pick(s->context, &pick);
+    }
+    curve->peaks = 0;
+}
+
+/* Take the next final probability of a phase, or UNKNOWN. */
+static void follow(xn_stream *s, int phase, int64_t sample, int32_t p)
+{
+    xn_curve *curve = &s->curve[phase];
+    *remembered(curve, sample) = p;
+    if (p == UNKNOWN || curve->before == UNKNOWN) {
+        curve->rising = 0;
+    } else if (p > curve->before) {
+        curve->rising = 1;
+        curve->top = sample;
+    } else if (p < curve->before) {
+        if (curve->rising && curve->before >= s->threshold[phase]) {
+            if (curve->peaks == XN_PEAKS) close_cluster(s, phase);
+            int64_t middle = curve->top + (sample - 1 - curve->top) / 2;
+            int32_t late = middle + REACH < sample ? onset(curve, middle) : 0; /* otherwise it is not known yet */
+            curve->peak[curve->peaks++] = (xn_peak){middle, curve->before, late, 0};
+        }
+        curve->rising = 0;
+    }
+    curve->before = p;
+    for (int i = 0; i < curve->peaks; i++)
+        if (curve->peak[i].sample + REACH == sample) curve->peak[i].tenths = onset(curve, curve->peak[i].sample);
+    if (curve->peaks && sample - curve->peak[curve->peaks - 1].sample >= DISTANCE) close_cluster(s, phase);
+}
+
+/* A sample leaves the ring, so no window will change its probabilities any more. */
+static void finish_sample(xn_stream *s, int64_t sample, int trusted)
+{
+    int place = (int)((sample - s->origin) % XN_SAMPLES);
+    for (int phase = 0; phase < 2; phase++) {
+        int32_t p = UNKNOWN;
+        if (trusted) p = (int32_t)(((uint64_t)s->total[phase][place] << 4) / s->weight[place]); /* in units of 2^-24 */
+        follow(s, phase, sample, p);
+        s->total[phase][place] = 0;
+    }
+    s->weight[place] = 0;
+}
+
+/* Add a window's probabilities of sample t. */
+static void blend(void *taker, int t, const int32_t logits[3])
+{
+    xn_stream *s = taker;
+    int to_end = t < XN_SAMPLES - 1 - t ? t : XN_SAMPLES - 1 - t;
+    uint32_t weight = to_end + 1 < TAPER ? (uint32_t)to_end + 1 : TAPER, probability[2];
+    int place = s->window_begin + t;
+    if (place >= XN_SAMPLES) place -= XN_SAMPLES;
+    softmax(logits, probability);
+    for (int phase = 0; phase < 2; phase++) s->total[phase][place] += weight * probability[phase]; /* up to 4 windows: below 2^31 */
+    s->weight[place] = (uint16_t)(s->weight[place] + weight);
+}
+
+/* Run the network on the latest XN_SAMPLES samples. */
+static void add_window(xn_stream *s)
+{
+    s->window_begin = (int)((s->next - s->origin) % XN_SAMPLES);
+    window latest = {&s->raw, s->window_begin};
+    run_network(&s->state, &latest, blend, s);
+    s->last_window = s->next;
+}
+
+static void start_run(xn_stream *s, int64_t sample)
+{
+    s->origin = s->next = sample;
+    s->last_window = sample;
+    for (int phase = 0; phase < 2; phase++) {
+        s->curve[phase].before = UNKNOWN;
+        s->curve[phase].rising = 0;
+        s->curve[phase].peaks = 0;
+        for (int i = 0; i < XN_RECENT; i++) s->curve[phase].recent[i] = UNKNOWN;
+        for (int i = 0; i < XN_SAMPLES; i++) s->total[phase][i] = 0;
+    }
+    for (int i = 0; i < XN_SAMPLES; i++) s->weight[i] = 0;
+}
+
+void xn_begin(xn_stream *s, int64_t sample, xn_on_pick on_pick, void *context)
+{
+    s->begun = BEGUN;
+    s->on_pick = on_pick;
+    s->context = context;
+    s->threshold[XN_P] = XN_THRESHOLD_P;
+    s->threshold[XN_S] = XN_THRESHOLD_S;
+    s->clipped = 0;
+    start_run(s, sample);
+}
+
+int32_t xn_push(xn_stream *s, int32_t e, int32_t n, int32_t z)
+{
+    if (s->begun != BEGUN) return XN_NOT_BEGUN;
+    int64_t leaving = s->next - XN_SAMPLES;
+    int place = (int)((s->next - s->origin) % XN_SAMPLES);
+    if (leaving >= s->origin) finish_sample(s, leaving, leaving - s->origin >= GUARD);
+    s->clipped += (clipped(e) != e) + (clipped(n) != n) + (clipped(z) != z);
+    s->raw.component[XN_E][place] = e;
+    s->raw.component[XN_N][place] = n;
+    s->raw.component[XN_Z][place] = z;
+    s->next++;
+    /* The first window, and then those that begin at a multiple of STEP. */
+    if (s->next - s->origin == XN_SAMPLES || (s->next - s->origin > XN_SAMPLES && (s->next - XN_SAMPLES) % STEP == 0)) add_window(s);
+    return 0;
+}
+
+int32_t xn_gap(xn_stream *s, int64_t sample)
+{
+    if (s->begun != BEGUN) return XN_NOT_BEGUN;
+    int64_t end = s->next;
+    if (end - s->origin >= XN_SAMPLES) {
+        if (s->last_window != end) add_window(s); /* the last window ends at the last sample */
+        for (int64_t t = end - XN_SAMPLES; t < end; t++) finish_sample(s, t, t - s->origin >= GUARD && end - t > GUARD);
+        for (int64_t t = end; t < end + DISTANCE; t++)
+            for (int phase = 0; phase < 2; phase++) follow(s, phase, t, UNKNOWN);
+    }
+    start_run(s, sample);
+    return 0;
 }
