@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test faults check docs clean
+.PHONY: demo test faults edge check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/xiaonet demo
@@ -15,6 +15,10 @@ test: $(VENV)/.dev
 # Kills and damage for hours on one core. FAULTS_SEED=1 tries others.
 faults: $(VENV)/.dev
 	FAULTS_PICK_KILLS=1000 FAULTS_COMMAND_KILLS=100 FAULTS_RECORDS=10000 FAULTS_MODELS=1000 $(BIN)/python -m pytest -rA tests/faults $(ARGS)
+
+# The C for microcontrollers on emulated boards: needs arm-none-eabi-gcc, newlib and qemu-system-arm.
+edge: $(VENV)/.dev
+	$(BIN)/python benchmarks/edge.py $(ARGS)
 
 check: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check

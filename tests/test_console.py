@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,9 +18,9 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _restore_output() -> Iterator[None]:
-    console.silence(False)
+    console.choose_form("text")
     yield
-    console.silence(False)
+    console.choose_form("text")
 
 
 @pytest.fixture
@@ -62,6 +63,60 @@ def test_silence_suppresses_all_but_failures(capsys: pytest.CaptureFixture[str],
     console.silence(False)
     console.say("hello")
     assert "hello\n" == capsys.readouterr().out
+
+
+def test_quiet_prints_warnings_and_failures_to_standard_error(capsys: pytest.CaptureFixture[str], without_delay: None) -> None:
+    console.choose_form("quiet")
+    console.ok("Data", "loaded")
+    console.warn("Data", "flat", "XX.ABC")
+    console.fail("Data", "missing")
+    console.say("hello")
+    console.result({"picks": 3})
+    with console.DataProgress(100.0) as bar:
+        bar.update(50.0)
+    assert ("", "! Data: flat - XX.ABC\n✗ Data: missing\n") == capsys.readouterr()
+
+
+def test_json_prints_an_object_a_line_and_nothing_else(capsys: pytest.CaptureFixture[str], without_delay: None) -> None:
+    console.choose_form("json")
+    console.ok("Data", "loaded")
+    console.warn("Data", "flat", "Ürümqi")
+    console.fail("Data", "missing")
+    console.say("hello")
+    console.table(["a", "b"], [["1", "2"]])
+    with console.DataProgress(100.0) as bar:
+        bar.update(50.0)
+    console.result({"picks": 3})
+    out, error = capsys.readouterr()
+    assert ("", True) == (error, "Ürümqi" in out)
+    assert [
+        {"event": "ok", "component": "Data", "status": "loaded", "details": ""},
+        {"event": "warning", "component": "Data", "status": "flat", "details": "Ürümqi"},
+        {"event": "error", "component": "Data", "status": "missing", "details": ""},
+        {"event": "progress", "task": "Picking", "done": 50.0, "total": 100.0},
+        {"event": "result", "picks": 3},
+    ] == [json.loads(line) for line in out.splitlines()]
+
+
+def test_messages_that_differ_in_the_place_in_a_file_are_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    console.skipped(
+        [
+            "CX.PB01.2020.001: record at byte 0 skipped: last sample is 5, wanted -7",
+            *[f"CX.PB01.2020.001: record at byte {512 * number} skipped: last sample is {number}, wanted 9" for number in range(1, 36)],
+            "CX.PB01.2020.002: record at byte 0 skipped: last sample is 5, wanted -7",
+            "CX.PB01.2020.002: 512 bytes from byte 1024 skipped: no miniSEED",
+            "CX.PB01.2020.002: 9 bytes from byte 4096 skipped: no miniSEED",
+            "XX.S01..HHZ: all samples are equal (0); no data",
+            "XX.S02..HHZ: all samples are equal (0); no data",
+        ]
+    )
+    assert [
+        "! Skipped: CX.PB01.2020.001: record at byte 0 skipped: last sample is 5, wanted -7 (and 35 more like it in this file)",
+        "! Skipped: CX.PB01.2020.002: record at byte 0 skipped: last sample is 5, wanted -7",
+        "! Skipped: CX.PB01.2020.002: 512 bytes from byte 1024 skipped: no miniSEED (and 1 more like it in this file)",
+        "! Skipped: XX.S01..HHZ: all samples are equal (0); no data",
+        "! Skipped: XX.S02..HHZ: all samples are equal (0); no data",
+    ] == capsys.readouterr().out.splitlines()
 
 
 def test_without_a_terminal_no_question_is_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +182,24 @@ def test_data_progress_shows_station_days_rate_and_time_left(capsys: pytest.Capt
     # A line at 106 s, more than 5 s after the start, and one at 112 s; a station-day takes 6 s.
     expected = ["1.00/10.00 station-days, 10.0 a minute, 54 s left", "2.00/10.00 station-days, 10.0 a minute, 48 s left"]
     assert expected == capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [
+        (2 * DAY, "1.00/2.00 station-days, 10.0 a minute, 6 s left"),
+        (DAY, "12.00/24.00 station-hours, 120.0 a minute, 6 s left"),
+        (7200.0, "1.00/2.00 station-hours, 10.0 a minute, 6 s left"),
+        (90.0, "0.75/1.50 station-minutes, 7.5 a minute, 6 s left"),
+    ],
+)
+def test_progress_of_a_short_record_is_told_in_its_own_unit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: float, expected: str
+) -> None:
+    clock = iter([100.0, 106.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    console.DataProgress(total).update(total / 2)
+    assert [expected] == capsys.readouterr().out.splitlines()
 
 
 def test_the_rate_of_data_counts_only_this_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -428,15 +428,39 @@ def test_traces_that_are_left_out_are_named_in_a_warning(picker: Picker) -> None
         assert expected == told(act, given)
 
 
+def test_a_station_with_several_instruments_is_named_in_a_warning(picker: Picker) -> None:
+    given = record() + Stream(stream({"Z": motion(np.arange(12_000) / 100, "Z")}, instrument="XX.STA..HN"))
+    expected = [
+        "XX.STA: 2 instruments have data at the same time (XX.STA..HH, XX.STA..HN); an arrival may have several picks; "
+        "for one set each: Picker(prefer='HH,BH,EH,HN')"
+    ]
+    for act in (picker.pick, picker.annotate, picker.plot):
+        assert expected == told(act, given)
+    picker.prefer = "HH"
+    assert ["XX.STA..HN: left out where XX.STA..HH has data"] == told(picker.pick, given)
+
+
 def test_of_a_raw_and_a_filtered_copy_one_is_picked_and_the_other_is_told(picker: Picker) -> None:
     given = record()
     filtered = given.copy().filter("bandpass", freqmin=1, freqmax=10)
     expected = picker.pick(record())
     assert 8 == len(expected)
-    reason = "two pieces disagree for 120.0 s; the longer one is used, or of two as long the one that was read first"
+    reason = "120.0 s left out because two pieces disagree; the longer one is used, or of two as long the one that was read first"
     with pytest.warns(WaveformWarning) as caught:
         assert_same(expected, picker.pick(given + filtered))
     assert [f"XX.STA..HH{component}: {reason}" for component in "ENZ"] == [str(one.message) for one in caught]
+
+
+def test_picks_are_a_list_with_a_table_and_provenance(picker: Picker, tmp_path: Path) -> None:
+    picks = picker.pick(record())
+    assert (8, picker.provenance) == (len(picks), picks.provenance)
+    assert [pick.phase for pick in picks] == picks.to_dataframe()["phase"].tolist()
+
+
+def test_a_notebook_shows_the_figure(picker: Picker) -> None:
+    formatters = pytest.importorskip("IPython.core.formatters", reason="IPython comes with the extra notebook")
+    shown, _ = formatters.DisplayFormatter().format(picker.plot(record()))
+    assert b"\x89PNG\r\n\x1a\n" == shown["image/png"][:8]
 
 
 def test_the_stream_is_left_as_it_was(picker: Picker) -> None:

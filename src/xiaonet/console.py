@@ -24,7 +24,7 @@ PLAIN_SECONDS = 5.0  # between two progress lines without a terminal
 SHOWN_SKIPS = 20  # reasons for skipping that are printed; the others are only counted
 DAY_SECONDS = 86400
 TIME_UNITS = (("station-days", DAY_SECONDS), ("station-hours", 3600), ("station-minutes", 60))
-PLACE = re.compile(r"(.*?: )?(record at byte |\d+ bytes from byte )(.*)", re.DOTALL)  # a message about a place in a file
+PLACE = re.compile(r"(.*?: )?((?:record at byte |\d+ bytes from byte ).*)", re.DOTALL)  # a message about a place in a file
 
 Form = Literal["text", "quiet", "json"]
 _form: Form = "text"
@@ -81,7 +81,7 @@ def condense(problems: Iterable[str]) -> list[str]:
     like: dict[str, list[str]] = {}
     for problem in problems:
         match = PLACE.fullmatch(problem)
-        key = f"{match[1]}{match[2][:6]}{re.sub(r'-?[0-9]+', '#', match[3])}" if match else problem
+        key = f"{match[1]}{re.sub(r'-?[0-9]+', '#', match[2])}" if match else problem
         like.setdefault(key, []).append(problem)
     return [first + (f" (and {len(rest)} more like it in this file)" if rest else "") for first, *rest in like.values()]
 
@@ -105,11 +105,19 @@ def say(text: str = "") -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table with its first column aligned left and the others right; a row of one cell is a heading."""
+    """Print a table as `aligned` makes it."""
+    for line in aligned(heads, rows):
+        say(line)
+
+
+def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table with its first column aligned left and the others right; a row of one cell is a heading."""
     widths = [max(map(len, column)) for column in zip(heads, *(row for row in rows if len(row) > 1), strict=True)]
+    lines = []
     for first, *others in (heads, *rows):
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=False))]
-        say("  ".join(cells).rstrip())
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def busy(text: str) -> AbstractContextManager[object]:

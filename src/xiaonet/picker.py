@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from xiaonet import __version__
 from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError, WaveformWarning
+from xiaonet.io.picks import Picks
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.channels import parse_components
 from xiaonet.picking.picks import Pick, read_picks
-from xiaonet.picking.preference import one_per_station
+from xiaonet.picking.preference import doubles, one_per_station
 from xiaonet.picking.quality import Quality, add_qualities, channel_problems, measure
 from xiaonet.picking.segments import Instrument, Segment, sort_stream
 from xiaonet.picking.spans import true_spans
@@ -119,8 +120,14 @@ class Picker:
         _warn(problems, channels)
         return probabilities
 
-    def pick(self, stream: "Stream") -> list[Pick]:
-        """Pick all instruments of a stream. Returns the picks in order of time. Arguments, errors and warnings are those of `annotate`."""
+    def pick(self, stream: "Stream") -> Picks:
+        """Pick all instruments of a stream.
+
+        Arguments, errors and warnings are those of `annotate`.
+
+        Returns:
+            The picks in order of time: a list that prints as a table, with `.to_dataframe()` and `.write("picks.csv")`.
+        """
         instruments, problems = self._instruments(stream)
         channels: dict[str, Quality] = {}
         picks = [
@@ -131,10 +138,12 @@ class Picker:
             for pick in self.read_picks(annotation, instrument, segment)
         ]
         _warn(problems, channels)
-        return sorted(picks)
+        return Picks(sorted(picks), self.provenance)
 
     def plot(self, stream: "Stream") -> "Figure":
-        """Draw components, probabilities and picks of a stream. Save the figure with `.savefig("picks.png")`.
+        """Draw components, probabilities and picks of a stream.
+
+        A notebook shows the figure where it is the last line of a cell. `.savefig("picks.png")` saves it.
 
         Raises:
             WaveformError: as `annotate` does.
@@ -178,13 +187,14 @@ class Picker:
             yield annotation
 
     def _instruments(self, stream: "Stream") -> tuple[list[Instrument], list[str]]:
-        """The instruments of a stream; and each trace that is left out, with the reason."""
+        """The instruments of a stream; and what to warn of: traces that are left out, and stations with several instruments."""
         instruments, skipped = sort_stream(stream, self.components)
         instruments, left_out = one_per_station(instruments, self.prefer)
         skipped += left_out
         if not instruments:
             raise WaveformError(f"nothing to pick: {'; '.join(skipped) or 'the stream is empty'}")
-        return instruments, skipped
+        several = "an arrival may have several picks; for one set each: Picker(prefer='HH,BH,EH,HN')"
+        return instruments, skipped + [f"{note}; {several}" for note in doubles(instruments)]
 
 
 def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:

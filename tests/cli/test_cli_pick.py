@@ -122,7 +122,7 @@ def test_one_of_two_copies_wins_and_the_others_are_told(run: Callable[..., tuple
     write(whole, tmp_path / "data" / "b.mseed")
     status, told = run("data")
     assert (0, LINES) == (status, lines_of(tmp_path / "picks.csv"))
-    reason = "two pieces disagree for 300.0 s; the longer one is used, or of two as long the one that was read first"
+    reason = "300.0 s left out because two pieces disagree; the longer one is used, or of two as long the one that was read first"
     assert [f"! Skipped: XX.ABC..HH{component}: {reason}" for component in "ENZ"] == [
         line.replace("299.9", "300.0")
         for line in told[1:4]  # some samples agree by chance

@@ -155,7 +155,7 @@ def test_a_missing_executorch_is_told(folder: Path, tmp_path: Path, monkeypatch:
 
 
 def test_a_format_that_cannot_be_had_says_why(folder: Path, tmp_path: Path) -> None:
-    message = "format litert is not available, because .*torch.*; use one of onnx, openvino, executorch"
+    message = "format litert is not available, because .*torch.*; use one of onnx, openvino, executorch, c"
     with pytest.raises(ConfigError, match=message):
         export(folder / "fp32.pth", "litert", tmp_path / "model")
 
@@ -163,7 +163,7 @@ def test_a_format_that_cannot_be_had_says_why(folder: Path, tmp_path: Path) -> N
 def test_an_unknown_format_gets_the_list(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         export(folder / "fp32.pth", "tflite", tmp_path / "model")
-    assert "format is 'tflite'; wanted one of onnx, openvino, executorch, litert" == str(caught.value)
+    assert "format is 'tflite'; wanted one of onnx, openvino, executorch, c, litert" == str(caught.value)
 
 
 def test_a_missing_openvino_comes_with_its_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

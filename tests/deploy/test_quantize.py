@@ -21,7 +21,7 @@ from xiaonet.errors import CheckpointError, ConfigError, DataError, WaveformErro
 from xiaonet.evaluation.evaluator import Evaluator
 from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.nn.model import XiaoNet
-from xiaonet.nn.quantized import FLOAT, LARGEST_BIAS, QuantizedConv, QuantizedXiaoNet, folded, shared_steps
+from xiaonet.nn.quantized import FLOAT, LARGEST_BIAS, QuantizedConv, QuantizedXiaoNet, folded, shared_steps, whole_head
 from xiaonet.picker import Picker
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
@@ -183,6 +183,38 @@ def test_the_first_convolution_gives_the_same_in_any_order_of_adding(full_size: 
     exact = conv1d((windows * 2048).round().double(), first.weight.double(), first.bias.double(), padding=1)
     assert torch.equal(exact.float().double(), exact)
     assert torch.equal(exact.float(), given)
+
+
+def test_logits_are_whole_multiples_of_a_power_of_two(full_size: Path) -> None:
+    """So float32 gives them exactly, and integers of 16 and 32 bits give the same."""
+    model = load_model(full_size / "int8.pth")
+    bits, weight, _ = whole_head(model.head.weight, model.head.bias)
+    assert torch.equal(weight / 2**bits, model.head.weight.double())  # rounded already
+    assert weight.abs().max() < 2**15
+    with torch.inference_mode():
+        logits = model.logits(torch.from_numpy(some_windows(2))).double() * 2**bits
+    assert torch.equal(logits.round(), logits)
+    assert logits.abs().max() < 2**24
+
+
+def test_the_unit_of_the_head_is_the_finest_that_16_bits_and_float32_hold() -> None:
+    channel = torch.tensor([[[0.25, 0.0, -0.125]]])
+    # 2^-16: the weight is 16384, 2^15 is too much. 255 · 16384 + 6.5 · 65536 < 2^24
+    bits, weight, bias = whole_head(channel, torch.tensor([6.5]))
+    assert (16, [16384.0, 0.0, -8192.0], [425984.0]) == (bits, weight[0, 0].tolist(), bias.tolist())
+    # 255 · 4096 + 4100 · 4096 > 2^24 and half of it is not
+    assert 11 == whole_head(channel, torch.tensor([4100.0]))[0]
+
+
+def test_weights_that_32_bits_cannot_hold_are_refused() -> None:
+    with pytest.raises(ConfigError, match="head: a weight is 40000 logits per step; wanted less than 32768; keep the model in float32"):
+        whole_head(torch.full((3, 2, 3), 40000.0), torch.zeros(3))
+    model = model_like(0)
+    with torch.no_grad():
+        model.bottleneck[0].weight *= 1000
+    steps = dict.fromkeys(NAMES[:-1], 1e-4)
+    with pytest.raises(ConfigError, match=r"a sum times its scale can reach .*; wanted less than 2\^31; keep the model in float32"):
+        QuantizedXiaoNet.from_convolutions(model.arguments, folded(model), steps)
 
 
 def test_picks_are_the_same_in_all_runtimes_on_real_windows(labelled: Path) -> None:

@@ -23,7 +23,7 @@ from pyarrow import parquet
 from xiaonet.errors import ConfigError, DataError, OutputError
 from xiaonet.io import parquet as pick_parquet
 from xiaonet.io.columns import COLUMNS
-from xiaonet.io.picks import check_format, read_pick_file, write_picks
+from xiaonet.io.picks import Picks, check_format, read_pick_file, write_picks
 from xiaonet.picking.picks import Pick
 
 SUFFIXES = (".csv", ".parquet", ".xml", ".quakeml", ".qml")
@@ -414,3 +414,53 @@ def test_a_file_without_picks_is_named(tmp_path: Path, name: str, content: bytes
         (tmp_path / name).write_bytes(content)
     with pytest.raises((DataError, ConfigError), match=message):
         read_pick_file(tmp_path / name)
+
+
+# A list of picks
+
+
+def test_a_list_of_picks_prints_as_a_table() -> None:
+    picks = Picks(
+        [
+            Pick(1_500_000_000 * 10**9 + 714 * 10**6, "BW.RJOB..EHZ", "P", 0.956, 0.126, 2463.7, 19.98),
+            Pick(0, "X.Y..Z", "S", 1.0, 0.2, 1.0, math.nan),
+        ]
+    )
+    expected = [
+        "time                              channel  phase  probability   ± s  snr dB",
+        "2017-07-14T02:40:00.714000Z  BW.RJOB..EHZ      P         0.96  0.13      20",
+        "1970-01-01T00:00:00.000000Z        X.Y..Z      S         1.00  0.20     nan",
+    ]
+    assert expected == str(picks).splitlines() == repr(picks).splitlines()
+    assert expected[:2] == str(picks[:1]).splitlines()
+    assert "<Pick BW.RJOB..EHZ P 2017-07-14T02:40:00.714000Z ± 0.13 s, probability 0.96, snr 20 dB>" == repr(picks[0])
+    assert "no picks" == str(Picks())
+
+
+def test_of_many_picks_the_first_and_the_last_are_printed() -> None:
+    picks = Picks(Pick(number * 10**9, "BW.RJOB..EHZ", "P", 0.9, 0.1, 1.0, 9.0) for number in range(61))
+    lines = str(picks).splitlines()
+    assert (1 + 20 + 1 + 20, "… 21 more") == (len(lines), lines[21])
+    assert ["00:00:19", "00:00:41"] == [lines[20][11:19], lines[22][11:19]]
+    assert 61 == len(str(picks[:60]).splitlines())
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_a_list_of_picks_becomes_the_table_of_its_files(tmp_path: Path, number: int) -> None:
+    picks = Picks(
+        (Pick(1_500_000_000_123_456_789 + at, "BW.RJOB..EHZ", "PS"[at % 2], 0.1 * at, 0.1, at / 3, math.nan) for at in range(number)),
+        {"model": "x"},
+    )
+    for name in ("picks.parquet", "picks.csv", "picks.xml"):
+        picks.write(tmp_path / name if name == "picks.csv" else str(tmp_path / name))
+    table = picks.to_dataframe()
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "picks.parquet"), table, check_dtype=number > 0)
+    assert "datetime64[ns, UTC]" == str(table["timestamp"].dtype)
+    assert number == len(obspy.read_events(tmp_path / "picks.xml")[0].picks) == len(read_pick_file(tmp_path / "picks.csv"))
+    assert b"x" == parquet.read_schema(tmp_path / "picks.parquet").metadata[b"model"]
+
+
+def test_without_pandas_the_table_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ModuleNotFoundError, match="to_dataframe needs pandas: pip install pandas"):
+        Picks().to_dataframe()

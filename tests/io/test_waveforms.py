@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pytest
-from obspy import Stream
+from obspy import Stream, Trace
 
 from stand_in import record, write
 from xiaonet.io import compressed, miniseed
@@ -157,3 +157,15 @@ def test_obspy_is_imported_only_for_other_formats(tmp_path: Path) -> None:
             [sys.executable, "-c", code, *(tmp_path / name for name in names)], capture_output=True, text=True, check=True
         )
         assert needed == done.stdout.strip()
+
+
+def test_a_log_is_named_as_one(tmp_path: Path) -> None:
+    letters = np.frombuffer(b"clock locked at noon" * 20, dtype="S1")
+    header = {"network": "XX", "station": "ABC", "channel": "LOG", "sampling_rate": 1.0}
+    Stream([Trace(letters, header)]).write(str(tmp_path / "log"), "MSEED", encoding="ASCII", reclen=512)
+    raw = bytearray((tmp_path / "log").read_bytes())
+    raw[32:36] = bytes(4)  # the sampling rate
+    (tmp_path / "log").write_bytes(raw)
+    found = Archive([tmp_path])
+    reason = f"{tmp_path / 'log'}: MSEED of XX.ABC..LOG without samples at a rate above 0 Hz, such as a log"
+    assert ([], [reason]) == (found.files, list(found.problems))

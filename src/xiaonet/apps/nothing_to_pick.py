@@ -14,7 +14,11 @@ def why_nothing_to_pick(archive: Archive) -> str:
     """The first condition that no channel meets, and the channels that do not meet it, with their times."""
     if not archive.seen:
         return "no waveforms were found; wanted miniSEED or another format that ObsPy knows"
-    chosen = {seed_id: times for seed_id, times in archive.seen.items() if is_chosen(instrument_name(seed_id), archive.stations)}
+    chosen = {
+        seed_id: times
+        for seed_id, times in archive.seen.items()
+        if is_chosen(instrument_name(seed_id, archive.components), archive.stations)
+    }
     if not chosen:
         return f"no station matches {', '.join(archive.stations)}; found {_channels(archive.seen)}"
     start_ns, end_ns = archive.start_ns, archive.end_ns

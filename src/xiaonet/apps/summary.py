@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from xiaonet.constants import SAMPLING_RATE
@@ -106,8 +105,7 @@ def write_summary(summary: Summary, out: Path, provenance: Mapping[str, object])
     Raises:
         OutputError: it cannot be written.
     """
-    made = {"created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "provenance": provenance}
-    text = json.dumps({**made, **contents(summary, out)}, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps({"provenance": provenance, **contents(summary, out)}, indent=1, ensure_ascii=False) + "\n"
     write_atomically(out.with_name(out.name + SUFFIX), lambda file: file.write(text.encode()))
 
 

@@ -48,10 +48,14 @@ def quantize(
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped model or .pth file.")],
-    kind: Annotated[str, typer.Option("--format", help="Format: onnx, openvino or executorch.")] = "onnx",
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped model or .pth file; for format c also .onnx.")],
+    kind: Annotated[str, typer.Option("--format", help="Format: onnx, openvino, executorch or c.")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="The new file. That of a shipped model goes to the current folder.", show_default="beside the model")
+        Path | None,
+        typer.Option(
+            help="The new file, or the folder of format c. That of a shipped model goes to the current folder.",
+            show_default="beside the model",
+        ),
     ] = None,
 ) -> None:
     """Convert a model for runtimes that need no torch."""

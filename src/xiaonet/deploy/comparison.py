@@ -124,8 +124,8 @@ def to_markdown(results: Mapping[str, Any]) -> str:
             ],
         ),
         "",
-        f"**Size.** {' and '.join(results['float_convolutions'])} stay in float32. All other convolutions have int8 weights up to "
-        f"±{results['largest_weight']}, with one scale for each output channel.",
+        f"**Size.** {' and '.join(results['float_convolutions'])} are stored as float32. All other convolutions have int8 weights "
+        f"up to ±{results['largest_weight']}, with one scale for each output channel.",
         "",
         *_table(
             ["", "FP32, bytes", "INT8, bytes", "times smaller"],

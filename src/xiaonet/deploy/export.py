@@ -11,6 +11,7 @@ from typing import IO
 import torch
 
 from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
+from xiaonet.deploy.c_export import to_c
 from xiaonet.deploy.onnx import check, export_onnx, header_of
 from xiaonet.errors import ConfigError, OutputError
 from xiaonet.extras import install_command
@@ -30,9 +31,9 @@ def export(model_file: Path, kind: str, out: Path) -> list[Path]:
     """Convert a model file to another format. The new file holds the header of the model, too.
 
     Args:
-        model_file: written by `xiaonet.save_model`, in float32 or quantized.
-        kind: `onnx`, `openvino` or `executorch`.
-        out: the new file; an OpenVINO model has a second file with the suffix `.bin` beside it.
+        model_file: written by `xiaonet.save_model`, in float32 or quantized. Format c reads `.onnx`, too.
+        kind: `onnx`, `openvino`, `executorch` or `c`.
+        out: the new file, or the new folder of format c; an OpenVINO model has a second file with the suffix `.bin` beside it.
 
     Returns:
         The new files.
@@ -118,4 +119,5 @@ FORMATS: Mapping[str, tuple[str, Callable[[Path, Path], list[Path]]]] = {
     "onnx": (".onnx", _to_onnx_file),
     "openvino": (".xml", _to_openvino),
     "executorch": (".pte", _to_executorch),
+    "c": ("", to_c),
 }

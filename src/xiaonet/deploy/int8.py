@@ -6,11 +6,16 @@ concatenation work on the bytes directly, because concatenated samples have the 
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from xiaonet.nn.checkpoint import INT8
 from xiaonet.nn.quantized import PEAK, QuantizedConv, QuantizedXiaoNet
+from xiaonet.runtime.checksum import read_checked
+from xiaonet.runtime.header import HEADER, parse_header
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -49,7 +54,7 @@ class _Rewriting:
         self.nodes.append(node)
 
     def convolution(self, node: "NodeProto", name: str, convolution: QuantizedConv) -> None:
-        short = name.replace("encoder.", "e").replace("bottleneck", "b").replace("decoder.", "d").replace("head", "h")
+        short = _short(name)
         weight, bias = convolution.weight.numpy()[:, :, None], convolution.bias.numpy()
         self.channels = len(bias)
         w, b = self._constant(f"{short}w", weight), self._constant(f"{short}b", bias)
@@ -98,6 +103,32 @@ class _Rewriting:
         from onnx import helper
 
         self.nodes.append(helper.make_node(operator, inputs, outputs, **options))
+
+
+def _short(name: str) -> str:
+    return name.replace("encoder.", "e").replace("bottleneck", "b").replace("decoder.", "d").replace("head", "h")
+
+
+def read_int8(path: Path) -> tuple[QuantizedXiaoNet | None, dict[str, Any]]:
+    """Read a `.onnx` file that `to_int8` made: the model, or None if it is in float32, and the header.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    from onnx import ModelProto, numpy_helper
+
+    raw, _ = read_checked(path)
+    graph = ModelProto.FromString(raw)
+    header = parse_header(path, next((own.value for own in graph.metadata_props if own.key == HEADER), ""))
+    if header["precision"] != INT8:
+        return None, header
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    model = QuantizedXiaoNet(**header["arguments"])
+    for name, convolution in model.convolutions():
+        for part in ("weight", "bias", "scale"):
+            if (own := getattr(convolution, part)) is not None:
+                own.copy_(torch.from_numpy(stored[f"{_short(name)}{part[0]}"].copy()).view(own.shape))
+    return model, header
 
 
 def convolutions_in(graph: "ModelProto") -> Iterator[tuple[str, bool]]:

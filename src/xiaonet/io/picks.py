@@ -8,16 +8,24 @@ import importlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, SupportsIndex, overload
 
-from xiaonet.constants import PICKED_PHASES
+from xiaonet.console import aligned
+from xiaonet.constants import PICKED_PHASES, SECOND_NS
 from xiaonet.errors import ConfigError, DataError, OutputError
 from xiaonet.extras import install_command
 from xiaonet.files import write_atomically
+from xiaonet.io.columns import COLUMNS, pick_row
 from xiaonet.io.csv import read_csv, write_csv
 from xiaonet.io.parquet import read_parquet, write_parquet
 from xiaonet.io.quakeml import read_quakeml, write_quakeml
 from xiaonet.picking.picks import Pick
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MOST_ROWS = 60  # of a printed table
+ENDS = 20  # rows at its start and at its end, if there are more
 
 _WRITERS: Mapping[str, Callable[[Iterable[Pick], IO[bytes], Mapping[str, str]], int]] = {
     ".csv": write_csv,
@@ -33,6 +41,60 @@ _READERS: Mapping[str, Callable[[IO[bytes]], Iterator[Pick]]] = {
     ".qml": read_quakeml,
     ".parquet": read_parquet,
 }
+
+
+class Picks(list[Pick]):
+    """A list of picks that prints as a table.
+
+    Args:
+        picks: in any order.
+        provenance: how they were made, such as the model and its thresholds.
+
+    Attributes:
+        provenance: the same.
+    """
+
+    def __init__(self, picks: Iterable[Pick] = (), provenance: Mapping[str, str] | None = None) -> None:
+        super().__init__(picks)
+        self.provenance = dict(provenance or {})
+
+    @overload
+    def __getitem__(self, at: SupportsIndex, /) -> Pick: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> "Picks": ...
+    def __getitem__(self, at: SupportsIndex | slice, /) -> "Pick | Picks":
+        return Picks(super().__getitem__(at), self.provenance) if isinstance(at, slice) else super().__getitem__(at)
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no picks"
+        rows: list[list[str]] = [_shown(pick) for pick in (self if len(self) <= MOST_ROWS else [*self[:ENDS], *self[-ENDS:]])]
+        if len(self) > MOST_ROWS:
+            rows.insert(ENDS, [f"… {len(self) - 2 * ENDS} more"])
+        return "\n".join(aligned(("time", "channel", "phase", "probability", "± s", "snr dB"), rows))
+
+    def to_dataframe(self) -> "DataFrame":
+        """A pandas table with the columns of the CSV; `time` in s since 1970-01-01 UTC, `timestamp` as a UTC time.
+
+        Raises:
+            ModuleNotFoundError: pandas is missing.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("to_dataframe needs pandas: pip install pandas", name="pandas") from error
+        table = pd.DataFrame([pick_row(pick, pick.time_ns / SECOND_NS, pick.time_ns) for pick in self], columns=list(COLUMNS))
+        numbers = dict.fromkeys(("time", "prob", "uncertainty", "amp", "snr"), "float64")
+        return table.astype(numbers).assign(timestamp=pd.to_datetime(table["timestamp"].astype("int64"), unit="ns", utc=True))
+
+    def write(self, path: str | Path) -> None:
+        """Write the picks in the format that the suffix names: `.csv`, `.xml` or `.parquet`. Errors are those of `write_picks`."""
+        write_picks(self, Path(path), self.provenance)
+
+
+def _shown(pick: Pick) -> list[str]:
+    numbers = f"{pick.probability:.2f}", f"{pick.uncertainty:.2f}", f"{pick.snr:.0f}"
+    return [f"{pick.time}", pick.seed_id, pick.phase, *numbers]
 
 
 def check_format(path: Path) -> None:

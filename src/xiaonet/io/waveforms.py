@@ -137,7 +137,10 @@ def _scan_with_obspy(path: Path) -> tuple[list[Stored], list[str]]:
                 start_ns = stats.starttime.ns + round(first * SECOND_NS / stats.sampling_rate)
                 load = partial(_load_trace, number, trace.id, first, samples)
                 found.append(Stored(path, stats._format, trace.id, start_ns, samples, stats.sampling_rate, load))
-    return found, [] if found else [unknown]
+    if found or not stream:
+        return found, [] if found else [unknown]
+    names = ", ".join(sorted({trace.id for trace in stream}))
+    return [], [f"{path}: {stream[0].stats._format} of {names} without samples at a rate above 0 Hz, such as a log"]
 
 
 def _load_trace(number: int, seed_id: str, first: int, samples: int, path: Path, report: Report) -> NDArray[Any]:

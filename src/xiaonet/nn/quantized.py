@@ -14,16 +14,20 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from xiaonet.constants import LEVELS
+from xiaonet.errors import ConfigError
 from xiaonet.nn.layers import convolve
 from xiaonet.nn.model import XiaoNet
 
-FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights; neither the windows nor the logits are integers
+FLOAT = ("encoder.0.0", "head")  # 0.4 % of the weights; stored as float32, but they are 16-bit multiples of a power of two
 LARGEST_WEIGHT = 63  # 7 bits, because two products of 255 and a larger weight overflow the 16 bits of AVX2's multiplier
 LARGEST_SAMPLE = 255
 LARGEST_BIAS = 2**22  # so that a sum of products plus a bias stays below 2^24
 PEAK = 2**11  # windows are rounded to integers of this unit; their peak is 1
 TINY = torch.finfo(torch.float32).tiny
-UNIT = 2.0**-14  # scales are multiples of it, so that a sum times its scale is exact in float32 up to 2^10
+SCALE_BITS = 14
+UNIT = 2.0**-SCALE_BITS  # scales are multiples of it, so that a sum times its scale is exact in float32 up to 2^10
+EXACT = 2**24  # float32 represents all smaller integers
+FINEST_LOGIT_BITS = 24  # the unit of the logits is at least 2^-24
 
 
 class QuantizedConv(nn.Module):
@@ -81,6 +85,9 @@ class QuantizedXiaoNet(XiaoNet):
             arguments: of the model.
             convolutions: with batch normalisation folded in, from `folded`.
             steps: output step of each convolution but the last, from `shared_steps`.
+
+        Raises:
+            ConfigError: the weights are too large for integers of 32 bits.
         """
         quantized = cls(**arguments)
         step_in = 1.0
@@ -93,8 +100,12 @@ class QuantizedXiaoNet(XiaoNet):
                 rounded.scale.copy_(scale)
                 weight = (weight / scale[:, None, None]).round()
                 bias = (bias / scale).round().clamp(-LARGEST_BIAS, LARGEST_BIAS)
+                _check_products(name, weight, bias, scale)
             elif rounded.first:
                 weight, bias = _exact(weight / PEAK, bias)
+            elif rounded.last:
+                bits, weight, bias = whole_head(weight, bias)
+                weight, bias = weight / 2**bits, bias / 2**bits
             rounded.weight.copy_(weight)
             rounded.bias.copy_(bias)
             step_in = step
@@ -120,6 +131,43 @@ def _exact(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     largest = PEAK * weight.abs().sum(dim=(1, 2)) + bias.abs()
     unit = torch.exp2(torch.ceil(torch.log2(largest.clamp(min=TINY))) - 23)
     return (weight / unit[:, None, None]).round() * unit[:, None, None], (bias / unit).round() * unit
+
+
+def whole_head(weight: Tensor, bias: Tensor) -> tuple[int, Tensor, Tensor]:
+    """Round the head to whole multiples of 2^-bits, the finest unit with 16-bit weights and logits exact in float32.
+
+    A head that is already rounded keeps its values.
+
+    Args:
+        weight: `(3, channels, 3)`, logits per input step.
+        bias: `(3,)`, in logits.
+
+    Returns:
+        Bits of the unit, and weights and biases in that unit.
+
+    Raises:
+        ConfigError: a weight is too large.
+    """
+    for bits in range(FINEST_LOGIT_BITS, -1, -1):
+        whole, offset = (weight.double() * 2**bits).round(), (bias.double() * 2**bits).round()
+        if whole.abs().max() < 2**15 and largest_sums(whole, offset).max() < EXACT:
+            return bits, whole, offset
+    raise ConfigError(
+        f"head: a weight is {float(weight.abs().max()):g} logits per step; wanted less than {2**15}; keep the model in float32"
+    )
+
+
+def largest_sums(weight: Tensor, bias: Tensor) -> Tensor:
+    """The largest absolute sum of each output channel, for samples from 0 to 255 that are added in any order."""
+    rising, falling = (sign.clamp(min=0).sum(dim=(1, 2)) for sign in (weight, -weight))
+    return LARGEST_SAMPLE * torch.maximum(rising, falling) + bias.abs()
+
+
+def _check_products(name: str, weight: Tensor, bias: Tensor, scale: Tensor) -> None:
+    """Make sure that a sum times its scale, in units of 2^-14 and with one half for rounding, is an integer of 32 bits."""
+    largest = float((largest_sums(weight, bias) * scale / UNIT).max()) + 0.5 / UNIT
+    if largest >= 2**31:
+        raise ConfigError(f"{name}: a sum times its scale can reach {largest:.3g}; wanted less than 2^31; keep the model in float32")
 
 
 def weight_scale(weight: Tensor) -> Tensor:

@@ -63,8 +63,11 @@ def clean(samples: Samples, rate: float) -> Marks:
     still, written = _constant(samples, int(FLAT * rate) + 1), _written_zeros(samples, int(BESIDE * rate))
     samples[still | written] = np.nan
     bridged = _bridge(samples, int(BRIDGE * rate), int(SMOOTH * rate))
-    recorded = ~np.isnan(samples) & ~bridged
-    return np.asarray(RECORDED * recorded + BRIDGED * bridged + STILL * still + WRITTEN * (written & ~still), dtype=np.uint8)
+    marks = (~np.isnan(samples)).view(np.uint8)  # RECORDED is 1
+    marks[bridged] = BRIDGED
+    marks[still] |= STILL
+    marks[written & ~still] |= WRITTEN
+    return marks
 
 
 def _constant(samples: Samples, length: int) -> NDArray[np.bool_]:

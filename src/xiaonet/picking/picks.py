@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from obspy import UTCDateTime
 
 
-@dataclass(frozen=True, order=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True, repr=False)
 class Pick:
     """A pick of a phase on one instrument. Picks sort by time, then by channel and phase.
 
@@ -56,6 +56,9 @@ class Pick:
     def station(self) -> str:
         """NET.STA."""
         return self.trace_id.rpartition(".")[0]
+
+    def __repr__(self) -> str:
+        return f"<Pick {self}>"
 
     def __str__(self) -> str:
         return (

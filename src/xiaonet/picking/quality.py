@@ -12,7 +12,7 @@ from xiaonet.constants import SAMPLING_RATE
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.cleaning import BRIDGED, DISPUTED, FLAT, RECORDED, STILL, WRITTEN, Marks
 
-LONG = 600.0  # s: longer times are told in hours
+LONG = 3600.0  # s: longer times are told in hours
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class Quality:
         if self.written:
             yield f"{spell(self.written)} of zeros written into gaps; no data there"
         if self.disputed:
-            yield f"two pieces disagree for {spell(self.disputed)}; the longer one is used, or of two as long the one that was read first"
+            rule = "the longer one is used, or of two as long the one that was read first"
+            yield f"{spell(self.disputed)} left out because two pieces disagree; {rule}"
 
 
 def measure(annotation: Annotation, *, begins: bool) -> tuple[Quality, dict[str, Quality]]:

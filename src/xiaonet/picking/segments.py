@@ -187,9 +187,13 @@ class Instrument:
                     continue
                 samples, condition = self._component(channel, segment, start_ns, first, end)
                 conditions[channel[0]] = condition
+                uncertain = condition.marks & UNSAFE > 0
                 empty = np.isnan(waveform[row])
-                waveform[row, empty], unsafe[row, empty] = samples[empty], condition.marks[empty] & UNSAFE > 0
-                waveform[row, 1:][empty[1:] != empty[:-1]] = np.nan
+                if empty.all():
+                    waveform[row], unsafe[row] = samples, uncertain
+                else:
+                    waveform[row, empty], unsafe[row, empty] = samples[empty], uncertain[empty]
+                    waveform[row, 1:][empty[1:] != empty[:-1]] = np.nan
         return Reading(waveform, unsafe & ~np.isnan(waveform), conditions)
 
     def _component(self, channel: Channel, segment: Segment, start_ns: int, first: int, end: int) -> tuple[Samples, Condition]:
@@ -214,7 +218,7 @@ class Instrument:
         margin = cleaning_reach(rate)
         samples, marks = self._recorded(channel, grid, first - margin, end + margin)
         inside = slice(margin, len(samples) - margin)
-        low, high = float(np.fmin.reduce(samples[inside], initial=np.inf)), float(np.fmax.reduce(samples[inside], initial=-np.inf))
+        low, high = _extremes(samples[inside])
         marks |= clean(samples, rate)
         return samples[inside], Condition(marks[inside], low, high)
 
@@ -235,6 +239,9 @@ class Instrument:
             data = to_float(piece.load()[low - at : high - at])
             target = samples[low:high]
             empty = np.isnan(target)
+            if empty.all():
+                target[:] = data
+                continue
             shared = ~empty & ~np.isnan(data)
             differs = shared & (target != data)
             target[empty] = data[empty]
@@ -247,6 +254,14 @@ class Instrument:
             marks[max(join - 1 - smooth, 0) : join + 1 + smooth] |= JOINED
         samples[slips] = np.nan
         return samples, marks
+
+
+def _extremes(samples: Samples) -> tuple[float, float]:
+    """Lowest and highest sample, without NaN; infinite if there is none."""
+    low, high = samples.min(initial=np.inf), samples.max(initial=-np.inf)
+    if np.isnan(low):
+        low, high = np.fmin.reduce(samples, initial=np.inf), np.fmax.reduce(samples, initial=-np.inf)
+    return float(low), float(high)
 
 
 def _segment(spans: list[tuple[int, int, int, Fraction]]) -> Segment:

@@ -30,9 +30,9 @@ def to_png(figure: "Figure") -> bytes:
 
 def new_figure(width: float, height: float) -> "Figure":
     """An empty figure; sizes in inches."""
-    from matplotlib.figure import Figure  # slow to import
+    from xiaonet.plots.picture import Picture  # slow to import
 
-    return Figure(figsize=(width, height), dpi=DPI)
+    return Picture(figsize=(width, height), dpi=DPI)
 
 
 def plain_text(text: str) -> str:
