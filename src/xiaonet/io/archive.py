@@ -82,6 +82,7 @@ class Archive:
         prefer: str | Sequence[str] = (),
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
+        self._reported: list[str] = []  # the same, without those that others added to `problems`
         self.seen: dict[str, tuple[int, int]] = {}
         self._order: dict[Path, int] = {}  # of files, as they were read
         self.files: list[Path] = []
@@ -105,6 +106,10 @@ class Archive:
         first = segment.first if self.start_ns is None else max(segment.first, -((segment.grid.phase_ns - self.start_ns) // SAMPLE_NS))
         end = segment.end if self.end_ns is None else min(segment.end, -((segment.grid.phase_ns - self.end_ns) // SAMPLE_NS))
         return segment._replace(first=first, end=end)
+
+    def problems_since(self, number: int) -> list[str]:
+        """The problems that this archive found after its first `number` ones, in order. It looks at no others."""
+        return self._reported[number:]
 
     def _find_files(self, paths: Iterable[str | Path]) -> list[Path]:
         found: dict[Path, None] = {}
@@ -205,7 +210,9 @@ class Archive:
         self.seen[seed_id] = min(first_ns, start_ns), max(last_ns, end_ns)
 
     def _report(self, reason: str) -> None:
-        self.problems[reason] = None
+        if reason not in self.problems:
+            self.problems[reason] = None
+            self._reported.append(reason)
 
     def _report_unreadable(self, path: str | Path, error: OSError) -> None:
         self._report(f"{path}: cannot be read: {error.strerror}")
