@@ -266,7 +266,7 @@ def test_text_of_a_data_logger_is_no_waveform(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"".join(header.generate(data_samples=b"all is well " * 200, sample_type="t")))
     found = Archive([tmp_path])
     [problem] = found.problems
-    assert f"{tmp_path / 'file'}: no waveforms in miniSEED or in another format that ObsPy knows" == problem
+    assert f"{tmp_path / 'file'}: MSEED of XX.ABC..LOG without samples at a rate above 0 Hz, such as a log" == problem
 
 
 def test_an_empty_folder_and_a_path_that_leads_nowhere(tmp_path: Path) -> None:
