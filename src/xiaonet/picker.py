@@ -45,6 +45,9 @@ class Picker:
         threads: number of threads of the runtime.
         components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
         prefer: codes of instruments, best first, such as `HH,BH`: pick one instrument of each station at any time; all by default.
+        centred: compute the probabilities around each pick again, in windows centred on it. So a pick does not move when
+            the clock of the record is set on or the polarity is reversed. Without it, the picks are those of the
+            curves of `annotate`, as on a microcontroller.
         scout: the old name of `prefilter`, accepted for one more release.
 
     Raises:
@@ -69,6 +72,7 @@ class Picker:
         threads: int = 1,
         components: str | Mapping[str, str] | None = None,
         prefer: str | Sequence[str] = (),
+        centred: bool = True,
         scout: str | Path | None = None,
     ) -> None:
         if scout is not None:
@@ -79,6 +83,7 @@ class Picker:
         if prefilter is not None:
             self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
         self.thresholds = _thresholds(predictor.thresholds, threshold)
+        self.centred = centred
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -88,6 +93,7 @@ class Picker:
             "model": self.predictor.description,
             "digest": self.predictor.digest,
             "runtime": self.predictor.runtime,
+            "windows": "centred" if self.centred else "grid",
             "thresholds": ", ".join(f"{phase} {value:g}" for phase, value in self.thresholds.items()),
         }
 
@@ -177,7 +183,8 @@ class Picker:
 
     def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
         """Read the picks of an annotated chunk, in order of time."""
-        return read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
+        network = self.predictor if self.centred else None
+        return read_picks(annotation, instrument, segment, self.thresholds, DISTANCE, network)
 
     def _annotated(self, instrument: Instrument, segment: Segment, channels: dict[str, Quality]) -> Iterator[Annotation]:
         """The chunks of a segment; adds the quality of each channel to `channels`."""

@@ -37,6 +37,9 @@ Prefer = Annotated[
 Prefilter = Annotated[
     str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
 ]
+Centred = Annotated[
+    bool, typer.Option("--centred/--not-centred", help="Read each pick again in windows centred on it, so that it depends on no clock.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
 DropLoneS = Annotated[bool, typer.Option("--drop-s-without-p", help="Leave out S picks without a P on their station in the 30 s before.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command, if there is one.")]
@@ -58,6 +61,7 @@ def pick(
     workers: Workers = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
+    centred: Centred = True,
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
     resume: Resume = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors, to standard error.")] = False,
@@ -80,7 +84,7 @@ def pick(
     thresholds = _thresholds(threshold)
     archive, tasks = _find(paths, first, last, stations, components, prefer)
     workers = workers or usable_cores()
-    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
+    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, centred=centred, threads=max(1, workers // len(tasks)))
     console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
     drawing = _day_plots(out, picker.thresholds) if plot else None

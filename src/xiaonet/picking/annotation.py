@@ -13,7 +13,7 @@ A record is annotated in chunks of about an hour. In each chunk:
    picked there.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -32,7 +32,9 @@ CHUNK = 180 * WINDOW_STEP  # samples in memory at once: an hour
 WINDOW_BATCH = 8  # windows given to the network at once; more do not fit into the processor's cache
 GUARD = 50  # samples beside a gap or an end of data where nothing is picked
 MARGIN = 1000  # samples on either side of a chunk that its picks may look at
+REACH = WINDOW_SAMPLES + GUARD  # samples on either side of the probabilities that are read, too
 NO_CONDITIONS: Mapping[str, Condition] = {}
+NO_SAMPLES: Samples = np.empty((len(COMPONENTS), 0))
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -48,6 +50,7 @@ class Annotation(NamedTuple):
         waveform: `(3, samples)` in E, N, Z order, in the unit of the record; NaN where there is no data.
         trusted: `(samples,)`: true where a pick may be made, far enough from gaps and ends of data.
         conditions: of the samples of each channel.
+        surroundings: the waveform with `REACH` more samples on both sides.
     """
 
     first: int
@@ -57,9 +60,10 @@ class Annotation(NamedTuple):
     waveform: Samples
     trusted: NDArray[np.bool_]
     conditions: Mapping[str, Condition] = NO_CONDITIONS
+    surroundings: Samples = NO_SAMPLES
 
 
-class _Stretch(NamedTuple):
+class Stretch(NamedTuple):
     """Samples `first` up to `end`, covered by windows of the components `rows` between samples `low` and `high`."""
 
     first: int
@@ -86,28 +90,29 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
         network: gives probabilities `(batch, 3, 3001)` of P, S and noise for normalized windows `(batch, 3, 3001)`.
     """
     start, stop = first - MARGIN, end + MARGIN
-    reach = WINDOW_SAMPLES + GUARD
-    waveform, unsafe, conditions = instrument.read(segment, start - reach, stop + reach)
+    waveform, unsafe, conditions = instrument.read(segment, start - REACH, stop + REACH)
     has_data = ~np.isnan(waveform)
-    stretches = _stretches(has_data, reach, reach + stop - start)
-    windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, start - reach)]
+    stretches = find_stretches(has_data, REACH, REACH + stop - start)
+    windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, start - REACH)]
     stack = Stack(len(PHASES), waveform.shape[1])
     for group in range(0, len(windows), WINDOW_BATCH):
         batch = windows[group : group + WINDOW_BATCH]
-        probabilities = network(normalize(np.stack([_window(waveform, stretch, at) for stretch, at in batch])))
+        probabilities = network(normalize(cut_windows(waveform, batch)))
         for (stretch, at), window in zip(batch, probabilities, strict=True):
             stack.add(window, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
-    inside = slice(reach, -reach)
+    inside = slice(REACH, -REACH)
     conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
-    return Annotation(first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions)
+    return Annotation(
+        first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions, waveform
+    )
 
 
-def _stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:
+def find_stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[Stretch]:
     """Cut samples `first` up to `end` where the components or their range change."""
     changes = _changes(has_data)
     spans = [true_spans(row) for row in has_data]
     bounds = [first, *changes[(changes > first) & (changes < end)].tolist(), end]
-    stretches: list[_Stretch] = []
+    stretches: list[Stretch] = []
     for low, high in pairwise(bounds):
         if not has_data[:, low].any():
             continue
@@ -115,7 +120,7 @@ def _stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[_Stret
         if stretches and stretches[-1][2:] == cover:
             stretches[-1] = stretches[-1]._replace(end=high)
         else:
-            stretches.append(_Stretch(low, high, *cover))
+            stretches.append(Stretch(low, high, *cover))
     return stretches
 
 
@@ -135,7 +140,7 @@ def _cover(spans: list[NDArray[np.int64]], rows: list[int], sample: int) -> tupl
     return max(choices, key=lambda choice: choice[0])[1:]
 
 
-def _window_starts(stretch: _Stretch, offset: int) -> Iterator[int]:
+def _window_starts(stretch: Stretch, offset: int) -> Iterator[int]:
     """First samples of the windows that cover a stretch; `offset` is the array's first sample on the grid."""
     latest = stretch.high - WINDOW_SAMPLES
     if latest <= stretch.low:  # shorter than a window
@@ -150,14 +155,18 @@ def _window_starts(stretch: _Stretch, offset: int) -> Iterator[int]:
         yield latest
 
 
-def _window(waveform: Samples, stretch: _Stretch, at: int) -> Samples:
-    """`(3, 3001)` samples; a short stretch is extended with its mean, and components that are not used are zeros."""
-    window = np.zeros((len(COMPONENTS), WINDOW_SAMPLES))
-    end = min(at + WINDOW_SAMPLES, stretch.high)
-    for row in stretch.rows:
-        window[row, : end - at] = waveform[row, at:end]
-        window[row, end - at :] = window[row, : end - at].mean() if end - at < WINDOW_SAMPLES else 0
-    return window
+def cut_windows(waveform: Samples, places: Sequence[tuple[Stretch, int]]) -> Samples:
+    """Cut windows `(windows, 3, 3001)` that start at samples of stretches.
+
+    A short stretch is extended with its mean, and components that are not used are zeros.
+    """
+    windows = np.zeros((len(places), len(COMPONENTS), WINDOW_SAMPLES))
+    for window, (stretch, at) in zip(windows, places, strict=True):
+        samples = min(stretch.high - at, WINDOW_SAMPLES)
+        for row in stretch.rows:
+            window[row, :samples] = waveform[row, at : at + samples]
+            window[row, samples:] = window[row, :samples].mean() if samples < WINDOW_SAMPLES else 0
+    return windows
 
 
 def _trusted(has_data: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> NDArray[np.bool_]:
