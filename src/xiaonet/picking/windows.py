@@ -73,5 +73,5 @@ def _detrend(x: NDArray[np.float64]) -> None:
 @lru_cache(maxsize=8)
 def _line(samples: int) -> tuple[NDArray[np.float64], float]:
     """A straight line with the slope 1 and the mean 0, and the sum of its squares."""
-    time = np.arange(samples) - (samples - 1) / 2
+    time = np.arange(samples, dtype=np.float64) - (samples - 1) / 2
     return time, max(float(time @ time), 1.0)
