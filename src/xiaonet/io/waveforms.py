@@ -73,8 +73,8 @@ def scan(path: Path, report: Report) -> list[Stored]:
     for number in range(len(expanded.names)):
         for piece in _scan_file(expanded.file(number), _renamed(path, expanded, number, report)):
             found.append(replace(piece, path=path, load=partial(_load_member, number, piece)))
-    if expanded.damage:
-        report(f"{path}: damaged, and only what comes before the damage is read: {expanded.damage}")
+    for problem in expanded.problems:
+        report(f"{path}: {problem}")
     return found
 
 
