@@ -1,4 +1,5 @@
 import bz2
+import errno
 import gzip
 import io
 import shutil
@@ -183,6 +184,15 @@ def test_a_file_that_expands_without_end_is_refused(tmp_path: Path, monkeypatch:
         "more; if you trust it, expand it yourself and name the folder instead"
     ] == list(found.problems)
     assert [] == list((tmp_path / "temporary").iterdir())
+
+
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_limit: Callable[[int], None]) -> None:
+    (tmp_path / "a.gz").write_bytes(bomb_of_zeros(10**6))
+    monkeypatch.setattr(compressed, "ENOSPC", errno.EFBIG)  # the error of the limit
+    write_limit(1000)
+    found = Archive(tmp_path / "a.gz")
+    reason = f"cannot be expanded: no space is left in {tempfile.gettempdir()}; free some, or set TMPDIR to another folder"
+    assert [f"{tmp_path / 'a.gz'}: {reason}"] == list(found.problems)
 
 
 def test_a_large_file_may_expand_as_far_as_real_records_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import ENOSPC
 from functools import lru_cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import IO, Any, Self
 
 HEAD = 512  # bytes that show how a file is compressed
@@ -47,16 +48,22 @@ class Expanded:
         try:
             self._expand(path.name, path, DEEPEST)
         except _TooLargeError:
-            self._folder.cleanup()
-            self.names = []
-            self.problems = [
+            self._give_up(
                 f"refused: it expands to more than {self._limit / 1e9:.3g} GB; the limit is {SMALL / 1e9:g} GB, or {GROWTH} times the size "
                 "of the file if that is more; if you trust it, expand it yourself and name the folder instead"
-            ]
+            )
+        except OSError as error:
+            if error.errno != ENOSPC:
+                raise
+            self._give_up(f"cannot be expanded: no space is left in {gettempdir()}; free some, or set TMPDIR to another folder")
 
     def file(self, number: int) -> Path:
         """The place of a file in the order of `names`."""
         return self._files[number]
+
+    def _give_up(self, reason: str) -> None:
+        self._folder.cleanup()
+        self.names, self.problems = [], [reason]
 
     def _expand(self, name: str, path: Path, depth: int) -> None:
         """Write the files within a compressed file, and those within them."""
@@ -157,7 +164,7 @@ def expand(path: Path) -> Expanded:
     """Expand a compressed file. Keep the result as long as you use its files.
 
     Raises:
-        OSError: the file cannot be read, or the temporary folder is full.
+        OSError: the file cannot be read, or the temporary folder cannot be written.
     """
     return Expanded(path)
 
