@@ -58,13 +58,6 @@ class Piece(NamedTuple):
         return self.start_ns + round(self.samples * SECOND_NS / self.rate)
 
 
-class Extent(NamedTuple):
-    """Time range of a channel's data in one trace or file, which may have gaps."""
-
-    start_ns: int
-    end_ns: int
-
-
 @dataclass(frozen=True)
 class Grid:
     """The times of samples. Sample 0 is `phase_ns` after 1970-01-01."""
@@ -142,7 +135,7 @@ class Instrument:
     name: str
     rate: Fraction
     find: Callable[[Channel, int, int], Iterable[Piece]]
-    recorded: dict[str, dict[Channel, list[Extent]]] = field(default_factory=dict)
+    recorded: dict[str, dict[Channel, TimeIndex[Any]]] = field(default_factory=dict)
 
     @cached_property
     def channels(self) -> dict[str, str]:
@@ -155,8 +148,8 @@ class Instrument:
         spans = sorted(
             (extent.start_ns, extent.end_ns, order, rate)
             for order, component in enumerate(reversed(COMPONENTS))
-            for (_, rate), extents in self.recorded.get(component, {}).items()
-            for extent in extents
+            for (_, rate), index in self.recorded.get(component, {}).items()
+            for extent in index.pieces
         )
         groups: list[list[tuple[int, int, int, Fraction]]] = []
         latest = 0
@@ -182,8 +175,8 @@ class Instrument:
         conditions = {}
         for row, component in enumerate(COMPONENTS):
             waiting = True
-            for channel, extents in self.recorded.get(component, {}).items():
-                start_ns = _first_time(extents, segment)
+            for channel, index in self.recorded.get(component, {}).items():
+                start_ns = _first_time(index, segment)
                 if start_ns is None:
                     continue
                 samples, condition = self._component(channel, segment, start_ns, first, end)
@@ -276,10 +269,10 @@ def _segment(spans: list[tuple[int, int, int, Fraction]]) -> Segment:
     return Segment(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
 
 
-def _first_time(extents: list[Extent], segment: Segment) -> int | None:
+def _first_time(index: TimeIndex[Any], segment: Segment) -> int | None:
     """The time of the first sample of a channel in a segment; None if it has none there."""
     first_ns, end_ns = segment.time_ns(segment.first), segment.time_ns(segment.end)
-    return min((extent.start_ns for extent in extents if extent.end_ns > first_ns and extent.start_ns < end_ns), default=None)
+    return next((extent.start_ns for extent in index.find(first_ns, end_ns)), None)
 
 
 def sort_stream(stream: "Stream | Trace", components: Mapping[str, str] = NO_COMPONENTS) -> tuple[list[Instrument], list[str]]:
@@ -349,7 +342,7 @@ def build_instruments(
             rivals = instrument.recorded.setdefault(component, {})
             if rivals:
                 spare.append(f"{seed_id}: used only where {next(iter(rivals))[0]} has no data")
-            rivals[channel] = [Extent(piece.start_ns, piece.end_ns) for piece in indexes[channel].pieces]
+            rivals[channel] = indexes[channel]
         instruments += sorted(fitting, key=lambda instrument: instrument.rate)
     return instruments, spare
 
