@@ -107,10 +107,10 @@ class Picker:
         Warns:
             WaveformWarning: a trace or a part of it is left out, with the reason.
         """
+        instruments, problems = self._instruments(stream)
         from obspy import Stream
 
         probabilities = Stream()
-        instruments, problems = self._instruments(stream)
         channels: dict[str, Quality] = {}
         for instrument in instruments:
             for segment in instrument.segments:
