@@ -98,8 +98,7 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
     for group in range(0, len(windows), WINDOW_BATCH):
         batch = windows[group : group + WINDOW_BATCH]
         probabilities = network(normalize(cut_windows(waveform, batch)))
-        for (stretch, at), window in zip(batch, probabilities, strict=True):
-            stack.add(window, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
+        stack.add_all(probabilities, [(at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end)) for stretch, at in batch])
     inside = slice(REACH, -REACH)
     conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
     return Annotation(
@@ -160,12 +159,16 @@ def cut_windows(waveform: Samples, places: Sequence[tuple[Stretch, int]]) -> Sam
 
     A short stretch is extended with its mean, and components that are not used are zeros.
     """
-    windows = np.zeros((len(places), len(COMPONENTS), WINDOW_SAMPLES))
+    windows = np.empty((len(places), len(COMPONENTS), WINDOW_SAMPLES))
     for window, (stretch, at) in zip(windows, places, strict=True):
         samples = min(stretch.high - at, WINDOW_SAMPLES)
+        if samples == WINDOW_SAMPLES and len(stretch.rows) == len(COMPONENTS):
+            window[:] = waveform[:, at : at + WINDOW_SAMPLES]
+            continue
+        window[:] = 0
         for row in stretch.rows:
             window[row, :samples] = waveform[row, at : at + samples]
-            window[row, samples:] = window[row, :samples].mean() if samples < WINDOW_SAMPLES else 0
+            window[row, samples:] = window[row, :samples].mean()
     return windows
 
 
@@ -179,4 +182,4 @@ def _trusted(has_data: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> NDArray[
 
 def _changes(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Samples at which any of the rows differs from the sample before."""
-    return np.flatnonzero((rows[:, 1:] != rows[:, :-1]).any(axis=0)) + 1
+    return np.unique(np.concatenate([np.flatnonzero(row[1:] != row[:-1]) + 1 for row in rows]))
