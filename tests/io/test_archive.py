@@ -151,7 +151,9 @@ def test_only_what_was_asked_for_is_within(tmp_path: Path) -> None:
 def test_days_that_were_not_asked_for_are_not_opened(tmp_path: Path, scanned: list[str]) -> None:
     days = [write_days(record(MIDNIGHT + 86400 * day, 2)[:1], tmp_path) for day in range(-3, 4)]
     assert 7 == len(days)
-    Archive([tmp_path], MIDNIGHT.ns, (MIDNIGHT + 3600).ns)
+    found = Archive([tmp_path], MIDNIGHT.ns, (MIDNIGHT + 3600).ns)
+    assert [] == scanned  # and none before its station is asked for
+    assert ["XX.ABC..HH"] == names(found)
     # The neighbours too, for what is beside the time that was asked for.
     assert ["XX.ABC..HHE.D.2020.258", "XX.ABC..HHE.D.2020.259", "XX.ABC..HHE.D.2020.260"] == scanned
 
