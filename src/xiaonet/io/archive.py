@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import SAMPLE_NS, SECOND_NS
+from xiaonet.constants import SAMPLE_NS, SAMPLING_RATE, SECOND_NS
+from xiaonet.extras import import_for
 from xiaonet.io.find_files import DAY_NS, DayFile, find_files, parse_name, unreadable
 from xiaonet.io.kept_pieces import KeptPieces
 from xiaonet.io.waveforms import MINISEED, Stored, decode, scan
@@ -92,6 +93,7 @@ class Archive:
 
     Raises:
         ConfigError: `components` names something other than channels of E, N and Z.
+        MissingPackageError: a channel has another rate than 100 Hz, and scipy is not installed.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class Archive:
 
         Raises:
             CancelledError: the scan was ended.
+            MissingPackageError: a channel has another rate than 100 Hz, and scipy is not installed.
         """
         if station in self._waiting:
             self._scan_batch(self._waiting[station], is_stopped)
@@ -238,6 +241,7 @@ class Archive:
         chosen, left_out = one_per_station(instruments, self.prefer)
         for reason in spare + left_out:
             self._report(reason)
+        _check_rates(chosen)
         return chosen
 
     def _read_channels(self, file: int) -> dict[Channel, TimeIndex[Stored]]:
@@ -355,3 +359,12 @@ def is_chosen(instrument: str, stations: Sequence[str]) -> bool:
     network, station, location, _ = instrument.split(".")
     names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
     return not stations or any(fnmatchcase(name, pattern) for pattern in stations for name in names)
+
+
+def _check_rates(instruments: Iterable[Instrument]) -> None:
+    """Check, before a station is picked, that channels at other rates than 100 Hz can be resampled."""
+    for instrument in instruments:
+        for channels in instrument.recorded.values():
+            for seed_id, rate in channels:
+                if rate != SAMPLING_RATE:
+                    import_for(f"{seed_id} at {float(rate):g} Hz (not {SAMPLING_RATE:g} Hz)", "scipy")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import SECOND_NS
+from xiaonet.extras import MissingPackageError, import_for
 from xiaonet.io import miniseed
 from xiaonet.io.compressed import Expanded, expand, is_compressed
 from xiaonet.io.headers import Report
@@ -81,8 +82,8 @@ def scan(path: Path, report: Report) -> list[Stored]:
     for number in range(len(expanded.names)):
         for piece in _scan_file(expanded.file(number), _renamed(path, expanded, number, report)):
             found.append(replace(piece, path=path, member=number))
-    if expanded.damage:
-        report(f"{path}: damaged, and only what comes before the damage is read: {expanded.damage}")
+    for problem in expanded.problems:
+        report(f"{path}: {problem}")
     return found
 
 
@@ -134,6 +135,8 @@ def _scan_with_obspy(path: Path) -> tuple[list[Stored], list[str]]:
         return [], [unknown]
     try:
         stream = _read(path, headonly=True)
+    except MissingPackageError as error:
+        return [], [f"{path}: no waveforms in miniSEED; {error}"]
     except Exception as error:  # readers of ObsPy raise anything
         known = not (isinstance(error, TypeError) and "Unknown format" in str(error))
         return [], [f"{path}: ObsPy cannot read it: {type(error).__name__}: {error}" if known else unknown]
@@ -178,8 +181,7 @@ def _samples(path: Path, changed_ns: int) -> "Stream":
 
 
 def _read(path: Path, *, headonly: bool = False) -> "Stream":
-    import obspy
-
+    obspy = import_for("another format", "obspy")
     if not headonly:  # on any thread
         return obspy.read(escape(str(path)), check_compression=False)
     with warnings.catch_warnings():

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.errors import WaveformError
+from xiaonet.extras import import_for
 from xiaonet.picking.channels import NO_COMPONENTS, place, why_no_component
 from xiaonet.picking.cleaning import DISPUTED, JOINED, SMOOTH, UNSAFE, Marks, Samples, clean, cleaning_reach, to_float
 from xiaonet.picking.time_index import TimeIndex
@@ -171,9 +172,10 @@ class Instrument:
         Where the preferred channel of a component has no data, another one takes its place, after a gap of a sample.
         """
         shape = (len(COMPONENTS), end - first)
-        waveform, unsafe = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        waveform, unsafe = np.empty(shape), np.zeros(shape, dtype=bool)
         conditions = {}
         for row, component in enumerate(COMPONENTS):
+            waiting = True
             for channel, index in self.recorded.get(component, {}).items():
                 start_ns = _first_time(index, segment)
                 if start_ns is None:
@@ -181,13 +183,16 @@ class Instrument:
                 samples, condition = self._component(channel, segment, start_ns, first, end)
                 conditions[channel[0]] = condition
                 uncertain = condition.marks & UNSAFE > 0
-                empty = np.isnan(waveform[row])
-                if empty.all():
-                    waveform[row], unsafe[row] = samples, uncertain
+                if waiting or (empty := np.isnan(waveform[row])).all():
+                    waveform[row], unsafe[row], waiting = samples, uncertain, False
                 else:
                     waveform[row, empty], unsafe[row, empty] = samples[empty], uncertain[empty]
                     waveform[row, 1:][empty[1:] != empty[:-1]] = np.nan
-        return Reading(waveform, unsafe & ~np.isnan(waveform), conditions)
+            if waiting:
+                waveform[row] = np.nan
+        if unsafe.any():
+            unsafe &= ~np.isnan(waveform)
+        return Reading(waveform, unsafe, conditions)
 
     def _component(self, channel: Channel, segment: Segment, start_ns: int, first: int, end: int) -> tuple[Samples, Condition]:
         """One channel at 100 Hz. A sample of it, at `start_ns`, is moved to the nearest sample of the segment."""
@@ -223,18 +228,18 @@ class Instrument:
         samples, marks = np.full(end - first, np.nan), np.zeros(end - first, dtype=np.uint8)
         joins: list[int] = []
         slips: list[int] = []
-        smooth = int(SMOOTH * grid.rate)
+        smooth, latest = int(SMOOTH * grid.rate), 0  # no sample from `latest` on is filled yet
         for piece in sorted(self.find(channel, grid.time_ns(first), grid.time_ns(end)), key=lambda piece: (piece.rank, piece.start_ns)):
             at = grid.index(piece.start_ns) - first
             low, high = max(at, 0), min(at + piece.samples, len(samples))
             if low >= high:
                 continue
-            data = to_float(piece.load()[low - at : high - at])
-            target = samples[low:high]
-            empty = np.isnan(target)
-            if empty.all():
-                target[:] = data
+            data, target = piece.load()[low - at : high - at], samples[low:high]
+            if low >= latest or (empty := np.isnan(target)).all():
+                to_float(data, target)
+                latest = max(latest, high)
                 continue
+            data, latest = to_float(data), max(latest, high)
             shared = ~empty & ~np.isnan(data)
             differs = shared & (target != data)
             target[empty] = data[empty]
@@ -284,8 +289,7 @@ def sort_stream(stream: "Stream | Trace", components: Mapping[str, str] = NO_COM
     Raises:
         WaveformError: this is neither a stream nor a trace nor a list of traces.
     """
-    from obspy import Trace
-
+    Trace = import_for("picking a stream", "obspy").Trace  # noqa: N806
     traces = list(stream) if isinstance(stream, Iterable) and not isinstance(stream, Trace) else [stream]
     if wrong := [type(trace).__name__ for trace in traces if not isinstance(trace, Trace)]:
         kind = f"{type(stream).__name__} of {wrong[0]}" if isinstance(stream, Iterable) else wrong[0]
