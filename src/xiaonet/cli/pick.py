@@ -32,8 +32,8 @@ From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick f
 Prefilter = Annotated[
     str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
 ]
-Centred = Annotated[
-    bool, typer.Option("--centred/--not-centred", help="Read each pick again in windows centred on it, so that it depends on no clock.")
+NotCentred = Annotated[
+    bool, typer.Option("--not-centred", help="Read picks in the windows of the grid alone: faster, but they may move with the clock.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
 DropLoneS = Annotated[bool, typer.Option("--drop-s-without-p", help="Leave out S picks without a P on their station in the 30 s before.")]
@@ -56,7 +56,7 @@ def pick(
     workers: Workers = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
-    centred: Centred = True,
+    not_centred: NotCentred = False,
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
     resume: Resume = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors, to standard error.")] = False,
@@ -79,7 +79,7 @@ def pick(
     thresholds = _thresholds(threshold)
     workers = workers or usable_cores()
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
-    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, centred=centred, threads=max(1, workers // tasks))
+    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, centred=not not_centred, threads=max(1, workers // tasks))
     console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
     drawing = _day_plots(out, picker.thresholds) if plot else None
