@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -240,10 +241,11 @@ def _summarise(keys: TaskKeys, journal: Journal, archive: Archive) -> Summary:
 
 def _fingerprint(archive: Archive, picker: Picker) -> str:
     """A digest that is the same for two runs with the same files and settings."""
-    files = [(str(path), *_age(path)) for path in archive.sources]
     wanted = [archive.start_ns, archive.end_ns, sorted(archive.stations), archive.components, archive.prefer]
-    said = json.dumps([FORMAT, picker.provenance, files, wanted], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([FORMAT, picker.provenance, wanted], sort_keys=True).encode())
+    for path in archive.sources():
+        digest.update(json.dumps([path, *_age(path)]).encode())
+    return digest.hexdigest()
 
 
 def _request(archive: Archive) -> dict[str, object]:
@@ -257,8 +259,9 @@ def _request(archive: Archive) -> dict[str, object]:
     }
 
 
-def _age(path: Path) -> tuple[int, int]:
+def _age(path: str) -> tuple[int, int]:
     try:
-        return path.stat().st_size, path.stat().st_mtime_ns
-    except OSError:  # deleted since it was scanned
+        found = os.stat(path)
+    except OSError:  # deleted since it was found
         return -1, -1
+    return found.st_size, found.st_mtime_ns
