@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import SAMPLE_NS, SECOND_NS
+from xiaonet.constants import SAMPLE_NS, SAMPLING_RATE, SECOND_NS
+from xiaonet.extras import import_for
 from xiaonet.io.kept_pieces import KeptPieces
 from xiaonet.io.waveforms import MINISEED, Stored, decode, scan
 from xiaonet.picking.channels import instrument_name, parse_components
@@ -29,6 +30,7 @@ from xiaonet.picking.preference import one_per_station
 from xiaonet.picking.segments import (
     LONGEST_GAP_NS,
     Channel,
+    Instrument,
     Piece,
     Segment,
     build_instruments,
@@ -73,6 +75,7 @@ class Archive:
 
     Raises:
         ConfigError: `components` names something other than channels of E, N and Z.
+        MissingPackageError: a channel has another rate than 100 Hz, and scipy is not installed.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Archive:
         self.instruments, left_out = one_per_station(instruments, prefer)
         for reason in spare + left_out:
             self._report(reason)
+        _check_rates(self.instruments)
 
     @property
     def files(self) -> list[Path]:
@@ -260,3 +264,12 @@ def is_chosen(instrument: str, stations: Sequence[str]) -> bool:
     network, station, location, _ = instrument.split(".")
     names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
     return not stations or any(fnmatchcase(name, pattern) for pattern in stations for name in names)
+
+
+def _check_rates(instruments: Iterable[Instrument]) -> None:
+    """Check, before hours of work, that channels at other rates than 100 Hz can be resampled."""
+    for instrument in instruments:
+        for channels in instrument.recorded.values():
+            for seed_id, rate in channels:
+                if rate != SAMPLING_RATE:
+                    import_for(f"{seed_id} at {float(rate):g} Hz (not {SAMPLING_RATE:g} Hz)", "scipy")

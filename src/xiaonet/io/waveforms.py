@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import SECOND_NS
+from xiaonet.extras import MissingPackageError, import_for
 from xiaonet.io import miniseed
 from xiaonet.io.compressed import Expanded, expand, is_compressed
 from xiaonet.io.headers import Report
@@ -134,6 +135,8 @@ def _scan_with_obspy(path: Path) -> tuple[list[Stored], list[str]]:
         return [], [unknown]
     try:
         stream = _read(path, headonly=True)
+    except MissingPackageError as error:
+        return [], [f"{path}: no waveforms in miniSEED; {error}"]
     except Exception as error:  # readers of ObsPy raise anything
         known = not (isinstance(error, TypeError) and "Unknown format" in str(error))
         return [], [f"{path}: ObsPy cannot read it: {type(error).__name__}: {error}" if known else unknown]
@@ -178,8 +181,7 @@ def _samples(path: Path, changed_ns: int) -> "Stream":
 
 
 def _read(path: Path, *, headonly: bool = False) -> "Stream":
-    import obspy
-
+    obspy = import_for("another format", "obspy")
     if not headonly:  # on any thread
         return obspy.read(escape(str(path)), check_compression=False)
     with warnings.catch_warnings():

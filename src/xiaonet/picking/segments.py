@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.errors import WaveformError
+from xiaonet.extras import import_for
 from xiaonet.picking.channels import NO_COMPONENTS, place, why_no_component
 from xiaonet.picking.cleaning import DISPUTED, JOINED, SMOOTH, UNSAFE, Marks, Samples, clean, cleaning_reach, to_float
 from xiaonet.picking.time_index import TimeIndex
@@ -288,8 +289,7 @@ def sort_stream(stream: "Stream | Trace", components: Mapping[str, str] = NO_COM
     Raises:
         WaveformError: this is neither a stream nor a trace nor a list of traces.
     """
-    from obspy import Trace
-
+    Trace = import_for("picking a stream", "obspy").Trace  # noqa: N806
     traces = list(stream) if isinstance(stream, Iterable) and not isinstance(stream, Trace) else [stream]
     if wrong := [type(trace).__name__ for trace in traces if not isinstance(trace, Trace)]:
         kind = f"{type(stream).__name__} of {wrong[0]}" if isinstance(stream, Iterable) else wrong[0]
