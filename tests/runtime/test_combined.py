@@ -13,7 +13,7 @@ from xiaonet.runtime.loading import load_predictor
 class Drawn:
     """A stand-in for a network: gives the same curves to every window, and keeps what it was called with."""
 
-    runtime = "drawn"
+    runtime, version = "drawn", "1"
     stacking = "waveforms"
 
     def __init__(self, name: str, thresholds: dict[str, float], curves: Callable[[np.ndarray], np.ndarray]) -> None:
