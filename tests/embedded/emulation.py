@@ -29,6 +29,7 @@ class Emulated(NamedTuple):
         instructions: of each window.
         stack: bytes that `xn_window` uses.
         flash: bytes of code and constants.
+        memory: bytes of all that a continuous record needs: `xn_stream` and the stack.
     """
 
     logits: np.ndarray
@@ -36,6 +37,7 @@ class Emulated(NamedTuple):
     instructions: list[int]
     stack: int
     flash: int
+    memory: int
 
 
 def missing() -> str:
@@ -68,4 +70,6 @@ def emulate(source: Path, board: str, windows: np.ndarray, folder: Path) -> Emul
     size = subprocess.run([SIZE, folder / "xiaonet.o"], capture_output=True, text=True, check=True).stdout.split()
     figures = [(int(one), int(other)) for one, other in re.findall(r"^window (\d+) (\d+)$", done.stdout, re.M)]
     loop = int(re.search(r"^loop (\d+)$", done.stdout, re.M)[1])  # type: ignore[index]
-    return Emulated(logits, loop, [one for one, _ in figures], max(stack for _, stack in figures), int(size[6]) + int(size[7]))
+    stream = re.search(r"^stream (\d+) (\d+)$", done.stdout, re.M)
+    memory = sum(map(int, stream.groups()))  # type: ignore[union-attr]
+    return Emulated(logits, loop, [one for one, _ in figures], max(stack for _, stack in figures), int(size[6]) + int(size[7]), memory)
