@@ -163,7 +163,9 @@ def test_the_object_has_no_variables_and_the_header_is_one_for_cpp(folder: Path,
         pytest.skip("needs nm and g++")
     symbols = [line.split()[-2:] for line in subprocess.run(["nm", made], capture_output=True, text=True, check=True).stdout.splitlines()]
     assert ["xn_begin", "xn_gap", "xn_picks", "xn_push", "xn_window"] == [name for kind, name in symbols if kind == "T"]
-    assert {"memset", "memcpy", "memmove"} >= {name for kind, name in symbols if kind == "U"}  # which compilers insert and every C library has
+    assert {"memset", "memcpy", "memmove"} >= {
+        name for kind, name in symbols if kind == "U"
+    }  # which compilers insert and every C library has
     assert {"T", "U", "t", "r"} >= {kind for kind, _ in symbols}  # code and constants
     text = (folder / "c" / "xiaonet.c").read_text()
     assert [] == re.findall(r"\b(?:float|double|malloc|free)\b", re.sub(r"/\*.*?\*/", "", text, flags=re.S))

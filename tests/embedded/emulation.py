@@ -17,6 +17,7 @@ BOARDS = {
     "M7": ("mps2-an500", "cortex-m7", 25),
     "M55": ("mps3-an547", "cortex-m55", 32),
 }
+MORE = {"M55": ["-mfloat-abi=hard"]}  # or the compiler does not use Helium
 SECONDS = 300  # for all windows together
 
 
@@ -50,7 +51,17 @@ def missing() -> str:
 def emulate(source: Path, board: str, windows: np.ndarray, folder: Path) -> Emulated:
     """Build the C in `source` for a board, and run it on windows of counts `(windows, 3, 3001)`. Files go to `folder`."""
     machine, processor, clock = BOARDS[board]
-    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", f"-mcpu={processor}", "-mthumb", f"-DCLOCK_MHZ={clock}"]
+    flags = [
+        "-std=c99",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-mcpu={processor}",
+        "-mthumb",
+        *MORE.get(board, []),
+        f"-DCLOCK_MHZ={clock}",
+    ]
     subprocess.run([GCC, *flags, "-c", source / "xiaonet.c", "-o", folder / "xiaonet.o"], check=True)
     link = ["--specs=rdimon.specs", "-Wl,--gc-sections", "-nostartfiles", "-T", HERE / "board.ld", "-o", folder / "program.elf"]
     subprocess.run([GCC, *flags, "-I", source, HERE / "start.c", HERE / "main.c", folder / "xiaonet.o", *link], check=True)

@@ -119,7 +119,7 @@ def _values(layers: Sequence[Layer], header: dict[str, Any], name: str, moved: f
     columns = ring_columns(layers)
     places = np.cumsum([0, *(kept * len(layer.bias) for kept, layer in zip(columns[:-1], layers, strict=False))]).tolist()
     widest = max(_taps(layer) for layer in layers)
-    state = 72 + 4 * widest + 2 * (widest + 4) + 32 + 2 * len(layers) + places[-1] + 4
+    state = 72 + 2 * (2 * widest + 8) + 2 * (widest + 4) + 32 + 2 * len(layers) + places[-1] + 4
     note = str(header["provenance"].get("note", "no note")).replace("*/", "* /")
     test = logits(layers, self_test())
     constants = sum(2 * _weights(layer).size + len(layer.bias) * (4 if _is_wide(layer) else 8) for layer in layers)

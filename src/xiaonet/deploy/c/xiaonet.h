@@ -35,7 +35,7 @@ typedef struct {
 typedef struct {
     int64_t line[3], slope[3];                 /* straight line of each component, in units of 1 / XN_TIME_SQUARES */
     uint64_t peak[3];                          /* after the line is removed, in the same unit */
-    int16_t x[2 * $widest];                    /* what a kernel sees at two columns */
+    int16_t x[2 * $widest + 8];                /* what a kernel sees at two columns, and room for the last vector */
     uint8_t bytes[2][$widest + 4];             /* the same, before it is spread to 16 bits */
     int16_t near[16];                          /* four normalised samples of each component */
     uint16_t made[$layers];                      /* columns that each layer has made */
