@@ -46,7 +46,9 @@ def main() -> None:
     if missing():
         raise SystemExit(missing())
     windows = real_windows(arguments.data, arguments.windows) if arguments.data else self_test()[None]
-    print("| model | processor | flash, kB | memory of a continuous record, kB | million instructions a window | windows with equal logits |")
+    print(
+        "| model | processor | flash, kB | memory of a continuous record, kB | million instructions a window | windows with equal logits |"
+    )
     print("|---|---|---|---|---|---|")
     for model in arguments.models:
         path = model_path(model, ".pth")
