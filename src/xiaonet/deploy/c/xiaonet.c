@@ -11,6 +11,10 @@
  * one byte for each of its channels. Instead of computing one layer after the other for the whole window, all layers advance together, two
  * columns at a time, and each keeps only the columns that others still need, in a ring. So $state_bytes bytes are enough.
  */
+#if !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L
+#error "xiaonet.c is C99; use a compiler for C99 or newer, with an option such as -std=c99"
+#endif
+
 #include "xiaonet.h"
 
 #include <string.h>
