@@ -176,6 +176,10 @@ typedef struct {
     int32_t a, b;
 } two;
 
+typedef struct {
+    two first, both; /* P, and P + 256 * Q */
+} sums;
+
 #define LARGER(a, b) ((a) > (b) ? (a) : (b))
 
 #if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(__ARM_BIG_ENDIAN)
@@ -216,10 +220,11 @@ static void copy_larger(uint8_t *to, const uint8_t *a, const uint8_t *b, int byt
 static void spread(int16_t *x, const uint8_t *a, const uint8_t *b, int taps)
 {
     for (const uint8_t *end = a + taps; a < end; a += 4, b += 4, x += 8) {
-        put_word(x, word(a) & 0x00FF00FF);
-        put_word(x + 2, word(b) & 0x00FF00FF);
-        put_word(x + 4, word(a) >> 8 & 0x00FF00FF);
-        put_word(x + 6, word(b) >> 8 & 0x00FF00FF);
+        uint32_t four_a = word(a), four_b = word(b);
+        put_word(x, four_a & 0x00FF00FF);
+        put_word(x + 2, four_b & 0x00FF00FF);
+        put_word(x + 4, four_a >> 8 & 0x00FF00FF);
+        put_word(x + 6, four_b >> 8 & 0x00FF00FF);
     }
 }
 
@@ -235,7 +240,7 @@ static two dot(const int16_t *w, const int16_t *x, int taps)
 
 #if defined(__ARM_FEATURE_MVE)
 /* Eight inputs of both columns at once, with vectors of Helium. Where fewer are left, the other weights are 0. */
-static void dots(const int16_t *w, const int16_t *x, int taps, two *p, two *q)
+static sums dots(const int16_t *w, const int16_t *x, int taps)
 {
     two first = {0, 0}, both = {0, 0};
     for (int left = taps; left > 0; left -= 8, w += 8, x += 16) {
@@ -247,13 +252,11 @@ static void dots(const int16_t *w, const int16_t *x, int taps, two *p, two *q)
         first.a = vmladavaq_s16(first.a, low, a);
         first.b = vmladavaq_s16(first.b, low, b);
     }
-    *p = first;
-    q->a = (both.a - first.a) >> 8;
-    q->b = (both.b - first.b) >> 8;
+    return (sums){first, both};
 }
 #else
 /* For each four inputs: two weights h, twice; and twice two inputs of column a and of column b. */
-static void dots(const int16_t *w, const int16_t *x, int taps, two *p, two *q)
+static sums dots(const int16_t *w, const int16_t *x, int taps)
 {
     two first = {0, 0}, both = {0, 0};
     const int16_t *end = w + taps;
@@ -278,9 +281,7 @@ static void dots(const int16_t *w, const int16_t *x, int taps, two *p, two *q)
               [h] "=&r"(h), [next] "=&r"(next), [a] "=&r"(a), [b] "=&r"(b)
             : [end] "r"(end)
             : "cc", "memory");
-    *p = first;
-    q->a = (both.a - first.a) >> 8;
-    q->b = (both.b - first.b) >> 8;
+    return (sums){first, both};
 }
 #endif
 #else
@@ -319,16 +320,14 @@ static int32_t low(int32_t w)
     return ((w + 128) & 255) - 128;
 }
 
-static void dots(const int16_t *w, const int16_t *x, int taps, two *p, two *q)
+static sums dots(const int16_t *w, const int16_t *x, int taps)
 {
     two first = {0, 0}, both = dot(w, x, taps);
     for (int i = 0; i < taps; i += 2, w += 2, x += 4) {
         first.a += low(w[0]) * x[0] + low(w[1]) * x[1];
         first.b += low(w[0]) * x[2] + low(w[1]) * x[3];
     }
-    *p = first;
-    q->a = (both.a - first.a) / 256;
-    q->b = (both.b - first.b) / 256;
+    return (sums){first, both};
 }
 #endif
 
@@ -419,8 +418,8 @@ static void make_columns(xn_state *s, const window *w, take give, void *taker, i
         b = s->bytes[0]; /* there is no such column */
     }
     for (int o = 0; o < outputs; o += 2, weights += taps) {
-        two sum[2];
-        dots(weights, s->x, taps, &sum[0], &sum[1]);
+        sums found = dots(weights, s->x, taps);
+        two sum[2] = {found.first, {(found.both.a - found.first.a) / 256, (found.both.b - found.first.b) / 256}};
         for (int k = 0; k < 2 && o + k < outputs; k++) {
             int32_t offset = bias[o + k], factor = scale[o + k];
             a[o + k] = scaled_byte((sum[k].a + offset) * factor);
