@@ -180,8 +180,6 @@ typedef struct {
     two first, both; /* P, and P + 256 * Q */
 } sums;
 
-#define LARGER(a, b) ((a) > (b) ? (a) : (b))
-
 #if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(__ARM_BIG_ENDIAN)
 static uint32_t word(const void *bytes)
 {
@@ -292,7 +290,7 @@ static void copy(uint8_t *to, const uint8_t *from, int bytes)
 
 static void copy_larger(uint8_t *to, const uint8_t *a, const uint8_t *b, int bytes)
 {
-    for (int i = 0; i < bytes; i++) to[i] = LARGER(a[i], b[i]);
+    for (int i = 0; i < bytes; i++) to[i] = a[i] > b[i] ? a[i] : b[i];
 }
 
 static void spread(int16_t *x, const uint8_t *a, const uint8_t *b, int taps)
