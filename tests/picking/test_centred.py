@@ -22,6 +22,7 @@ class Spikes:
     """Finds P near a spike of the vertical; `shape` tells how."""
 
     runtime, description, digest, thresholds = "stand-in", "spikes", "0" * 64, {"P": 0.6, "S": 0.6}
+    stacking = "probabilities"
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape

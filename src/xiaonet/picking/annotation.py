@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
+from xiaonet.picking.blending import REACH, RecordNetwork, blend, run_over, whole_tiles
 from xiaonet.picking.cleaning import Samples
 from xiaonet.picking.segments import Condition, Instrument, Segment
 from xiaonet.picking.spans import true_spans
@@ -32,7 +33,7 @@ CHUNK = 180 * WINDOW_STEP  # samples in memory at once: an hour
 WINDOW_BATCH = 8  # windows given to the network at once; more do not fit into the processor's cache
 GUARD = 50  # samples beside a gap or an end of data where nothing is picked
 MARGIN = 1000  # samples on either side of a chunk that its picks may look at
-REACH = WINDOW_SAMPLES + GUARD  # samples on either side of the probabilities that are read, too
+AROUND = WINDOW_SAMPLES + GUARD  # samples on either side of the probabilities that are kept, too, for windows around picks
 NO_CONDITIONS: Mapping[str, Condition] = {}
 NO_SAMPLES: Samples = np.empty((len(COMPONENTS), 0))
 
@@ -50,7 +51,7 @@ class Annotation(NamedTuple):
         waveform: `(3, samples)` in E, N, Z order, in the unit of the record; NaN where there is no data.
         trusted: `(samples,)`: true where a pick may be made, far enough from gaps and ends of data.
         conditions: of the samples of each channel.
-        surroundings: the waveform with `REACH` more samples on both sides.
+        surroundings: the waveform with `AROUND` more samples on both sides.
     """
 
     first: int
@@ -79,7 +80,9 @@ def chunks(segment: Segment) -> Iterator[tuple[int, int]]:
     return pairwise(bounds) if segment.first < segment.end else iter(())
 
 
-def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: int, network: Network) -> Annotation:
+def annotate_chunk(
+    instrument: Instrument, segment: Segment, first: int, end: int, network: Network, on_record: RecordNetwork | None = None
+) -> Annotation:
     """Compute probabilities of samples `first` up to `end` of a segment and of a margin around them.
 
     Args:
@@ -88,22 +91,36 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
         first: first sample, counted on the segment's grid.
         end: the sample after the last.
         network: gives probabilities `(batch, 3, 3001)` of P, S and noise for normalized windows `(batch, 3, 3001)`.
+        on_record: gives the probabilities of a normalized record. Waveforms are then averaged where windows overlap, and
+            `network` is not called.
     """
     start, stop = first - MARGIN, end + MARGIN
-    waveform, unsafe, conditions = instrument.read(segment, start - REACH, stop + REACH)
-    has_data = ~np.isnan(waveform)
-    stretches = find_stretches(has_data, REACH, REACH + stop - start)
-    windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, start - REACH)]
+    low, high = (start, stop) if on_record is None else whole_tiles(start, stop)
+    reach = AROUND if on_record is None else REACH
+    waveform, unsafe, conditions = instrument.read(segment, low - reach, high + reach)
+    has_data, offset, wanted = ~np.isnan(waveform), low - reach, slice(reach, reach + high - low)
+    if on_record is None:
+        probabilities = _stacked(waveform, has_data, offset, reach, network)[:, wanted]
+    else:
+        record = blend(waveform, offset, wanted.start, wanted.stop)
+        probabilities = run_over(record, np.asarray(has_data[:, wanted].any(axis=0)), on_record)[:, start - low : stop - low]
+    inside = slice(start - offset, stop - offset)
+    conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
+    trusted = _trusted(has_data, unsafe)[inside]
+    surroundings = waveform[:, start - AROUND - offset : stop + AROUND - offset]
+    return Annotation(first, end, start, probabilities, waveform[:, inside], trusted, conditions, surroundings)
+
+
+def _stacked(waveform: Samples, has_data: NDArray[np.bool_], offset: int, reach: int, network: Network) -> NDArray[np.float64]:
+    """Probabilities of windows, averaged where they overlap; of all samples but `reach` at both ends of the waveform."""
+    stretches = find_stretches(has_data, reach, waveform.shape[1] - reach)
+    windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, offset)]
     stack = Stack(len(PHASES), waveform.shape[1])
     for group in range(0, len(windows), WINDOW_BATCH):
         batch = windows[group : group + WINDOW_BATCH]
         probabilities = network(normalize(cut_windows(waveform, batch)))
         stack.add_all(probabilities, [(at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end)) for stretch, at in batch])
-    inside = slice(REACH, -REACH)
-    conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
-    return Annotation(
-        first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions, waveform
-    )
+    return stack.mean()
 
 
 def find_stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[Stretch]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE
 from xiaonet.extras import import_for
-from xiaonet.picking.annotation import REACH, Annotation, Network
+from xiaonet.picking.annotation import AROUND, Annotation, Network
 from xiaonet.picking.centred import SIDE, centred_curves
 from xiaonet.picking.segments import Instrument, Segment
 
@@ -132,7 +132,7 @@ def _peaks(annotation: Annotation, phase: str, threshold: float, distance: int, 
     candidates, _ = find_picks(trusted, CANDIDATE * threshold, distance)
     candidates = candidates[(candidates >= SIDE) & (candidates < len(curve) - SIDE)]
     found = []
-    for candidate, curves in zip(candidates.tolist(), centred_curves(annotation.surroundings, candidates + REACH, network), strict=True):
+    for candidate, curves in zip(candidates.tolist(), centred_curves(annotation.surroundings, candidates + AROUND, network), strict=True):
         first = candidate - SIDE
         trusted = np.where(annotation.trusted[first : first + len(curves[row])], curves[row], np.nan)
         near = np.where(np.abs(np.arange(-SIDE, SIDE + 1)) <= FARTHEST, trusted, np.nan)
