@@ -99,6 +99,9 @@ def pick_archive(
     tasks = plan(archive)
     with Journal(out, _fingerprint(archive, picker, tasks), resume) as journal:
         archive.problems |= journal.problems
+        for instrument in archive.instruments:
+            parts = [part for part in map(archive.within, instrument.segments) if part.first < part.end]
+            archive.problems |= dict.fromkeys(picker.amplitude_problems(instrument, parts))
         if known := sum(task.seconds for task in tasks if task.key in journal.counts):
             on_progress(known, fresh=False)
         _pick_tasks([task for task in tasks if task.key not in journal.counts], archive, picker, journal, workers, on_progress, on_chunk)

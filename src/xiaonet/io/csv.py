@@ -10,7 +10,7 @@ from typing import IO
 from xiaonet.constants import SECOND_NS
 from xiaonet.errors import DataError
 from xiaonet.io.columns import COLUMNS, check_columns, pick_row
-from xiaonet.picking.picks import Pick
+from xiaonet.picking.picks import COUNT, Pick
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,8 +37,9 @@ def read_csv(file: IO[bytes]) -> Iterator[Pick]:
     check_columns(lines.fieldnames or ())
     for row in lines:
         try:
-            numbers = [float("nan" if row[name] == "" else row[name]) for name in ("prob", "uncertainty", "amp", "snr")]
-            yield Pick(int(Decimal(row["time"]) * SECOND_NS), row["seed_id"], row["phase"], *numbers)
+            prob, uncertainty, amp, snr = [float("nan" if row[name] == "" else row[name]) for name in ("prob", "uncertainty", "amp", "snr")]
+            time_ns, unit = int(Decimal(row["time"]) * SECOND_NS), row.get("amp_unit") or COUNT
+            yield Pick(time_ns, row["seed_id"], row["phase"], prob, uncertainty, amp, snr, unit)
         except (ValueError, TypeError, DecimalException) as error:
             raise DataError(f"line {lines.line_num} holds no pick: {row}") from error
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
-from xiaonet.picking.picks import Pick
+from xiaonet.picking.picks import COUNT, Pick
 
 if TYPE_CHECKING:
     from obspy.core import event as quakeml
@@ -43,9 +43,8 @@ def read_quakeml(file: IO[bytes]) -> Iterator[Pick]:
 
     for event in obspy.read_events(file, format="QUAKEML"):
         for reading in event.picks:
-            told = dict(
-                re.findall(r"(probability|amplitude|snr_db)=([^,\s]+)", " ".join(comment.text or "" for comment in reading.comments))
-            )
+            said = " ".join(comment.text or "" for comment in reading.comments)
+            told = dict(re.findall(r"(probability|amplitude|snr_db|amplitude_unit)=([^,\s]+)", said))
             uncertainty = reading.time_errors.uncertainty
             yield Pick(
                 time_ns=reading.time.ns,
@@ -55,6 +54,7 @@ def read_quakeml(file: IO[bytes]) -> Iterator[Pick]:
                 uncertainty=math.nan if uncertainty is None else uncertainty,
                 amplitude=float(told.get("amplitude", "nan")),
                 snr=float(told.get("snr_db", "nan")),
+                unit=told.get("amplitude_unit", COUNT),
             )
 
 
@@ -64,6 +64,7 @@ def _reading(pick: Pick) -> "quakeml.Pick":
 
     network, station, location, channel = pick.seed_id.split(".")
     rest = {"probability": pick.probability, "amplitude": pick.amplitude, "snr_db": pick.snr}
+    told = [f"{key}={number}" for key, number in rest.items() if not math.isnan(number)] + [f"amplitude_unit={pick.unit}"]
     return quakeml.Pick(
         resource_id=_identifier("pick", pick.seed_id, pick.phase, str(pick.time_ns)),
         time=pick.time,
@@ -72,7 +73,7 @@ def _reading(pick: Pick) -> "quakeml.Pick":
         phase_hint=pick.phase,
         evaluation_mode="automatic",
         method_id=_identifier("picker"),
-        comments=[_comment(", ".join(f"{key}={number}" for key, number in rest.items() if not math.isnan(number)))],
+        comments=[_comment(", ".join(told))],
     )
 
 
