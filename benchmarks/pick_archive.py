@@ -9,22 +9,32 @@ and the picks that a prefilter loses.
     python benchmarks/pick_archive.py --part fragments
     python benchmarks/pick_archive.py --part memory
     python benchmarks/pick_archive.py --part prefilter
+
+Two parts measure archives of many files, which are made up: the time until the first result is in the journal, and the time and
+memory that the plan of all tasks takes.
+
+    python benchmarks/pick_archive.py --part records   # 20,000 files of one record, of 100 stations
+    python benchmarks/pick_archive.py --part names     # an SDS archive of 300,000 files: 100 days of 1,000 stations
 """
 
 import argparse
 import csv
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import obspy
+from pymseed import MS3Record
 
 SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))
 DAY = sorted((SHARED / "data" / "sds" / "2014").glob("CX/*/HH?.D/*.121"))  # 12 h of two stations
@@ -39,7 +49,18 @@ for path in sys.argv[2:]:
         stations.setdefault(trace.id[:-1], obspy.Stream()).append(trace)
 print(sum(len(model.classify(stream).picks) for stream in stations.values()))
 """
+PLAN = """
+import resource, sys, time
+from xiaonet.apps.pick_archive import plan
+from xiaonet.io.archive import Archive
+started = time.perf_counter()
+tasks = plan(Archive(sys.argv[1]))
+seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(f"{len(tasks)} tasks planned in {seconds:.1f} s, {peak:.0f} MB at most")
+"""
 FRAGMENTS = 5000
+FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
+LONGEST_WAIT = 600  # s for the first result
 
 
 def measure(command: list[str], threads: int) -> tuple[float, float, float]:
@@ -168,7 +189,85 @@ def prefilter(folder: Path, threads: int, repeats: int) -> None:
         print(f"{name}: of {total} picks {gone} lost ({100 * gone / total:.2f} %), {new} new")
 
 
-PARTS: dict[str, Callable[[Path, int, int], None]] = {"speed": speed, "fragments": fragments, "memory": memory, "prefilter": prefilter}
+def _record(station: str, channel: str, start: datetime) -> bytes:
+    """One record of miniSEED, of noise."""
+    header = MS3Record(reclen=512, encoding=11)
+    header.formatversion, header.sourceid, header.samprate = 2, f"FDSN:XX_{station}__H_H_{channel}", 100.0
+    header.starttime = round(start.timestamp() * 1e9)
+    noise = np.random.default_rng(round(start.timestamp())).integers(-99, 99, 350, dtype=np.int32)
+    return next(iter(header.generate(data_samples=noise, sample_type="i")))
+
+
+def _one_record_files(folder: Path) -> None:
+    """20,000 files of one record, of three channels of 100 stations."""
+    for station in range(100):
+        for number in range(200):
+            start, channel = FIRST_DAY + timedelta(seconds=3.5 * (number // 3)), "ENZ"[number % 3]
+            (folder / f"S{station:03}.{channel}.{number // 3:03}").write_bytes(_record(f"S{station:03}", channel, start))
+
+
+def _sds(folder: Path) -> None:
+    """An SDS archive of three channels of 1,000 stations over 100 days. Each file has one record instead of a day."""
+    for station in (f"S{number:03}" for number in range(1000)):
+        for channel in "ENZ":
+            place = folder / "2020" / "XX" / station / f"HH{channel}.D"
+            place.mkdir(parents=True)
+            for day in range(100):
+                name = f"XX.{station}..HH{channel}.D.2020.{day + 1:03}"
+                (place / name).write_bytes(_record(station, channel, FIRST_DAY + timedelta(days=day)))
+
+
+def _until_first_result(files: Path, out: Path, threads: int) -> float:
+    """Seconds from the start of `xiaonet pick` until its journal has a result. Then it is stopped."""
+    journal = out.with_name(f"{out.name}.journal")
+    started = time.perf_counter()
+    process = subprocess.Popen(ours(out, [files], threads, "--model", "xiaonet-nano"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while time.perf_counter() - started < LONGEST_WAIT and process.poll() is None:
+            time.sleep(0.05)
+            if journal.exists() and any(_results(journal)):
+                return time.perf_counter() - started
+        sys.exit(f"xiaonet pick {files} ended with status {process.poll()} or gave no result within {LONGEST_WAIT} s")
+    finally:
+        process.kill()
+        process.wait()
+        journal.unlink(missing_ok=True)
+
+
+def _results(journal: Path) -> Iterator[str]:
+    """Keys of the results in a journal that another process writes."""
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database, suppress(sqlite3.Error):
+        yield from (key for (key,) in database.execute("SELECT key FROM results"))
+
+
+def _many_files(make: Callable[[Path], None], folder: Path, threads: int, repeats: int) -> None:
+    files = folder / "files"
+    files.mkdir()
+    make(files)
+    for _ in range(repeats):
+        done = subprocess.run([sys.executable, "-c", PLAN, str(files)], capture_output=True, text=True, check=True)
+        print(done.stdout.strip())
+        print(f"first result in the journal after {_until_first_result(files, folder / 'picks.csv', threads):.1f} s")
+
+
+def records(folder: Path, threads: int, repeats: int) -> None:
+    """Plan 20,000 files of one record, and begin to pick them."""
+    _many_files(_one_record_files, folder, threads, repeats)
+
+
+def names(folder: Path, threads: int, repeats: int) -> None:
+    """Plan an SDS archive of 300,000 files, and begin to pick it."""
+    _many_files(_sds, folder, threads, repeats)
+
+
+PARTS: dict[str, Callable[[Path, int, int], None]] = {
+    "speed": speed,
+    "fragments": fragments,
+    "memory": memory,
+    "prefilter": prefilter,
+    "records": records,
+    "names": names,
+}
 
 
 def main() -> None:
@@ -177,7 +276,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    if not DAY:
+    if not DAY and arguments.part not in ("records", "names"):
         sys.exit(f"no records below {SHARED / 'data' / 'sds'}: set XIAONET_SHARED")
     with tempfile.TemporaryDirectory() as folder:
         PARTS[arguments.part](Path(folder), arguments.threads, arguments.repeats)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
-from xiaonet.picking.segments import Extent, Instrument, build_instruments
+from xiaonet.io.archive import FileRange
+from xiaonet.picking.segments import Instrument, build_instruments
 from xiaonet.picking.time_index import TimeIndex
 
 MIDNIGHT = UTCDateTime("2020-09-15T00:00:00")
@@ -46,7 +47,7 @@ def record(
 
 def bare_instrument(name: str, letters: str, end_ns: int = 1) -> Instrument:
     """An instrument at 100 Hz whose channels have these last letters, without samples."""
-    indexes = {(name + letter, Fraction(100)): TimeIndex([Extent(0, end_ns)]) for letter in letters}
+    indexes = {(name + letter, Fraction(100)): TimeIndex([FileRange(0, end_ns, 0)]) for letter in letters}
     [instrument], _ = build_instruments(indexes, lambda *_: [], {})
     return instrument
 

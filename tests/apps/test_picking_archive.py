@@ -326,6 +326,39 @@ def test_what_was_skipped_before_the_stop_is_reported_after_it(tmp_path: Path, p
     assert whole.problems == found.problems
 
 
+class CountingDict(dict[str, None]):
+    """Counts how often a key is looked up."""
+
+    lookups = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.lookups += 1
+        return super().__contains__(key)
+
+
+def test_a_problem_is_looked_up_once_and_not_after_each_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
+) -> None:
+    shutil.copytree(days, tmp_path / "days")
+    empty = [tmp_path / "days" / f"{number:03}" for number in range(200)]
+    for path in empty:
+        path.touch()
+    told = CountingDict()
+    contents: list[list[str]] = []
+    start, add = Journal.__init__, Journal.add
+
+    def count(journal: Journal, *arguments: Any) -> None:
+        start(journal, *arguments)
+        journal.problems = told
+
+    monkeypatch.setattr(Journal, "__init__", count)
+    monkeypatch.setattr(Journal, "add", lambda journal, result: contents.append(result.problems) or add(journal, result))
+    pick_archive(Archive([tmp_path / "days"]), picker, tmp_path / "picks.csv")
+    expected = [f"{path}: empty" for path in empty]
+    assert [expected, [], [], [], [], []] == contents
+    assert (200, expected) == (told.lookups, list(told))
+
+
 @pytest.mark.parametrize("change", ["threshold", "time", "stations", "file", "model"])
 def test_a_journal_of_another_run_is_refused(tmp_path: Path, picker: Picker, days: Path, change: str) -> None:
     shutil.copytree(days, tmp_path / "days")

@@ -1,15 +1,18 @@
+import gc
 import os
 import shutil
+import tracemalloc
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from obspy import Stream, UTCDateTime
+from obspy import Stream, Trace, UTCDateTime
 from pymseed import MS3Record
 
 from stand_in import MIDNIGHT, record, write, write_days
-from xiaonet.io import archive
+from xiaonet.io import archive, miniseed
 from xiaonet.io.archive import Archive
 from xiaonet.picking.segments import Instrument, sort_stream
 
@@ -180,13 +183,96 @@ def test_consecutive_files_are_one_record(tmp_path: Path) -> None:
     assert same(sort_stream(stream)[0][0], found)
 
 
-def test_files_more_than_are_remembered_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", [0, 7, 10**6])
+def test_files_more_than_are_remembered_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     for number, part in enumerate(cut(record(), 50)):
         write(part, tmp_path / f"{number}")
     [expected] = Archive([tmp_path]).instruments
+    monkeypatch.setattr(archive, "KEPT_PIECES", kept)
     monkeypatch.setattr(archive, "CACHED_FILES", 1)
     monkeypatch.setattr(archive, "CACHED_PIECES", 1)
     assert same(expected, Archive([tmp_path]).instruments[0])
+
+
+def one_channel(folder: Path, number: int) -> Path:
+    """Files that follow each other, a record of 512 bytes each."""
+    folder.mkdir()
+    samples = np.random.default_rng(0).integers(-99, 99, (number, 100), dtype=np.int32)
+    for place, part in enumerate(samples):
+        header = {"network": "XX", "station": "ABC", "channel": "HHZ", "sampling_rate": 100.0, "starttime": MIDNIGHT + place}
+        write(Stream([Trace(part, header)]), folder / f"{place:04}")
+    return folder
+
+
+def test_a_file_is_scanned_once_however_many_there_are(tmp_path: Path, scanned: list[str]) -> None:
+    found = Archive(one_channel(tmp_path / "files", 200))
+    for _ in range(3):
+        _, samples = whole(found.instruments[0])
+    assert 200 == len(scanned) == len({*scanned})
+    assert 20_000 == np.isfinite(samples[2]).sum()
+
+
+def test_files_beyond_those_that_are_kept_are_scanned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanned: list[str]) -> None:
+    monkeypatch.setattr(archive, "KEPT_PIECES", 150)
+    monkeypatch.setattr(archive, "CACHED_FILES", 1)
+    whole(Archive(one_channel(tmp_path / "files", 200)).instruments[0])
+    names = [f"{place:04}" for place in range(200)]
+    assert names + names[150:] == scanned
+
+
+def cost(folder: Path) -> tuple[int, int]:
+    """Objects and bytes that an archive holds."""
+    gc.collect()
+    before = len(gc.get_objects())
+    tracemalloc.start()
+    found = Archive(folder)
+    gc.collect()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert int(folder.name) == len(found.files)
+    return len(gc.get_objects()) - before, size
+
+
+def test_a_file_takes_little_memory_and_no_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "CACHED_FILES", 1)
+    few, many = (one_channel(tmp_path / f"{number}", number) for number in (100, 600))
+    # The least of several, because the tables of the interpreter grow now and then.
+    objects, memory = (min(cost(many)[kind] for _ in range(3)) - min(cost(few)[kind] for _ in range(3)) for kind in (0, 1))
+    assert objects < 10  # of 500 more files
+    assert memory / 500 < 300  # bytes
+
+
+@pytest.mark.parametrize("kind", ["MSEED", "GSE2", "SAC"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_is_kept_of_a_file_is_what_was_found_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, zipped: bool) -> None:
+    monkeypatch.setattr(miniseed, "LONGEST", 1000)
+    for number, trace in enumerate(record(seconds=60)):
+        Stream([trace]).write(str(tmp_path / f"{number}"), kind)
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as target:
+            for number in range(3):
+                target.write(tmp_path / f"{number}")
+                (tmp_path / f"{number}").unlink()
+    monkeypatch.setattr(archive, "CACHED_FILES", 0)
+    kept = Archive([tmp_path])
+    monkeypatch.setattr(archive, "KEPT_PIECES", 0)
+    again = Archive([tmp_path])
+    channel = ("XX.ABC..HHZ", HUNDRED)
+    [pieces, expected] = [[piece[:4] + piece[5:] for piece in found._pieces(channel, 0, 2**62)] for found in (kept, again)]
+    assert {"MSEED": 4}.get(kind, 6) == len(pieces)
+    assert expected == pieces
+    assert same(again.instruments[0], kept.instruments[0])
+
+
+def test_times_beyond_64_bits_are_read(tmp_path: Path) -> None:
+    stream = record(UTCDateTime(9000, 1, 1), 60)
+    for number, trace in enumerate(stream):
+        Stream([trace]).write(str(tmp_path / f"{number}"), "SAC")
+    write(record(MIDNIGHT, 60), tmp_path / "now")
+    [instrument] = Archive([tmp_path]).instruments
+    starts = [segment.time_ns(segment.first) for segment in instrument.segments]
+    assert [MIDNIGHT.ns, UTCDateTime(9000, 1, 1).ns] == starts
+    assert 12_000 == np.isfinite(whole(instrument)[1]).all(axis=0).sum()
 
 
 def test_files_twice_and_files_that_overlap_are_one_record(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import bz2
+import errno
 import gzip
 import io
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +125,149 @@ def test_a_damaged_compressed_file_is_named_and_read_up_to_the_damage(tmp_path: 
     assert {"XX.ABC..HH"} == {instrument.name for instrument in found.instruments}
     damaged = [problem.split(": ")[0] for problem in found.problems if "damaged, and only what comes before the damage is read" in problem]
     assert [str(tmp_path / name) for name in ("bad.bz2", "bad.zip", "cut.gz")] == damaged
+
+
+def bomb_of_zeros(size: int) -> bytes:
+    raw = io.BytesIO()
+    with gzip.GzipFile(fileobj=raw, mode="wb") as file:
+        for _ in range(size // 10**6):
+            file.write(bytes(10**6))
+    return raw.getvalue()
+
+
+def sparse_tar(size: int) -> bytes:
+    """A tar archive with a hole: its members are short in the archive, and long when they are expanded."""
+    header = tarfile.TarInfo("hole")
+    header.type, header.pax_headers = tarfile.REGTYPE, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(size)}
+    table = b"0\n".ljust(512, b"\0")  # no data in the hole
+    header.size = len(table)
+    return header.tobuf(tarfile.PAX_FORMAT) + table + bytes(1024)
+
+
+def long_name_tar(size: int) -> bytes:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
+    return header.tobuf(tarfile.GNU_FORMAT) + bytes(10**5)
+
+
+def unknown_member_tar(size: int) -> bytes:
+    header = tarfile.TarInfo("label")
+    header.type, header.size = b"V", size
+    return header.tobuf(tarfile.GNU_FORMAT) + bytes(10**5)
+
+
+BOMBS: dict[str, Callable[[int], bytes]] = {
+    "zeros.gz": bomb_of_zeros,
+    "zeros.bz2": lambda size: bz2.compress(gzip.decompress(bomb_of_zeros(size))),
+    "zeros.zip": lambda size: zipped({"a": bytes(size)}),
+    "zeros.tar.gz": lambda size: tar_gz({"a": bytes(size)}),
+    "many.zip": lambda size: zipped({f"{number}": b"" for number in range(size // 4096 + 1)}),
+    "nested.zip": lambda size: zipped({"b.gz": gzip.compress(bomb_of_zeros(size))}),
+    "shared.zip": lambda size: zipped({f"{number}.gz": bomb_of_zeros(size // 4) for number in range(5)}),
+    "hole.tar": sparse_tar,
+    "unknown.tar": unknown_member_tar,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_file_that_expands_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    size = 40 * 10**6
+    monkeypatch.setattr(compressed, "SMALL", size - 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / name).write_bytes(BOMBS[name](size))
+    assert (tmp_path / name).stat().st_size < size / 12
+    monkeypatch.setattr(compressed, "GROWTH", 10)
+    found = Archive(tmp_path / name)
+    assert [
+        f"{tmp_path / name}: refused: it expands to more than 0.04 GB; the limit is 0.04 GB, or 10 times the size of the file if that is "
+        "more; if you trust it, expand it yourself and name the folder instead"
+    ] == list(found.problems)
+    assert [] == list((tmp_path / "temporary").iterdir())
+
+
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_limit: Callable[[int], None]) -> None:
+    (tmp_path / "a.gz").write_bytes(bomb_of_zeros(10**6))
+    monkeypatch.setattr(compressed, "ENOSPC", errno.EFBIG)  # the error of the limit
+    write_limit(1000)
+    found = Archive(tmp_path / "a.gz")
+    reason = f"cannot be expanded: no space is left in {tempfile.gettempdir()}; free some, or set TMPDIR to another folder"
+    assert [f"{tmp_path / 'a.gz'}: {reason}"] == list(found.problems)
+
+
+def test_a_large_file_may_expand_as_far_as_real_records_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "SMALL", 0)
+    stream = record(seconds=90)
+    stream.write(str(tmp_path / "a"), "SLIST")
+    raw = gzip.compress((tmp_path / "a").read_bytes())
+    (tmp_path / "a").unlink()
+    (tmp_path / "a.gz").write_bytes(raw)
+    found = Archive(tmp_path)
+    assert {} == found.problems
+    np.testing.assert_array_equal(expected(stream), samples(found))
+
+
+def test_an_archive_of_thousands_of_files_is_read(tmp_path: Path) -> None:
+    stream = record(seconds=90)
+    path = write(stream, tmp_path / "file", 512)
+    raw = path.read_bytes()
+    path.unlink()
+    records = [raw[at : at + 512] for at in range(0, len(raw), 512)]
+    content = {f"{number:05}": records[number % len(records)] for number in range(3000)}
+    (tmp_path / "a.zip").write_bytes(zipped(content))
+    found = Archive(tmp_path)
+    assert {} == found.problems
+    np.testing.assert_array_equal(expected(stream), samples(found))
+
+
+def test_what_is_compressed_too_often_is_named(tmp_path: Path) -> None:
+    raw = write(record(seconds=90), tmp_path / "file").read_bytes()
+    (tmp_path / "file").unlink()
+    for depth in range(5):
+        raw = zipped({f"{depth}": raw})
+        (tmp_path / f"{depth}.zip").write_bytes(raw)
+    assert {"XX.ABC..HH"} == {instrument.name for instrument in Archive(tmp_path / "3.zip").instruments}
+    found = Archive(tmp_path / "4.zip")
+    reason = f"{tmp_path / '4.zip'}: 1: skipped: it is within 4 other compressed files; expand it yourself"
+    assert ([], [reason]) == (found.instruments, list(found.problems))
+
+
+def test_a_name_without_end_in_a_tar_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(long_name_tar(10**10))
+    assert [
+        f"{tmp_path / 'a.tar'}: damaged, and only what comes before the damage is read: ReadError: a name of 10000000000 bytes"
+    ] == list(Archive(tmp_path).problems)
+
+
+def test_a_damaged_header_in_a_tar_archive_is_not_its_end(tmp_path: Path) -> None:
+    parts = {}
+    for trace in record(seconds=90):
+        Stream([trace]).write(str(tmp_path / "one"), "MSEED")
+        parts[trace.stats.channel] = (tmp_path / "one").read_bytes()
+    (tmp_path / "one").unlink()
+    raw = bytearray(PACKERS["a.tar"](parts))
+    raw[raw.index(b"HHN\0")] ^= 1
+    (tmp_path / "a.tar").write_bytes(raw)
+    found = Archive(tmp_path)
+    assert ["HHE"] == [seed_id[-3:] for seed_id in found.seen]
+    damage = "damaged, and only what comes before the damage is read: ReadError: a header is damaged: bad checksum"
+    assert [f"{tmp_path / 'a.tar'}: {damage}"] == list(found.problems)
+
+
+def test_a_damaged_member_costs_that_member(tmp_path: Path) -> None:
+    parts = {}
+    for trace in record(seconds=90):
+        Stream([trace]).write(str(tmp_path / "one"), "MSEED")
+        parts[trace.stats.channel] = (tmp_path / "one").read_bytes()
+    (tmp_path / "one").unlink()
+    raw = bytearray(zipped(parts))
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        raw[archive.getinfo("HHN").header_offset] ^= 1
+    (tmp_path / "a.zip").write_bytes(raw)
+    found = Archive(tmp_path)
+    assert ["HHE", "HHZ"] == [seed_id[-3:] for seed_id in found.seen]
+    damage = "damaged, and only what comes before the damage is read: BadZipFile: Bad magic number for file header"
+    assert [f"{tmp_path / 'a.zip'}: HHN: {damage}"] == list(found.problems)
 
 
 def test_what_is_no_waveform_is_named_also_within_an_archive(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def _pick_tasks(
     on_chunk: OnChunk | None,
 ) -> None:
     """Pick tasks on several threads, and write each result to the journal as soon as it exists."""
-    stop, left = Event(), iter(tasks)
+    stop, left, known = Event(), iter(tasks), 0
 
     def work(task: Task) -> TaskResult:
         return _pick_task(task, archive, picker, stop, on_progress, on_chunk)
@@ -150,8 +150,9 @@ def _pick_tasks(
             while waiting := waiting | {pool.submit(work, task) for task in islice(left, 2 * workers - len(waiting))}:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    fresh = [problem for problem in list(archive.problems) if problem not in journal.problems]
-                    journal.add(replace(future.result(), problems=fresh))
+                    found = archive.problems_since(known)
+                    journal.add(replace(future.result(), problems=[problem for problem in found if problem not in journal.problems]))
+                    known += len(found)
         except BaseException:  # Ctrl-C too; a worker stops after its current hour of data
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -180,6 +181,9 @@ def _pick_task(task: Task, archive: Archive, picker: Picker, stop: Event, on_pro
 def _summarise(tasks: list[Task], journal: Journal, archive: Archive) -> Summary:
     """The summary of finished tasks, without what the order of the picks shows."""
     problems = [*archive.problems, *channel_problems(journal.channels)]
+    by_station: dict[str, list[str]] = {}
+    for problem in problems:
+        by_station.setdefault(".".join(problem.split(".", 2)[:2]), []).append(problem)
     stations: dict[str, StationSummary] = {}
     for task in tasks:
         name, counts = task.instrument.name, journal.counts[task.key]
@@ -189,7 +193,7 @@ def _summarise(tasks: list[Task], journal: Journal, archive: Archive) -> Summary
     for seed_id, quality in sorted(journal.channels.items()):
         stations[seed_id.rsplit(".", 2)[0]].channels[seed_id] = quality
     for station in stations.values():
-        station.problems = [problem for problem in problems if problem.startswith(f"{station.name}.")]
+        station.problems = by_station.get(station.name, [])
     return Summary([stations[name] for name in sorted(stations)], problems)
 
 

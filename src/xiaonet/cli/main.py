@@ -15,7 +15,7 @@ from xiaonet.cli.look import look
 from xiaonet.cli.pick import pick
 from xiaonet.cli.train import demo, finetune, recipe, train
 from xiaonet.errors import XiaoNetError
-from xiaonet.extras import EXTRAS, install_command
+from xiaonet.extras import EXTRAS, MissingPackageError, install_command
 
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 
@@ -36,6 +36,9 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except XiaoNetError as error:
             console.fail(type(error).__name__.removesuffix("Error"), "stopped", str(error))
+            raise typer.Exit(1) from error
+        except MissingPackageError as error:
+            console.fail("Install", "stopped", str(error))
             raise typer.Exit(1) from error
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] not in EXTRAS:

@@ -7,6 +7,7 @@ that follow each other in time are one record.
 import os
 import re
 import stat
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -19,13 +20,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import SAMPLE_NS, SECOND_NS
+from xiaonet.constants import SAMPLE_NS, SAMPLING_RATE, SECOND_NS
+from xiaonet.extras import import_for
+from xiaonet.io.kept_pieces import KeptPieces
 from xiaonet.io.waveforms import MINISEED, Stored, decode, scan
 from xiaonet.picking.channels import instrument_name, parse_components
+from xiaonet.picking.integer_table import IntegerTable
 from xiaonet.picking.preference import one_per_station
 from xiaonet.picking.segments import (
     LONGEST_GAP_NS,
     Channel,
+    Instrument,
     Piece,
     Segment,
     build_instruments,
@@ -38,16 +43,17 @@ from xiaonet.picking.time_index import TimeIndex
 # Names of files in an SDS archive: NET.STA.LOC.CHA.TYPE.YEAR.DAY
 SDS_NAME = re.compile(r"(?P<net>[^.]*)\.(?P<sta>[^.]*)\.(?P<loc>[^.]*)\.(?P<cha>[^.]*)\.[A-Z]\.(?P<year>\d{4})\.(?P<day>\d{3})")
 ONE_DAY = timedelta(days=1)
-CACHED_FILES = 64  # whose headers stay in memory
+KEPT_PIECES = 10**6  # in files that are scanned only once, 72 bytes each; other files are scanned again when they are needed
+CACHED_FILES = 64  # whose pieces stay in memory as objects
 CACHED_PIECES = 32  # whose samples stay in memory, 1 MB each
 
 
-class _Entry(NamedTuple):
-    """A time range in which one file holds one channel, without a long gap."""
+class FileRange(NamedTuple):
+    """A time range in which a file holds a channel, without a long gap. `file` is its number in the archive."""
 
     start_ns: int
     end_ns: int
-    path: Path
+    file: int
 
 
 class Archive:
@@ -63,13 +69,13 @@ class Archive:
 
     Attributes:
         instruments: in order of their name.
-        files: the files with usable data, in order.
         formats: number of files with usable data in each other format than miniSEED.
         problems: what was skipped and why, as keys; it grows while samples are read.
         seen: first and last time of each channel in the files, also of those that were not asked for or cannot be picked.
 
     Raises:
         ConfigError: `components` names something other than channels of E, N and Z.
+        MissingPackageError: a channel has another rate than 100 Hz, and scipy is not installed.
     """
 
     def __init__(
@@ -82,23 +88,31 @@ class Archive:
         prefer: str | Sequence[str] = (),
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
+        self._reported: list[str] = []  # the same, without those that others added to `problems`
         self.seen: dict[str, tuple[int, int]] = {}
-        self._order: dict[Path, int] = {}  # of files, as they were read
-        self.files: list[Path] = []
         self.formats: Counter[str] = Counter()
         self.start_ns, self.end_ns = start_ns, end_ns
         self.stations = [stations] if isinstance(stations, str) else stations
         self.components = parse_components(components)
-        self._scan = lru_cache(CACHED_FILES)(self._scan_file)
+        self._channels = lru_cache(CACHED_FILES)(self._read_channels)
         self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
-        entries: dict[Channel, list[_Entry]] = {}
-        for path in self._find_files([paths] if isinstance(paths, str | Path) else paths):
-            self._add(path, entries)
-        self._indexes = {channel: TimeIndex(found) for channel, found in entries.items()}
+        self._paths = self._find_files([paths] if isinstance(paths, str | Path) else paths)
+        self._usable = array("q")  # numbers of files
+        self._kept = KeptPieces(KEPT_PIECES)
+        ranges: dict[Channel, IntegerTable[FileRange]] = {}
+        for file in range(len(self._paths)):
+            self._add(file, ranges)
+        self._indexes = {channel: TimeIndex(found, partial(IntegerTable, FileRange)) for channel, found in ranges.items()}
         instruments, spare = build_instruments(self._indexes, self._pieces, self.components)
         self.instruments, left_out = one_per_station(instruments, prefer)
         for reason in spare + left_out:
             self._report(reason)
+        _check_rates(self.instruments)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files with usable data, in order."""
+        return [Path(self._paths[file]) for file in self._usable]
 
     def within(self, segment: Segment) -> Segment:
         """The part of a segment from `start_ns` to `end_ns` of this archive."""
@@ -106,8 +120,12 @@ class Archive:
         end = segment.end if self.end_ns is None else min(segment.end, -((segment.grid.phase_ns - self.end_ns) // SAMPLE_NS))
         return segment._replace(first=first, end=end)
 
-    def _find_files(self, paths: Iterable[str | Path]) -> list[Path]:
-        found: dict[Path, None] = {}
+    def problems_since(self, number: int) -> list[str]:
+        """The problems that this archive found after its first `number` ones, in order. It looks at no others."""
+        return self._reported[number:]
+
+    def _find_files(self, paths: Iterable[str | Path]) -> list[str]:
+        found: dict[str, None] = {}
         for path in paths:
             matches = [str(path)] if os.path.exists(path) else sorted(glob(str(path), recursive=True))
             if not matches:
@@ -115,7 +133,7 @@ class Archive:
             for match in matches:
                 for file in self._walk(match) if os.path.isdir(match) else [Path(match)]:
                     if self._is_wanted(file):
-                        found[Path(os.path.realpath(file))] = None
+                        found[os.path.realpath(file)] = None
         return list(found)
 
     def _walk(self, folder: str) -> Iterator[Path]:
@@ -146,8 +164,18 @@ class Archive:
             self._see(seed_id, round(day.timestamp()) * SECOND_NS, round((day + ONE_DAY).timestamp()) * SECOND_NS)
         return wanted
 
-    def _scan_file(self, path: Path) -> dict[Channel, TimeIndex[Stored]]:
+    def _read_channels(self, file: int) -> dict[Channel, TimeIndex[Stored]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
+        path = Path(self._paths[file])
+        channels: dict[Channel, list[Stored]] = {}
+        if kept := self._kept.of(file, path):
+            for stored in kept:
+                channels.setdefault((stored.seed_id, nominal_rate(stored.rate)), []).append(stored)
+        else:
+            channels = self._scan_file(file, path)
+        return {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
+
+    def _scan_file(self, file: int, path: Path) -> dict[Channel, list[Stored]]:
         reasons: list[str] = []
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe might never end
@@ -169,26 +197,31 @@ class Archive:
         for reason in reasons:
             self._report(reason)
         for pieces in channels.values():
-            _rank(pieces, self._order.setdefault(path, len(self._order)))
-        return {channel: TimeIndex(pieces) for channel, pieces in channels.items()}
+            _rank(pieces, file)
+        return channels
 
-    def _add(self, path: Path, entries: dict[Channel, list[_Entry]]) -> None:
-        channels = self._scan(path)
-        if channels:
-            self.files.append(path)
-            self.formats.update({piece.format for index in channels.values() for piece in index.pieces} - {MINISEED})
+    def _add(self, file: int, ranges: dict[Channel, IntegerTable[FileRange]]) -> None:
+        """Scan a file, keep its pieces, and add the time range of each of its channels."""
+        channels = self._channels(file)
+        pieces = [piece for index in channels.values() for piece in index.pieces]
+        self._kept.add(pieces)
+        if pieces:
+            self._usable.append(file)
+            self.formats.update({piece.format for piece in pieces} - {MINISEED})
         for channel, index in channels.items():
-            ranges: list[_Entry] = []
+            found: list[FileRange] = []
             for stored in index.pieces:
-                if ranges and stored.start_ns <= ranges[-1].end_ns + LONGEST_GAP_NS:
-                    ranges[-1] = ranges[-1]._replace(end_ns=max(ranges[-1].end_ns, stored.end_ns))
+                if found and stored.start_ns <= found[-1].end_ns + LONGEST_GAP_NS:
+                    found[-1] = found[-1]._replace(end_ns=max(found[-1].end_ns, stored.end_ns))
                 else:
-                    ranges.append(_Entry(stored.start_ns, stored.end_ns, path))
-            entries.setdefault(channel, []).extend(ranges)
+                    found.append(FileRange(stored.start_ns, stored.end_ns, file))
+            table = ranges.setdefault(channel, IntegerTable(FileRange))
+            for one in found:
+                table.append(one)
 
     def _pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
-        for path in dict.fromkeys(entry.path for entry in self._indexes[channel].find(first_ns, end_ns)):
-            index = self._scan(path).get(channel)
+        for file in dict.fromkeys(found.file for found in self._indexes[channel].find(first_ns, end_ns)):
+            index = self._channels(file).get(channel)
             for stored in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
                 piece = Piece(stored.seed_id, stored.start_ns, stored.samples, stored.rate, partial(self._load, stored), stored.rank)
                 yield from split_drifting(piece)
@@ -205,7 +238,9 @@ class Archive:
         self.seen[seed_id] = min(first_ns, start_ns), max(last_ns, end_ns)
 
     def _report(self, reason: str) -> None:
-        self.problems[reason] = None
+        if reason not in self.problems:
+            self.problems[reason] = None
+            self._reported.append(reason)
 
     def _report_unreadable(self, path: str | Path, error: OSError) -> None:
         self._report(f"{path}: cannot be read: {error.strerror}")
@@ -229,3 +264,12 @@ def is_chosen(instrument: str, stations: Sequence[str]) -> bool:
     network, station, location, _ = instrument.split(".")
     names = (station, f"{network}.{station}", f"{network}.{station}.{location}", instrument)
     return not stations or any(fnmatchcase(name, pattern) for pattern in stations for name in names)
+
+
+def _check_rates(instruments: Iterable[Instrument]) -> None:
+    """Check, before hours of work, that channels at other rates than 100 Hz can be resampled."""
+    for instrument in instruments:
+        for channels in instrument.recorded.values():
+            for seed_id, rate in channels:
+                if rate != SAMPLING_RATE:
+                    import_for(f"{seed_id} at {float(rate):g} Hz (not {SAMPLING_RATE:g} Hz)", "scipy")

@@ -4,7 +4,6 @@ The files also tell which model and thresholds made the picks: Parquet in the sc
 event. CSV does not, because pandas would read that as a pick.
 """
 
-import importlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import IO, TYPE_CHECKING, SupportsIndex, overload
 from xiaonet.console import aligned
 from xiaonet.constants import PICKED_PHASES, SECOND_NS
 from xiaonet.errors import ConfigError, DataError, OutputError
-from xiaonet.extras import install_command
+from xiaonet.extras import MissingPackageError, import_for
 from xiaonet.files import write_atomically
 from xiaonet.io.columns import COLUMNS, pick_row
 from xiaonet.io.csv import read_csv, write_csv
@@ -34,6 +33,7 @@ _WRITERS: Mapping[str, Callable[[Iterable[Pick], IO[bytes], Mapping[str, str]], 
     ".qml": write_quakeml,
     ".parquet": write_parquet,
 }
+_MODULES: Mapping[Callable[..., int], str] = {write_parquet: "pyarrow.parquet", write_quakeml: "obspy"}  # that a format needs
 _READERS: Mapping[str, Callable[[IO[bytes]], Iterator[Pick]]] = {
     ".csv": read_csv,
     ".xml": read_quakeml,
@@ -168,8 +168,8 @@ def _check_suffix(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         raise ConfigError(f"{path} ends in {path.suffix!r}; wanted one of {', '.join(_WRITERS)}: choose another name")
-    if suffix == ".parquet":
+    if module := _MODULES.get(_WRITERS[suffix]):
         try:
-            importlib.import_module("pyarrow.parquet")
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"{path} needs pyarrow, which is not installed: {install_command('pyarrow')}, or write .csv") from error
+            import_for(str(path), module)
+        except MissingPackageError as error:
+            raise ConfigError(f"{error}, or write .csv") from error

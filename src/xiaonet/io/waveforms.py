@@ -4,8 +4,8 @@ miniSEED is read record by record, without ObsPy. Other files are read as a whol
 """
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from array import array
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from glob import escape
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import SECOND_NS
+from xiaonet.extras import MissingPackageError, import_for
 from xiaonet.io import miniseed
 from xiaonet.io.compressed import Expanded, expand, is_compressed
 from xiaonet.io.headers import Report
@@ -38,7 +39,11 @@ class Stored:
         start_ns: time of the first sample.
         samples: number of samples.
         rate: Hz.
-        load: reads the samples from the file at a path. It reports what is damaged, and raises `OSError` if the file cannot be read.
+        source_id: of miniSEED, the channel as libmseed names it.
+        places: of miniSEED, as those of `miniseed.Packed`.
+        member: number of the file within a compressed file; -1 if the file is not compressed.
+        trace: number of the trace that ObsPy reads in the file; -1 if the file is read without ObsPy.
+        first: sample of that trace.
         rank: as that of a `Piece`.
     """
 
@@ -48,7 +53,11 @@ class Stored:
     start_ns: int
     samples: int
     rate: float
-    load: Callable[[Path, Report], NDArray[Any]]
+    source_id: str = ""
+    places: "array[int]" = field(default_factory=partial(array, "q"))
+    member: int = -1
+    trace: int = -1
+    first: int = 0
     rank: tuple[int, ...] = ()
 
     @property
@@ -72,9 +81,9 @@ def scan(path: Path, report: Report) -> list[Stored]:
     found = []
     for number in range(len(expanded.names)):
         for piece in _scan_file(expanded.file(number), _renamed(path, expanded, number, report)):
-            found.append(replace(piece, path=path, load=partial(_load_member, number, piece)))
-    if expanded.damage:
-        report(f"{path}: damaged, and only what comes before the damage is read: {expanded.damage}")
+            found.append(replace(piece, path=path, member=number))
+    for problem in expanded.problems:
+        report(f"{path}: {problem}")
     return found
 
 
@@ -84,13 +93,18 @@ def decode(piece: Stored, report: Report) -> NDArray[Any]:
     Raises:
         OSError: the file can no longer be read.
     """
-    return piece.load(piece.path, report)
+    if piece.member < 0:
+        return _decode_file(piece, piece.path, report)
+    expanded = expand(piece.path)
+    return _decode_file(piece, expanded.file(piece.member), _renamed(piece.path, expanded, piece.member, report))
 
 
-def _load_member(number: int, piece: Stored, path: Path, report: Report) -> NDArray[Any]:
-    """Read a piece of a file within a compressed file."""
-    expanded = expand(path)
-    return piece.load(expanded.file(number), _renamed(path, expanded, number, report))
+def _decode_file(piece: Stored, path: Path, report: Report) -> NDArray[Any]:
+    """Read a piece of the file at a path that is not compressed."""
+    if piece.trace >= 0:
+        return _load_trace(piece, path, report)
+    packed = miniseed.Packed(path, piece.places, piece.source_id, piece.seed_id, piece.start_ns, piece.samples, piece.rate)
+    return miniseed.decode(packed, report)
 
 
 def _renamed(path: Path, expanded: Expanded, number: int, report: Report) -> Report:
@@ -102,7 +116,7 @@ def _scan_file(path: Path, report: Report) -> list[Stored]:
     """The pieces in a file that is not compressed."""
     reasons: list[str] = []
     found = [
-        Stored(path, MINISEED, packed.seed_id, packed.start_ns, packed.samples, packed.rate, partial(_load_packed, packed))
+        Stored(path, MINISEED, packed.seed_id, packed.start_ns, packed.samples, packed.rate, packed.source_id, packed.places)
         for packed in miniseed.scan(path, reasons.append)
     ]
     if not found:
@@ -110,10 +124,6 @@ def _scan_file(path: Path, report: Report) -> list[Stored]:
     for reason in reasons:
         report(reason)
     return found
-
-
-def _load_packed(packed: miniseed.Packed, path: Path, report: Report) -> NDArray[Any]:
-    return miniseed.decode(replace(packed, path=path), report)
 
 
 def _scan_with_obspy(path: Path) -> tuple[list[Stored], list[str]]:
@@ -125,6 +135,8 @@ def _scan_with_obspy(path: Path) -> tuple[list[Stored], list[str]]:
         return [], [unknown]
     try:
         stream = _read(path, headonly=True)
+    except MissingPackageError as error:
+        return [], [f"{path}: no waveforms in miniSEED; {error}"]
     except Exception as error:  # readers of ObsPy raise anything
         known = not (isinstance(error, TypeError) and "Unknown format" in str(error))
         return [], [f"{path}: ObsPy cannot read it: {type(error).__name__}: {error}" if known else unknown]
@@ -135,26 +147,29 @@ def _scan_with_obspy(path: Path) -> tuple[list[Stored], list[str]]:
             for first in range(0, stats.npts, miniseed.LONGEST):
                 samples = min(miniseed.LONGEST, stats.npts - first)
                 start_ns = stats.starttime.ns + round(first * SECOND_NS / stats.sampling_rate)
-                load = partial(_load_trace, number, trace.id, first, samples)
-                found.append(Stored(path, stats._format, trace.id, start_ns, samples, stats.sampling_rate, load))
+                piece = Stored(path, stats._format, trace.id, start_ns, samples, stats.sampling_rate, trace=number, first=first)
+                found.append(piece)
     if found or not stream:
         return found, [] if found else [unknown]
     names = ", ".join(sorted({trace.id for trace in stream}))
     return [], [f"{path}: {stream[0].stats._format} of {names} without samples at a rate above 0 Hz, such as a log"]
 
 
-def _load_trace(number: int, seed_id: str, first: int, samples: int, path: Path, report: Report) -> NDArray[Any]:
-    """Samples of a trace from the first one on, of the trace at a place in its file."""
+def _load_trace(piece: Stored, path: Path, report: Report) -> NDArray[Any]:
+    """Read a piece of the file at a path with ObsPy."""
+    first, samples = piece.first, piece.samples
     try:
-        trace = _samples(path, path.stat().st_mtime_ns)[number]
+        trace = _samples(path, path.stat().st_mtime_ns)[piece.trace]
     except OSError:
         raise
     except Exception as error:  # readers of ObsPy raise anything
         report(f"{path}: ObsPy cannot read its samples: {type(error).__name__}: {error}")
         return np.full(samples, np.nan)
     data: NDArray[Any] = trace.data[first : first + samples].copy()  # the rest need not stay in memory
-    if (trace.id, len(data)) != (seed_id, samples) or data.dtype.kind not in "biuf":
-        report(f"{path}: {trace.id}: found {len(trace.data)} samples of {data.dtype}; wanted {first + samples} real numbers of {seed_id}")
+    if (trace.id, len(data)) != (piece.seed_id, samples) or data.dtype.kind not in "biuf":
+        report(
+            f"{path}: {trace.id}: found {len(trace.data)} samples of {data.dtype}; wanted {first + samples} real numbers of {piece.seed_id}"
+        )
         return np.full(samples, np.nan)
     return data
 
@@ -166,8 +181,7 @@ def _samples(path: Path, changed_ns: int) -> "Stream":
 
 
 def _read(path: Path, *, headonly: bool = False) -> "Stream":
-    import obspy
-
+    obspy = import_for("another format", "obspy")
     if not headonly:  # on any thread
         return obspy.read(escape(str(path)), check_compression=False)
     with warnings.catch_warnings():

@@ -13,7 +13,7 @@ A record is annotated in chunks of about an hour. In each chunk:
    picked there.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -94,9 +94,8 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
     stack = Stack(len(PHASES), waveform.shape[1])
     for group in range(0, len(windows), WINDOW_BATCH):
         batch = windows[group : group + WINDOW_BATCH]
-        probabilities = network(normalize(np.stack([_window(waveform, stretch, at) for stretch, at in batch])))
-        for (stretch, at), window in zip(batch, probabilities, strict=True):
-            stack.add(window, at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end))
+        probabilities = network(normalize(_cut(waveform, batch)))
+        stack.add_all(probabilities, [(at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end)) for stretch, at in batch])
     inside = slice(reach, -reach)
     conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
     return Annotation(first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions)
@@ -150,14 +149,19 @@ def _window_starts(stretch: _Stretch, offset: int) -> Iterator[int]:
         yield latest
 
 
-def _window(waveform: Samples, stretch: _Stretch, at: int) -> Samples:
-    """`(3, 3001)` samples; a short stretch is extended with its mean, and components that are not used are zeros."""
-    window = np.zeros((len(COMPONENTS), WINDOW_SAMPLES))
-    end = min(at + WINDOW_SAMPLES, stretch.high)
-    for row in stretch.rows:
-        window[row, : end - at] = waveform[row, at:end]
-        window[row, end - at :] = window[row, : end - at].mean() if end - at < WINDOW_SAMPLES else 0
-    return window
+def _cut(waveform: Samples, batch: Sequence[tuple[_Stretch, int]]) -> Samples:
+    """`(batch, 3, 3001)` samples; a short stretch is extended with its mean, and components that are not used are zeros."""
+    windows = np.empty((len(batch), len(COMPONENTS), WINDOW_SAMPLES))
+    for window, (stretch, at) in zip(windows, batch, strict=True):
+        samples = min(stretch.high - at, WINDOW_SAMPLES)
+        if samples == WINDOW_SAMPLES and len(stretch.rows) == len(COMPONENTS):
+            window[:] = waveform[:, at : at + WINDOW_SAMPLES]
+            continue
+        window[:] = 0
+        for row in stretch.rows:
+            window[row, :samples] = waveform[row, at : at + samples]
+            window[row, samples:] = window[row, :samples].mean()
+    return windows
 
 
 def _trusted(has_data: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -170,4 +174,4 @@ def _trusted(has_data: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> NDArray[
 
 def _changes(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Samples at which any of the rows differs from the sample before."""
-    return np.flatnonzero((rows[:, 1:] != rows[:, :-1]).any(axis=0)) + 1
+    return np.unique(np.concatenate([np.flatnonzero(row[1:] != row[:-1]) + 1 for row in rows]))

@@ -37,11 +37,14 @@ Samples = NDArray[np.float64]
 Marks = NDArray[np.uint8]
 
 
-def to_float(data: NDArray[Any]) -> Samples:
-    """Convert samples of any real type to float64, with NaN where they are masked or not finite."""
-    values = np.ma.filled(data.astype(np.float64), np.nan) if np.ma.isMaskedArray(data) else data.astype(np.float64)
+def to_float(data: NDArray[Any], out: Samples | None = None) -> Samples:
+    """Convert samples of any real type to float64, with NaN where they are masked or not finite; into `out` if it is given."""
+    values = np.empty(data.shape) if out is None else out
+    values[:] = np.ma.getdata(data)
     if data.dtype.kind == "f":
         values[~np.isfinite(values)] = np.nan
+    if np.ma.isMaskedArray(data):
+        values[np.ma.getmaskarray(data)] = np.nan
     return values
 
 
@@ -61,30 +64,32 @@ def clean(samples: Samples, rate: float) -> Marks:
         `(samples,)` marks: `RECORDED`, `BRIDGED`, `STILL` and `WRITTEN`.
     """
     still, written = _constant(samples, int(FLAT * rate) + 1), _written_zeros(samples, int(BESIDE * rate))
-    samples[still | written] = np.nan
-    bridged = _bridge(samples, int(BRIDGE * rate), int(SMOOTH * rate))
-    marks = (~np.isnan(samples)).view(np.uint8)  # RECORDED is 1
-    marks[bridged] = BRIDGED
-    marks[still] |= STILL
-    marks[written & ~still] |= WRITTEN
+    for low, high in (*still, *written):
+        samples[low:high] = np.nan
+    known = ~np.isnan(samples)
+    bridges = _bridge(samples, known, int(BRIDGE * rate))
+    marks = known.view(np.uint8)  # RECORDED is 1
+    for low, high in bridges:
+        marks[low:high] = BRIDGED if high - low > int(SMOOTH * rate) else RECORDED
+    for low, high in still:
+        marks[low:high] |= STILL
+    for low, high in written:
+        marks[low:high][marks[low:high] & STILL == 0] |= WRITTEN
     return marks
 
 
-def _constant(samples: Samples, length: int) -> NDArray[np.bool_]:
-    """Mark runs of more than `length` equal samples."""
-    constant = np.zeros(len(samples), dtype=bool)
+def _constant(samples: Samples, length: int) -> NDArray[np.int64]:
+    """First and last-plus-one sample of each run of more than `length` equal samples."""
     few = samples[:: max(length // 8, 1)]  # a quick look: such a run holds at least 7 equal ones of these
     steps = min(length, 7)
     if len(few) <= steps or np.convolve(few[1:] == few[:-1], np.ones(steps), "valid").max() < steps:
-        return constant
+        return np.empty((0, 2), dtype=np.int64)
     spans = true_spans(samples[1:] == samples[:-1])
-    for low, high in spans[spans[:, 1] - spans[:, 0] >= length]:
-        constant[low : high + 1] = True
-    return constant
+    return spans[spans[:, 1] - spans[:, 0] >= length] + (0, 1)
 
 
-def _written_zeros(samples: Samples, beside: int) -> NDArray[np.bool_]:
-    """Mark zeros that begin and end with a jump far larger than the steps of `beside` samples on either side."""
+def _written_zeros(samples: Samples, beside: int) -> NDArray[np.int64]:
+    """Ranges of zeros that begin and end with a jump far larger than the steps of `beside` samples on either side."""
 
     def steps(at: NDArray[np.int64]) -> Samples:
         return np.abs(samples[at + 1] - samples[at])
@@ -100,18 +105,14 @@ def _written_zeros(samples: Samples, beside: int) -> NDArray[np.bool_]:
     around = steps(np.concatenate([low - 1 - near[:, None], high - 1 + near[:, None]]))
     moves = (around > 0).sum(axis=0)
     apart = (moves > beside) & (jump * moves > JUMP * np.nansum(around, axis=0))
-    written = np.zeros(len(samples), dtype=bool)
-    for first, end in zip(low[apart], high[apart], strict=True):
-        written[first:end] = True
-    return written
+    return np.stack([low[apart], high[apart]], axis=1)
 
 
-def _bridge(samples: Samples, longest: int, smooth: int) -> NDArray[np.bool_]:
-    """Bridge gaps of up to `longest` samples by straight lines, in place; mark those of more than `smooth`."""
-    bridged = np.zeros(len(samples), dtype=bool)
-    data = true_spans(~np.isnan(samples))
-    for low, high in zip(data[:-1, 1], data[1:, 0], strict=True):
-        if high - low <= longest:
-            bridged[low:high] = high - low > smooth
-            samples[low:high] = np.interp(np.arange(low, high), (low - 1, high), (samples[low - 1], samples[high]))
-    return bridged
+def _bridge(samples: Samples, known: NDArray[np.bool_], longest: int) -> list[tuple[int, int]]:
+    """Bridge gaps between `known` samples of up to `longest` samples by straight lines, in place; returns the gaps."""
+    data = true_spans(known)
+    gaps = np.stack([data[:-1, 1], data[1:, 0]], axis=1)
+    bridges: list[tuple[int, int]] = gaps[gaps[:, 1] - gaps[:, 0] <= longest].tolist()
+    for low, high in bridges:
+        samples[low:high] = np.interp(np.arange(low, high), (low - 1, high), (samples[low - 1], samples[high]))
+    return bridges

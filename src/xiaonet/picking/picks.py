@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE
+from xiaonet.extras import import_for
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.segments import Instrument, Segment
 
@@ -47,9 +48,7 @@ class Pick:
     @property
     def time(self) -> "UTCDateTime":
         """Onset as ObsPy's time."""
-        from obspy import UTCDateTime  # slow to import
-
-        return UTCDateTime(ns=self.time_ns)
+        return import_for("Pick.time", "obspy").UTCDateTime(ns=self.time_ns)  # slow to import
 
     @property
     def trace_id(self) -> str:

@@ -44,6 +44,8 @@ class Quality:
     @classmethod
     def of(cls, marks: Marks, low: float = inf, high: float = -inf) -> Self:
         """Count marks `(1 + samples,)`. The first one only shows what comes before."""
+        if (marks == RECORDED).all():  # as most are
+            return cls(recorded=len(marks) - 1, low=low, high=high)
         bridged = marks & BRIDGED > 0
         kept = bridged | (marks & RECORDED > 0)
         rest = marks[1:]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.errors import WaveformError
+from xiaonet.extras import import_for
 from xiaonet.picking.channels import NO_COMPONENTS, place, why_no_component
 from xiaonet.picking.cleaning import DISPUTED, JOINED, SMOOTH, UNSAFE, Marks, Samples, clean, cleaning_reach, to_float
 from xiaonet.picking.time_index import TimeIndex
@@ -56,13 +57,6 @@ class Piece(NamedTuple):
     def end_ns(self) -> int:
         """Time of the sample that would follow."""
         return self.start_ns + round(self.samples * SECOND_NS / self.rate)
-
-
-class Extent(NamedTuple):
-    """Time range of a channel's data in one trace or file, which may have gaps."""
-
-    start_ns: int
-    end_ns: int
 
 
 @dataclass(frozen=True)
@@ -142,7 +136,7 @@ class Instrument:
     name: str
     rate: Fraction
     find: Callable[[Channel, int, int], Iterable[Piece]]
-    recorded: dict[str, dict[Channel, list[Extent]]] = field(default_factory=dict)
+    recorded: dict[str, dict[Channel, TimeIndex[Any]]] = field(default_factory=dict)
 
     @cached_property
     def channels(self) -> dict[str, str]:
@@ -155,8 +149,8 @@ class Instrument:
         spans = sorted(
             (extent.start_ns, extent.end_ns, order, rate)
             for order, component in enumerate(reversed(COMPONENTS))
-            for (_, rate), extents in self.recorded.get(component, {}).items()
-            for extent in extents
+            for (_, rate), index in self.recorded.get(component, {}).items()
+            for extent in index.pieces
         )
         groups: list[list[tuple[int, int, int, Fraction]]] = []
         latest = 0
@@ -178,23 +172,27 @@ class Instrument:
         Where the preferred channel of a component has no data, another one takes its place, after a gap of a sample.
         """
         shape = (len(COMPONENTS), end - first)
-        waveform, unsafe = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        waveform, unsafe = np.empty(shape), np.zeros(shape, dtype=bool)
         conditions = {}
         for row, component in enumerate(COMPONENTS):
-            for channel, extents in self.recorded.get(component, {}).items():
-                start_ns = _first_time(extents, segment)
+            waiting = True
+            for channel, index in self.recorded.get(component, {}).items():
+                start_ns = _first_time(index, segment)
                 if start_ns is None:
                     continue
                 samples, condition = self._component(channel, segment, start_ns, first, end)
                 conditions[channel[0]] = condition
                 uncertain = condition.marks & UNSAFE > 0
-                empty = np.isnan(waveform[row])
-                if empty.all():
-                    waveform[row], unsafe[row] = samples, uncertain
+                if waiting or (empty := np.isnan(waveform[row])).all():
+                    waveform[row], unsafe[row], waiting = samples, uncertain, False
                 else:
                     waveform[row, empty], unsafe[row, empty] = samples[empty], uncertain[empty]
                     waveform[row, 1:][empty[1:] != empty[:-1]] = np.nan
-        return Reading(waveform, unsafe & ~np.isnan(waveform), conditions)
+            if waiting:
+                waveform[row] = np.nan
+        if unsafe.any():
+            unsafe &= ~np.isnan(waveform)
+        return Reading(waveform, unsafe, conditions)
 
     def _component(self, channel: Channel, segment: Segment, start_ns: int, first: int, end: int) -> tuple[Samples, Condition]:
         """One channel at 100 Hz. A sample of it, at `start_ns`, is moved to the nearest sample of the segment."""
@@ -230,18 +228,18 @@ class Instrument:
         samples, marks = np.full(end - first, np.nan), np.zeros(end - first, dtype=np.uint8)
         joins: list[int] = []
         slips: list[int] = []
-        smooth = int(SMOOTH * grid.rate)
+        smooth, latest = int(SMOOTH * grid.rate), 0  # no sample from `latest` on is filled yet
         for piece in sorted(self.find(channel, grid.time_ns(first), grid.time_ns(end)), key=lambda piece: (piece.rank, piece.start_ns)):
             at = grid.index(piece.start_ns) - first
             low, high = max(at, 0), min(at + piece.samples, len(samples))
             if low >= high:
                 continue
-            data = to_float(piece.load()[low - at : high - at])
-            target = samples[low:high]
-            empty = np.isnan(target)
-            if empty.all():
-                target[:] = data
+            data, target = piece.load()[low - at : high - at], samples[low:high]
+            if low >= latest or (empty := np.isnan(target)).all():
+                to_float(data, target)
+                latest = max(latest, high)
                 continue
+            data, latest = to_float(data), max(latest, high)
             shared = ~empty & ~np.isnan(data)
             differs = shared & (target != data)
             target[empty] = data[empty]
@@ -272,10 +270,10 @@ def _segment(spans: list[tuple[int, int, int, Fraction]]) -> Segment:
     return Segment(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
 
 
-def _first_time(extents: list[Extent], segment: Segment) -> int | None:
+def _first_time(index: TimeIndex[Any], segment: Segment) -> int | None:
     """The time of the first sample of a channel in a segment; None if it has none there."""
     first_ns, end_ns = segment.time_ns(segment.first), segment.time_ns(segment.end)
-    return min((extent.start_ns for extent in extents if extent.end_ns > first_ns and extent.start_ns < end_ns), default=None)
+    return next((extent.start_ns for extent in index.find(first_ns, end_ns)), None)
 
 
 def sort_stream(stream: "Stream | Trace", components: Mapping[str, str] = NO_COMPONENTS) -> tuple[list[Instrument], list[str]]:
@@ -291,8 +289,7 @@ def sort_stream(stream: "Stream | Trace", components: Mapping[str, str] = NO_COM
     Raises:
         WaveformError: this is neither a stream nor a trace nor a list of traces.
     """
-    from obspy import Trace
-
+    Trace = import_for("picking a stream", "obspy").Trace  # noqa: N806
     traces = list(stream) if isinstance(stream, Iterable) and not isinstance(stream, Trace) else [stream]
     if wrong := [type(trace).__name__ for trace in traces if not isinstance(trace, Trace)]:
         kind = f"{type(stream).__name__} of {wrong[0]}" if isinstance(stream, Iterable) else wrong[0]
@@ -345,7 +342,7 @@ def build_instruments(
             rivals = instrument.recorded.setdefault(component, {})
             if rivals:
                 spare.append(f"{seed_id}: used only where {next(iter(rivals))[0]} has no data")
-            rivals[channel] = [Extent(piece.start_ns, piece.end_ns) for piece in indexes[channel].pieces]
+            rivals[channel] = indexes[channel]
         instruments += sorted(fitting, key=lambda instrument: instrument.rate)
     return instruments, spare
 

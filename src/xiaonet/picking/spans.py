@@ -17,4 +17,5 @@ def true_spans(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         >>> true_spans(np.array([True, True, False, True])).tolist()
         [[0, 2], [3, 4]]
     """
-    return np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
+    inner = np.flatnonzero(mask[1:] != mask[:-1]) + 1
+    return np.concatenate([np.flatnonzero(mask[:1]), inner, np.flatnonzero(mask[-1:]) + len(mask)]).reshape(-1, 2)

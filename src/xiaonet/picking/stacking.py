@@ -4,6 +4,7 @@ A network sees less of the record around the samples near the ends of a window. 
 multiplied by a taper before it is added, and the sum is divided by the sum of the tapers.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -37,11 +38,18 @@ class Stack:
 
     def add(self, window: NDArray[np.floating], start: int, first: int | None = None, end: int | None = None) -> None:
         """Add a window that begins at sample `start`, or only its part from sample `first` up to `end` of the record."""
-        first, end = start if first is None else first, start + len(self._taper) if end is None else end
-        weight = self._taper[first - start : end - start]
-        self._total[:, first:end] += weight * window[:, first - start : end - start]
-        self._weight[first:end] += weight
+        self.add_all(window[None], [(start, start if first is None else first, start + len(self._taper) if end is None else end)])
+
+    def add_all(self, windows: NDArray[np.floating], places: Sequence[tuple[int, int, int]]) -> None:
+        """Add windows `(windows, rows, window_samples)`, each at a place `(start, first, end)` as in `add`."""
+        weighted = windows.astype(np.float64)
+        weighted *= self._taper
+        for window, (start, first, end) in zip(weighted, places, strict=True):
+            self._total[:, first:end] += window[:, first - start : end - start]
+            self._weight[first:end] += self._taper[first - start : end - start]
 
     def mean(self) -> NDArray[np.float64]:
-        """`(rows, samples)`; NaN where there is no window."""
-        return np.divide(self._total, self._weight, out=np.full_like(self._total, np.nan), where=self._weight > 0)
+        """`(rows, samples)`; NaN where there is no window. Nothing can be added after it."""
+        with np.errstate(invalid="ignore"):  # 0 / 0
+            self._total /= self._weight
+        return self._total

@@ -1,7 +1,7 @@
 """Find the pieces of a channel that touch a time range."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 
@@ -23,17 +23,18 @@ class TimeIndex(Generic[Timed]):
 
     Args:
         pieces: at least one, in any order; they may overlap.
+        keep: makes the sequence that is kept from the sorted pieces, such as one that takes less memory than a list.
 
     Attributes:
         pieces: in order of their start.
     """
 
-    def __init__(self, pieces: Iterable[Timed]) -> None:
-        self.pieces = sorted(pieces, key=lambda piece: piece.start_ns)
-        self._starts = [piece.start_ns for piece in self.pieces]
-        self._longest = max(piece.end_ns - piece.start_ns for piece in self.pieces)
+    def __init__(self, pieces: Iterable[Timed], keep: Callable[[list[Timed]], Sequence[Timed]] = list) -> None:
+        ordered = sorted(pieces, key=lambda piece: piece.start_ns)
+        self.pieces = keep(ordered)
+        self._longest = max(piece.end_ns - piece.start_ns for piece in ordered)
 
     def find(self, first_ns: int, end_ns: int) -> list[Timed]:
         """Pieces that touch the time range from `first_ns` up to `end_ns`, in order of their start."""
-        near = self.pieces[bisect_left(self._starts, first_ns - self._longest) : bisect_left(self._starts, end_ns)]
-        return [piece for piece in near if piece.end_ns > first_ns]
+        low, high = (bisect_left(self.pieces, time_ns, key=lambda piece: piece.start_ns) for time_ns in (first_ns - self._longest, end_ns))
+        return [piece for piece in self.pieces[low:high] if piece.end_ns > first_ns]

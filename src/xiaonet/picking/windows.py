@@ -3,6 +3,8 @@
 Training, evaluation and picking all use these functions.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,9 +29,11 @@ def normalize(window: NDArray[np.generic]) -> NDArray[np.float32]:
     """
     if window.ndim < 1 or window.shape[-1] == 0 or window.dtype.kind not in "iufb":
         raise WaveformError(f"window is {window.dtype} {window.shape}; wanted real numbers (components, samples), e.g. (3, 3001)")
-    x = fill_nonfinite(window)
+    x = window.astype(np.float64)
+    if not np.isfinite(x.sum(axis=-1)).all():
+        x = fill_nonfinite(x)
     largest = _peak(x)
-    x = _detrend(x)
+    _detrend(x)
     peak = _peak(x)
     alive = peak > DEAD * largest
     x *= np.divide(1.0, peak, out=np.zeros_like(peak), where=alive)
@@ -49,17 +53,25 @@ def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
 
 def silence_dead(window: NDArray[np.float64]) -> NDArray[np.float64]:
     """Set dead components to zero: those that are constant or only drift."""
-    return np.asarray(np.where(_peak(_detrend(window)) <= DEAD * _peak(window), 0.0, window))
+    detrended = window.copy()
+    _detrend(detrended)
+    return np.asarray(np.where(_peak(detrended) <= DEAD * _peak(window), 0.0, window))
 
 
 def _peak(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.maximum(x.max(axis=-1, keepdims=True, initial=0.0), -x.min(axis=-1, keepdims=True, initial=0.0)))
 
 
-def _detrend(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Remove the straight line of least squares, as `scipy.signal.detrend` does, which is slow to import."""
-    time = np.arange(x.shape[-1]) - (x.shape[-1] - 1) / 2
-    demeaned: NDArray[np.float64] = x - x.mean(axis=-1, keepdims=True)
-    slope = demeaned @ time / max(time @ time, 1.0)
-    demeaned -= slope[..., None] * time
-    return demeaned
+def _detrend(x: NDArray[np.float64]) -> None:
+    """Remove the straight line of least squares in place, as `scipy.signal.detrend` does, which is slow to import."""
+    time, power = _line(x.shape[-1])
+    x -= x.mean(axis=-1, keepdims=True)
+    slope = x @ time / power
+    x -= slope[..., None] * time
+
+
+@lru_cache(maxsize=8)
+def _line(samples: int) -> tuple[NDArray[np.float64], float]:
+    """A straight line with the slope 1 and the mean 0, and the sum of its squares."""
+    time = np.arange(samples, dtype=np.float64) - (samples - 1) / 2
+    return time, max(float(time @ time), 1.0)

@@ -1,0 +1,90 @@
+"""Keep what was found in many files in little memory, so that each file is scanned once."""
+
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xiaonet.io.waveforms import Stored
+from xiaonet.picking.integer_table import IntegerTable
+
+
+class _Kind(NamedTuple):
+    """What many pieces have in common."""
+
+    format: str
+    seed_id: str
+    source_id: str
+    rate: float
+    member: int
+    trace: int
+
+
+class _PieceRow(NamedTuple):
+    """The rest of a piece."""
+
+    kind: int
+    start_ns: int
+    samples: int
+    first: int
+    places_end: int  # in the list of the places of all pieces
+    run: int
+    place: int
+
+
+class KeptPieces:
+    """The pieces in files that are numbered from 0 on. A piece takes about 72 bytes, and its channel and rate are kept once.
+
+    Args:
+        limit: number of pieces. The pieces of files that would exceed it are not kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows = IntegerTable(_PieceRow)
+        self._places = array("q")
+        self._kinds: list[_Kind] = []
+        self._numbers: dict[_Kind, int] = {}
+        self._ends = array("q", [0])  # row after the last of each file
+
+    def add(self, pieces: Sequence[Stored]) -> None:
+        """Keep the pieces of the next file, which have a rank."""
+        if len(self._rows) + len(pieces) <= self._limit:
+            for piece in pieces:
+                kind = _Kind(piece.format, piece.seed_id, piece.source_id, piece.rate, piece.member, piece.trace)
+                if (number := self._numbers.setdefault(kind, len(self._kinds))) == len(self._kinds):
+                    self._kinds.append(kind)
+                self._places.extend(piece.places)
+                run, _, place = piece.rank
+                self._rows.append(_PieceRow(number, piece.start_ns, piece.samples, piece.first, len(self._places), run, place))
+        self._ends.append(len(self._rows))
+
+    def of(self, file: int, path: Path) -> list[Stored]:
+        """The pieces of a file in the order in which they were added; empty if they are not kept."""
+        if file + 1 >= len(self._ends):
+            return []
+        first, end = self._ends[file], self._ends[file + 1]
+        begin = self._rows[first - 1].places_end if first else 0
+        found = []
+        for row in self._rows[first:end]:
+            kind = self._kinds[row.kind]
+            places = self._places[begin : row.places_end]
+            rank = (row.run, file, row.place)
+            found.append(
+                Stored(
+                    path,
+                    kind.format,
+                    kind.seed_id,
+                    row.start_ns,
+                    row.samples,
+                    kind.rate,
+                    source_id=kind.source_id,
+                    places=places,
+                    member=kind.member,
+                    trace=kind.trace,
+                    first=row.first,
+                    rank=rank,
+                )
+            )
+            begin = row.places_end
+        return found
