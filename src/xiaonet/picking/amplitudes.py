@@ -126,9 +126,8 @@ class Amplitudes:
     def problems(self, instrument: Instrument, first_ns: int, end_ns: int) -> Iterator[str]:
         """Name the channels of an instrument that have no response between two times, each with the reason."""
         for channels in instrument.recorded.values():
-            for (seed_id, _), extents in channels.items():
-                spans = [(max(extent.start_ns, first_ns), min(extent.end_ns, end_ns)) for extent in extents]
-                spans = [span for span in spans if span[0] < span[1]]
+            for (seed_id, _), index in channels.items():
+                spans = [(max(piece.start_ns, first_ns), min(piece.end_ns, end_ns)) for piece in index.find(first_ns, end_ns)]
                 if not spans:
                     continue
                 if not self._epochs(seed_id):
