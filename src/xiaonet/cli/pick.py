@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xiaonet import console
-from xiaonet.cli.options import RUNTIME, Stations, renamed, split_stations, usable_cores
+from xiaonet.cli.options import RUNTIME, Components, Prefer, Stations, renamed, split_stations, usable_cores
 from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError, WaveformError
 
@@ -29,12 +29,6 @@ Threshold = Annotated[
     ),
 ]
 From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")]
-Components = Annotated[
-    str | None, typer.Option(metavar="E=…,N=…,Z=…", help="Channels whose names do not show their component: E=HHX,N=HHY,Z=HHZ.")
-]
-Prefer = Annotated[
-    str, typer.Option(help="One set of picks for each station, of its best instrument: HH,BH,EH,HN.", show_default="all instruments")
-]
 Prefilter = Annotated[
     str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
 ]
