@@ -21,7 +21,7 @@ def write_csv(picks: Iterable[Pick], file: IO[bytes], _: Mapping[str, str]) -> i
     lines.writerow(COLUMNS)
     written = 0
     for pick in picks:
-        lines.writerow(pick_row(pick, _decimal(pick.time_ns), _iso(pick.time_ns)))
+        lines.writerow(pick_row(pick, decimal_seconds(pick.time_ns), iso_time(pick.time_ns)))
         written += 1
     return written
 
@@ -44,12 +44,12 @@ def read_csv(file: IO[bytes]) -> Iterator[Pick]:
             raise DataError(f"line {lines.line_num} holds no pick: {row}") from error
 
 
-def _decimal(time_ns: int) -> str:
+def decimal_seconds(time_ns: int) -> str:
     """Seconds since 1970 with nine decimals, more than a float has."""
     seconds, rest = divmod(abs(time_ns), SECOND_NS)
     return f"{'-' * (time_ns < 0)}{seconds}.{rest:09d}"
 
 
-def _iso(time_ns: int) -> str:
+def iso_time(time_ns: int) -> str:
     """To the microsecond: GaMMA's `fromisoformat` accepts no more decimals up to Python 3.10."""
     return (EPOCH + timedelta(microseconds=(time_ns + 500) // 1000)).isoformat(timespec="microseconds")

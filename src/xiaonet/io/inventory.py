@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xiaonet.errors import DataError
+from xiaonet.extras import import_for
 
 if TYPE_CHECKING:
     from obspy import Inventory
@@ -20,8 +21,7 @@ def load_inventory(source: "str | Path | Inventory") -> "tuple[Inventory, str]":
     Raises:
         DataError: the file is missing or holds no stations.
     """
-    import obspy
-
+    obspy = import_for("an inventory", "obspy")
     if isinstance(source, obspy.Inventory):
         content = BytesIO()
         source.write(content, format="STATIONXML")
