@@ -23,7 +23,7 @@ def associate(
     p_velocity: Annotated[float, typer.Option(help="Velocity of P in km/s.")] = 6.0,
     s_velocity: Annotated[float | None, typer.Option(help="Velocity of S in km/s.", show_default="that of P / 1.73")] = None,
     depth: Annotated[float, typer.Option(help="Depth of the deepest events in km.")] = 30.0,
-    margin: Annotated[float, typer.Option(help="How far outside the stations to look for events, in km.")] = 30.0,
+    margin: Annotated[float, typer.Option(help="How far outside the stations to look for events, in km.")] = 15.0,
     tolerance: Annotated[float, typer.Option(help="Largest difference between a pick and its expected time in s.")] = 1.5,
     min_picks: Annotated[int, typer.Option(help="Smallest number of picks of an event.")] = 10,
 ) -> None:

@@ -45,7 +45,7 @@ class AssociationSettings:
     p_velocity: float = 6.0
     s_velocity: float | None = None
     depth: float = 30.0
-    margin: float = 30.0
+    margin: float = 15.0
     tolerance: float = 1.5
     min_picks: int = 10
 

@@ -175,6 +175,8 @@ def _event_of(event: "quakeml.Event") -> Event:
     if origin is None:
         return Event([Arrival(pick_of(reading)) for reading in event.picks])
     readings = {reading.resource_id.id: reading for reading in event.picks}
+    if missing := [arrival.pick_id.id for arrival in origin.arrivals if arrival.pick_id.id not in readings]:
+        raise DataError(f"an arrival names the pick {missing[0]}, which is not in the file")
     arrivals = [
         Arrival(pick_of(readings[arrival.pick_id.id]), math.nan if arrival.time_residual is None else arrival.time_residual)
         for arrival in origin.arrivals
