@@ -82,7 +82,7 @@ def associate(picks: Sequence[Pick], inventory: "Inventory", settings: Associati
         DataError: there are no picks, or too few stations with picks are in the inventory.
         ModuleNotFoundError: PyOcto is missing.
     """
-    pd, pyocto = import_for("xiaonet associate", "pandas"), import_for("xiaonet associate", "pyocto")
+    pyocto, pd = import_for("xiaonet associate", "pyocto"), import_for("xiaonet associate", "pandas")
     if not picks:
         raise DataError("the file holds no picks; wanted those of several stations")
     places = {f"{network.code}.{station.code}": station for network in inventory for station in network}
