@@ -7,11 +7,11 @@ import typer
 
 from xiaonet import __version__, console
 from xiaonet.cli.options import usable_cores
-from xiaonet.events.formats import Format
+from xiaonet.constants import EventFormat
 
 PicksFile = Annotated[Path, typer.Argument(metavar="PICKS", help="Picks: the .csv, .xml or .parquet file of xiaonet pick.")]
 PickOrEventFile = Annotated[Path, typer.Argument(metavar="FILE", help="Picks of xiaonet pick, or events of xiaonet associate in QuakeML.")]
-FormatOption = Annotated[Format, typer.Option("--to", help="Format.")]
+FormatOption = Annotated[EventFormat, typer.Option("--to", help="Format.")]
 
 
 def associate(

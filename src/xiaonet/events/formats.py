@@ -15,20 +15,19 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
-from xiaonet.constants import PICKED_PHASES, SECOND_NS
+from xiaonet.constants import PICKED_PHASES, SECOND_NS, EventFormat
 from xiaonet.errors import ConfigError
 from xiaonet.events.event import Event, catalog_of
 from xiaonet.files import make_folder, write_atomically
 from xiaonet.picking.picks import Pick
 
-Format = Literal["nonlinloc", "hypoinverse", "scml", "real", "pyrocko"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MARKERS = "# Snuffler Markers File Version 0.2\n"
 
 
-def convert(events: Sequence[Event], form: Format, out: Path) -> None:
+def convert(events: Sequence[Event], form: EventFormat, out: Path) -> None:
     """Write picks or events in the format of another program.
 
     Args:
@@ -45,7 +44,7 @@ def convert(events: Sequence[Event], form: Format, out: Path) -> None:
     elif form in _TEXTS:
         _write(out, _TEXTS[form](events))
     else:
-        raise ConfigError(f"the format is {form!r}; wanted one of {', '.join(get_args(Format))}")
+        raise ConfigError(f"the format is {form!r}; wanted one of {', '.join(get_args(EventFormat))}")
 
 
 def _nonlinloc(events: Sequence[Event]) -> bytes:
