@@ -28,7 +28,7 @@ DEFAULT_THRESHOLD: Final = 0.3  # minimum probability of a pick, unless the mode
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
 
 EventFormat = Literal["nonlinloc", "hypoinverse", "scml", "real", "pyrocko"]  # of files for other programs
-Runtime = Literal["auto", "onnxruntime", "openvino", "native", "torch"]  # auto chooses by the suffix of the file
+Runtime = Literal["auto", "onnxruntime", "openvino", "native", "torch"]  # auto chooses by the file and the processor
 
 
 def input_specification() -> dict[str, object]:
