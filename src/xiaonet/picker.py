@@ -47,15 +47,12 @@ class Picker:
         threads: number of threads of the runtime.
         components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
         prefer: codes of instruments, best first, such as `HH,BH`: pick one instrument of each station at any time; all by default.
-<<<<<<< HEAD
         centred: compute the probabilities around each pick again, in windows centred on it. So a pick does not move when
             the clock of the record is set on or the polarity is reversed. Without it, the picks are those of the
             curves of `annotate`, as on a microcontroller.
-=======
         inventory: StationXML file, or inventory of ObsPy, with responses: amplitudes are divided by the sensitivity of their channel,
             and are in m/s, or in m/s**2 for accelerometers. Without it they are in the unit of the record.
         deconvolve: remove the whole instrument response from amplitudes instead: `Deconvolution()`, with the defaults of ObsPy.
->>>>>>> main
         scout: the old name of `prefilter`, accepted for one more release.
 
     Raises:
@@ -81,12 +78,9 @@ class Picker:
         threads: int = 1,
         components: str | Mapping[str, str] | None = None,
         prefer: str | Sequence[str] = (),
-<<<<<<< HEAD
         centred: bool = True,
-=======
         inventory: "str | Path | Inventory | None" = None,
         deconvolve: Deconvolution | None = None,
->>>>>>> main
         scout: str | Path | None = None,
     ) -> None:
         if scout is not None:
@@ -97,11 +91,8 @@ class Picker:
         if prefilter is not None:
             self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
         self.thresholds = _thresholds(predictor.thresholds, threshold)
-<<<<<<< HEAD
         self.centred = centred
-=======
         self._add_inventory(inventory, deconvolve)
->>>>>>> main
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -203,11 +194,8 @@ class Picker:
 
     def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
         """Read the picks of an annotated chunk, in order of time."""
-<<<<<<< HEAD
         network = self.predictor if self.centred else None
-        return read_picks(annotation, instrument, segment, self.thresholds, DISTANCE, network)
-=======
-        picks = read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
+        picks = read_picks(annotation, instrument, segment, self.thresholds, DISTANCE, network)
         return self.amplitudes.convert(picks, annotation, instrument, segment) if self.amplitudes else picks
 
     def amplitude_problems(self, instrument: Instrument, segments: Sequence[Segment]) -> list[str]:
@@ -226,7 +214,6 @@ class Picker:
             self._amplitudes_said = {"inventory": name, "amplitudes": str(deconvolve or "divided by sensitivity")}
         elif deconvolve is not None:
             raise ConfigError("deconvolution needs the instrument responses; give an inventory too, such as station.xml")
->>>>>>> main
 
     def _annotated(self, instrument: Instrument, segment: Segment, channels: dict[str, Quality]) -> Iterator[Annotation]:
         """The chunks of a segment; adds the quality of each channel to `channels`."""

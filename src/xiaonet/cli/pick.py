@@ -66,14 +66,11 @@ def pick(
     workers: Workers = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
-<<<<<<< HEAD
     not_centred: NotCentred = False,
-=======
     inventory: InventoryFile = None,
     deconvolve: Deconvolve = False,
     water_level: WaterLevel = None,
     corners: Corners = None,
->>>>>>> main
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
     resume: Resume = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors, to standard error.")] = False,
@@ -96,19 +93,16 @@ def pick(
     thresholds = _thresholds(threshold)
     workers = workers or usable_cores()
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
-<<<<<<< HEAD
-    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, centred=not not_centred, threads=max(1, workers // tasks))
-=======
     picker = Picker(
         model,
         thresholds,
         runtime=runtime,
         prefilter=prefilter,
+        centred=not not_centred,
         threads=max(1, workers // tasks),
         inventory=inventory,
         deconvolve=_deconvolution(deconvolve, water_level, corners),
     )
->>>>>>> main
     console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
     drawing = _day_plots(out, picker.thresholds) if plot else None
