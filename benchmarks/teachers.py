@@ -50,6 +50,7 @@ MEANS = (
     "EQTransformer/volpick=0.5 original=0.2 stead=0.15 volpick=0.15",
     "EQTransformer/volpick_95train=0.5 original=0.5",
     "EQTransformer/volpick=0.35 ustc_neasia=0.3 ustc_sichuan@50=0.2 original=0.15",
+    "EQTransformer/volpick=0.35 ustc_neasia=0.15 ustc_sichuan@50=0.2 original=0.3",
 )
 SETS = ("labelled", "labelled_more")
 Onsets = tuple[float, float]  # samples of P and S; NaN where nobody looked

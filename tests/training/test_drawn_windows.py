@@ -78,7 +78,14 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("name", "network", "channels"), [("xiaonet", "xiaonet", 16), ("xiaonet-nano", "xiaonet", 5), ("teacher", "phasenet", 16)]
+    ("name", "network", "channels"),
+    [
+        ("xiaonet", "xiaonet", 16),
+        ("xiaonet-nano", "xiaonet", 5),
+        ("first/xiaonet", "xiaonet", 16),
+        ("first/xiaonet-nano", "xiaonet", 5),
+        ("teacher", "phasenet", 16),
+    ],
 )
 def test_shipped_recipes_are_valid_and_keep_the_quiet_hour_out(name: str, network: str, channels: int) -> None:
     recipe = Config.read(ROOT / "recipes" / f"{name}.json")
