@@ -129,6 +129,19 @@ def test_one_of_two_copies_wins_and_the_others_are_told(run: Callable[..., tuple
     ]
 
 
+def test_a_copy_that_was_sent_again_with_a_corrected_clock_is_told(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    copy = record(onsets=ONSETS).slice(MIDNIGHT - 100, MIDNIGHT + 199.99)
+    for trace in copy:
+        trace.stats.starttime += 0.003  # less than half a sample
+    write(copy, tmp_path / "data" / "a.mseed")
+    write(record(onsets=ONSETS), tmp_path / "data" / "b.mseed")
+    status, told = run("data")
+    assert (0, LINES) == (status, lines_of(tmp_path / "picks.csv"))
+    reason = "300.0 s left out because two pieces disagree; the longer one is used, or of two as long the one that was read first"
+    assert [f"! Skipped: XX.ABC..HH{component}: {reason}" for component in "ENZ"] == told[1:4]
+
+
 def test_of_two_copies_as_long_the_one_that_was_read_first_wins(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name, second in (("a", 40.0), ("b", 80.0)):
