@@ -9,7 +9,7 @@ import re
 import stat
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
@@ -47,6 +47,8 @@ KEPT_PIECES = 10**6  # in files that are scanned only once, 72 bytes each; other
 CACHED_FILES = 64  # whose pieces stay in memory as objects
 CACHED_PIECES = 32  # whose samples stay in memory, 1 MB each
 
+OnFiles = Callable[[float, int], object]
+
 
 class FileRange(NamedTuple):
     """A time range in which a file holds a channel, without a long gap. `file` is its number in the archive."""
@@ -66,6 +68,7 @@ class Archive:
         stations: names of stations or instruments to keep, such as `CX.PB01`, `PB*` or `CX.PB01.10.HH`; all by default.
         components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
         prefer: codes of instruments, best first, such as `HH,BH`: keep one instrument of each station at any time; all by default.
+        on_progress: called with the number of files whose headers are read, and the number of all files.
 
     Attributes:
         instruments: in order of their name.
@@ -86,6 +89,7 @@ class Archive:
         stations: str | Sequence[str] = (),
         components: str | Mapping[str, str] | None = None,
         prefer: str | Sequence[str] = (),
+        on_progress: OnFiles = lambda done, total: None,
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
         self._reported: list[str] = []  # the same, without those that others added to `problems`
@@ -97,11 +101,14 @@ class Archive:
         self._channels = lru_cache(CACHED_FILES)(self._read_channels)
         self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
         self._paths = self._find_files([paths] if isinstance(paths, str | Path) else paths)
+        self._on_progress: OnFiles = on_progress
         self._usable = array("q")  # numbers of files
         self._kept = KeptPieces(KEPT_PIECES)
         ranges: dict[Channel, IntegerTable[FileRange]] = {}
         for file in range(len(self._paths)):
+            self._on_progress(file, len(self._paths))
             self._add(file, ranges)
+        self._on_progress = lambda done, total: None  # files that are read again
         self._indexes = {channel: TimeIndex(found, partial(IntegerTable, FileRange)) for channel, found in ranges.items()}
         instruments, spare = build_instruments(self._indexes, self._pieces, self.components)
         self.instruments, left_out = one_per_station(instruments, prefer)
@@ -181,7 +188,7 @@ class Archive:
             if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe might never end
                 self._report(f"{path}: neither a file nor a folder")
                 return {}
-            found = scan(path, reasons.append)
+            found = scan(path, reasons.append, lambda share: self._on_progress(file + share, len(self._paths)))
         except OSError as error:
             self._report_unreadable(path, error)
             return {}

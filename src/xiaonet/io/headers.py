@@ -40,7 +40,7 @@ MARKS = bytes(byte in b"DRQM" for byte in range(256))  # the quality indicators,
 NAME = re.compile(r"([0-9A-Za-z_-]*\.){3}[0-9A-Za-z_-]*")
 
 Report = Callable[[str], None]
-OnShare = Callable[[float], object]  # called with the share of a file that is read
+OnShare = Callable[[float], object]
 
 
 def ignore(share: float) -> None:
@@ -63,7 +63,10 @@ class Header(NamedTuple):
 
 
 def headers(path: Path, report: Report, on_share: OnShare = ignore) -> Iterator[Header]:
-    """Headers of the records of a file, in order. What lies between them is reported."""
+    """Headers of the records of a file, in order. What lies between them is reported.
+
+    Calls `on_share` with the share of the file that is searched, from 0 to 1.
+    """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         offset = usual = 0
@@ -246,7 +249,8 @@ def header_starts(content: bytes) -> list[int]:
     data = np.frombuffer(content + bytes(HEADER_BYTES), np.uint8)
     marks = np.flatnonzero(np.frombuffer(content.translate(MARKS), bool))
     version_3 = marks[(data[marks] == ord("M")) & (data[marks + 1] == ord("S")) & (data[marks + 2] == 3)]
-    version_2 = marks[np.isin(data[marks + 1], list(b" \0"))] - QUALITY_AT
+    after = data[marks + 1]
+    version_2 = marks[(after == ord(" ")) | (after == 0)] - QUALITY_AT
     return [at for at in np.union1d(version_2[version_2 >= 0], version_3).tolist() if HEADER.match(content, at)]
 
 
