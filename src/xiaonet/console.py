@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from rich.console import Console
 from rich.text import Text
@@ -222,14 +222,19 @@ class WindowProgress(_Bar):
 
 
 class FileProgress(_Bar):
-    """Progress in files, of which a large one may take a while."""
+    """Progress in files, of which a large one may take a while. After its `with` block, it shows no more."""
 
     def __init__(self, title: str) -> None:
         super().__init__(title, 1.0)
+        self.ended = False
+
+    def __exit__(self, *error: Any) -> None:
+        self.ended = True
+        super().__exit__(*error)
 
     def update(self, done: float, total: int) -> None:
         """Show that a number of files are done, the last of them in part. It may be called very often."""
-        if time.monotonic() - self.now < REDRAW_SECONDS:
+        if self.ended or time.monotonic() - self.now < REDRAW_SECONDS:
             return
         self._rate(done)
         self.total = total
@@ -251,6 +256,12 @@ class DataProgress(_Bar):
         self.done, self.fresh = 0.0, 0.0
         self.unit, self.unit_seconds = next(unit for unit in TIME_UNITS if total >= 2 * unit[1] or unit is TIME_UNITS[-1])
         self.lock = threading.Lock()
+
+    def extend(self, seconds: float) -> None:
+        """Make the work longer, or shorter if `seconds` is negative."""
+        with self.lock:
+            self.total += seconds
+            self.bar.update(self.task, total=self.total)
 
     def update(self, seconds: float, *, fresh: bool = True) -> None:
         """Show that more seconds of data are done; `fresh` if by this run. Any thread may call it."""

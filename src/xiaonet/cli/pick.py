@@ -14,10 +14,11 @@ from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError, WaveformError
 
 if TYPE_CHECKING:
-    from xiaonet.apps.pick_archive import OnChunk, Task
+    from xiaonet.apps.pick_archive import OnChunk
     from xiaonet.apps.summary import StationSummary, Summary
     from xiaonet.io.archive import Archive
     from xiaonet.picker import Picker
+    from xiaonet.picking.segments import Instrument
 
 SHOWN_STATIONS = 12  # in the table at the end
 
@@ -72,13 +73,13 @@ def pick(
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
     check_format(out)
     thresholds = _thresholds(threshold)
-    archive, tasks = _find(paths, first, last, stations, components, prefer)
     workers = workers or usable_cores()
-    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
+    archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
+    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // tasks))
     console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
     drawing = _day_plots(out, picker.thresholds) if plot else None
-    summary = _pick(archive, picker, out, tasks, workers=workers, resume=resume, drop_lone_s=drop_s_without_p, on_chunk=drawing)
+    summary = _pick(archive, picker, out, workers=workers, resume=resume, drop_lone_s=drop_s_without_p, on_chunk=drawing)
     _tell(summary, out, time.monotonic() - started)
 
 
@@ -88,13 +89,19 @@ def _day_plots(out: Path, thresholds: Mapping[str, float]) -> "OnChunk":
     return DayPlots(out.with_name(f"{out.stem}_plots"), thresholds)
 
 
-def _pick(archive: "Archive", picker: "Picker", out: Path, tasks: "list[Task]", **options: Any) -> "Summary":
+def _pick(archive: "Archive", picker: "Picker", out: Path, **options: Any) -> "Summary":
     """Pick an archive and show the progress."""
     from xiaonet.apps.pick_archive import pick_archive
+    from xiaonet.picking.preference import doubles
+
+    def begin(instruments: "list[Instrument]", more: float) -> None:
+        progress.extend(more)
+        for note in doubles(instruments):
+            console.warn("Stations", note, "an arrival may have several picks; for one set each: --prefer HH,BH,EH,HN")
 
     try:
-        with console.DataProgress(sum(task.seconds for task in tasks)) as progress:
-            return pick_archive(archive, picker, out, on_progress=progress.update, **options)
+        with console.DataProgress(sum(map(archive.expected_seconds, archive.station_names()))) as progress:
+            return pick_archive(archive, picker, out, on_progress=progress.update, on_station=begin, **options)
     except KeyboardInterrupt:
         console.warn("Picking", "stopped", "finished days are kept; repeat the command with --resume to continue")
         raise
@@ -139,29 +146,26 @@ def _thresholds(text: str | None) -> float | dict[str, float] | None:
 
 
 def _find(
-    paths: list[str], first: str | None, last: str | None, stations: list[str] | None, components: str | None, prefer: str
-) -> "tuple[Archive, list[Task]]":
-    """The records that were asked for, and the work of picking them."""
+    paths: list[str], first: str | None, last: str | None, stations: list[str] | None, components: str | None, prefer: str, workers: int
+) -> "tuple[Archive, int]":
+    """The records that were asked for, and the number of days to pick, up to the number of workers."""
     from xiaonet.apps.nothing_to_pick import why_nothing_to_pick
-    from xiaonet.apps.pick_archive import plan
+    from xiaonet.apps.pick_archive import first_tasks
     from xiaonet.io.archive import Archive
-    from xiaonet.picking.preference import doubles
 
     start_ns, end_ns = _time_ns("--from", first), _time_ns("--to", last)
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise WaveformError(f"nothing to pick in {', '.join(paths)}: --from {first} is not before --to {last}; exchange them")
     with console.FileProgress("Reading headers") as progress:
         archive = Archive(paths, start_ns, end_ns, split_stations(stations), components, prefer, progress.update)
-        tasks = plan(archive)
+        tasks = first_tasks(archive, workers)
     if not tasks:
         console.skipped(list(archive.problems))
         raise WaveformError(f"nothing to pick in {', '.join(paths)}: {why_nothing_to_pick(archive)}")
     if archive.formats:
         numbers = ", ".join(f"{number} of {name}" for name, number in archive.formats.items())
         console.ok("Files", f"{numbers} are read by ObsPy", "it takes longer than miniSEED")
-    for note in doubles(archive.instruments):
-        console.warn("Stations", note, "an arrival may have several picks; for one set each: --prefer HH,BH,EH,HN")
-    return archive, tasks
+    return archive, len(tasks)
 
 
 def _time_ns(option: str, text: str | None) -> int | None:

@@ -31,7 +31,7 @@
 #define PHASES 3
 #define STRIDE (1 << LEVELS)
 #define TAPS 3
-#define LARGEST_BLOCK 8
+#define LARGEST_BLOCK 10
 #define LARGEST_RUN 6
 #define PEAK 2048.0f     /* INT8 windows are rounded to 1 / PEAK */
 #define MAGIC 12582912.f /* 1.5 * 2^23: adding it rounds a float below 2^22 to a whole number, halves to even */
@@ -51,7 +51,7 @@ struct part { /* the weights for one source of a convolution, in blocks of outpu
 struct layer {
     int out, block, dilation, bytes; /* bytes: four channels in a 32-bit value */
     struct part own, up;             /* up: of the upsampled source of a decoder */
-    float *bias, *scale, *zeros;
+    float *bias, *scale, *zeros; /* bias: whole numbers of 32 bits in layers of bytes */
 };
 
 struct net {
@@ -108,6 +108,10 @@ struct run_arguments {
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,prefer-vector-width=512")
 #endif
 #define DOT(sum, x, w) ((vi)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w)))
+#define TO_BYTES(a, b, c, d) \
+    ((vi)_mm512_shuffle_epi8(_mm512_packus_epi16(_mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(a)), _mm512_cvtps_epi32((__m512)(b))), \
+                                                 _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(c)), _mm512_cvtps_epi32((__m512)(d)))), \
+                             _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
 #include "native.c"
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -117,6 +121,7 @@ struct run_arguments {
 #undef LANES
 #undef SUFFIX
 #undef DOT
+#undef TO_BYTES
 #define LANES 8
 #define SUFFIX avx2
 #if defined(__clang__)
@@ -127,6 +132,10 @@ struct run_arguments {
 #endif
 #define DOT(sum, x, w) \
     ((sum) + (vi)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)), _mm256_set1_epi16(1)))
+#define TO_BYTES(a, b, c, d) \
+    ((vi)_mm256_shuffle_epi8(_mm256_packus_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(a)), _mm256_cvtps_epi32((__m256)(b))), \
+                                                 _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(c)), _mm256_cvtps_epi32((__m256)(d)))), \
+                             _mm256_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
 #include "native.c"
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -136,6 +145,7 @@ struct run_arguments {
 #undef LANES
 #undef SUFFIX
 #undef DOT
+#undef TO_BYTES
 #endif
 #define LANES 4
 #define SUFFIX portable
@@ -145,13 +155,14 @@ struct kind {
     const char *name;
     int windows, lanes, big, bytes; /* windows at once; channels of a large block; whether bytes are multiplied */
     void (*run)(const struct run_arguments *);
+    double (*peak)(int bytes, int rounds);
 };
 
 static const struct kind kinds[] = {
-    {"portable", 1, 4, 4, 0, run_portable},
+    {"portable", 1, 4, 4, 0, run_portable, peak_portable},
 #if defined(__x86_64__) && !defined(PORTABLE)
-    {"avx2", 1, 8, 4, 1, run_avx2},
-    {"avx512", 2, 16, 8, 1, run_avx512},
+    {"avx2", 1, 8, 4, 1, run_avx2, peak_avx2},
+    {"avx512", 2, 16, 8, 1, run_avx512, peak_avx512},
 #endif
 };
 
@@ -237,19 +248,23 @@ static int make_net(struct net *net, const struct kind *kind, int base, const in
     *net = (struct net){.base = base, .int8 = int8, .bytes = int8 && kind->bytes, .widest = base << LEVELS, .farthest = 1};
     for (int number = 0, below = COMPONENTS; number < LAYERS; number++) {
         struct layer *layer = &net->layers[number];
-        int last = number == LAYERS - 1, out = last ? PHASES : base << level_of(number), other = net->bytes ? 4 : 5;
+        int last = number == LAYERS - 1, out = last ? PHASES : base << level_of(number), other = net->bytes && out != 5 ? 4 : 5;
         int skip = is_decoder(number) ? out : 0; /* channels of the encoder, which follow those from below */
         layer->out = out;
-        layer->block = rounded_up(out, kind->big) <= rounded_up(out, other) ? kind->big : other;
-        layer->dilation = last ? 1 : dilations[number];
         layer->bytes = net->bytes && number && !last;
+        layer->block = rounded_up(out, kind->big) <= rounded_up(out, other) ? kind->big : other;
+        if (layer->bytes && out == 10) /* 5 and 10 make a block of bytes only as a whole */
+            layer->block = 10;
+        layer->dilation = last ? 1 : dilations[number];
         net->farthest = larger(net->farthest, layer->dilation);
-        int worth = !int8 && number && !last;
+        int worth = !int8 && number && !last && out >= LARGEST_BLOCK; /* of products */
         int fine = is_decoder(number) ? make_part(&layer->own, layer, weights[number], below + skip, below, skip, worth, 0) &&
                                             make_part(&layer->up, layer, weights[number], below + skip, 0, below, worth,
                                                       layer->dilation == 1)
                                       : make_part(&layer->own, layer, weights[number], below, 0, below, worth, 0);
         layer->bias = padded_copy(biases[number], out, 0);
+        for (int o = 0; layer->bias && layer->bytes && o < out; o++)
+            ((int32_t *)layer->bias)[o] = (int32_t)layer->bias[o];
         layer->scale = padded_copy(scales[number], out, 1);
         layer->zeros = padded_copy(NULL, out, 0);
         if (!fine || !layer->bias || !layer->scale || !layer->zeros)
@@ -317,6 +332,9 @@ EXPORTED int xn_run(const struct model *model, const float *windows, float *resu
     return 1;
 }
 
+/* Multiply and add from registers and the nearest cache alone; the number of products is returned. For `benchmarks/kernels.py`. */
+EXPORTED double xn_peak(int kind, int bytes, int rounds) { return kinds[kind].peak(bytes && kinds[kind].bytes, rounds); }
+
 #else /* once for each set of instructions */
 
 #define NAME(name) JOIN(name, SUFFIX)
@@ -348,26 +366,30 @@ INLINE void NAME(finish)(const struct job *j, const int O, const int P, vf sums[
     for (int p = 0; p < P; p++) {
         vf *y = (vf *)j->y + (ptrdiff_t)(row[p] * j->y_step + j->y_first) * j->width;
         const vf *add = j->add ? (const vf *)j->add + (ptrdiff_t)(row[p] >> j->add_shift) * j->out : NULL;
-        vi quad = {0};
-#pragma GCC unroll 8
-        for (int o = 0; o < O; o++) {
-            vf value = sums[o][p] + j->bias[o0 + o];
-            int inside = o0 + o < j->out;
-            if (add && inside)
-                value += add[o0 + o];
-            if (j->finish == ROUND_TO_BYTES) {
-                quad |= NAME(to_byte)(value * j->scale[o0 + o]) << (8 * (o % 4));
-                if (o % 4 == 3) {
-                    if (o0 + o - 3 < j->out)
-                        ((vi *)y)[(o0 + o) / 4] = quad;
-                    quad = (vi){0};
-                }
-            } else if (inside) {
-                y[o0 + o] = j->finish == RAW     ? value
-                            : j->finish == RELU ? NAME(positive)(value)
-                                                : NAME(to_float)(NAME(to_byte)(value * j->scale[o0 + o]));
+#pragma GCC unroll 10
+        for (int o = 0; o < O; o++)
+            if (add && o0 + o < j->out)
+                sums[o][p] += add[o0 + o];
+#ifdef DOT
+        if (j->finish == ROUND_TO_BYTES) {
+#pragma GCC unroll 10
+            for (int o = 0; o < O; o += 4) {
+                vf four[4];
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++)
+                    four[i] = o + i < O ? sums[smaller(o + i, O - 1)][p] * j->scale[o0 + o + i] : (vf){0} * 0.f;
+                if (o0 + o < j->out)
+                    ((vi *)y)[(o0 + o) / 4] = TO_BYTES(four[0], four[1], four[2], four[3]);
             }
+            continue;
         }
+#endif
+#pragma GCC unroll 10
+        for (int o = 0; o < O; o++)
+            if (o0 + o < j->out)
+                y[o0 + o] = j->finish == RAW     ? sums[o][p]
+                            : j->finish == RELU ? NAME(positive)(sums[o][p])
+                                                : NAME(to_float)(NAME(to_byte)(sums[o][p] * j->scale[o0 + o]));
     }
 }
 
@@ -390,42 +412,42 @@ INLINE void NAME(direct)(const struct job *j, const int O, const int P, const in
         for (int o0 = 0; o0 < j->out; o0 += O) {
             vf sums[LARGEST_BLOCK][LARGEST_RUN];
             vi wholes[LARGEST_BLOCK][LARGEST_RUN];
-#pragma GCC unroll 8
+#pragma GCC unroll 10
             for (int o = 0; o < O; o++)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                 for (int p = 0; p < P; p++) {
-                    sums[o][p] = (vf){0};
-                    wholes[o][p] = (vi){0};
+                    sums[o][p] = (vf){0} + j->bias[o0 + o];
+                    wholes[o][p] = (vi){0} + ((const int32_t *)j->bias)[o0 + o];
                 }
             for (int tap = 0; tap < TAPS; tap++) {
                 const vf *x[LARGEST_RUN];
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                 for (int p = 0; p < P; p++)
                     x[p] = (const vf *)j->x + (ptrdiff_t)(row[p] + j->offset[tap]) * in;
                 for (int i = 0; i < in; i++, w += O) {
 #ifdef DOT
                     if (bytes) {
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                         for (int o = 0; o < O; o++) {
                             vi weight = (vi){0} + ((const int32_t *)w)[o];
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                             for (int p = 0; p < P; p++)
                                 wholes[o][p] = DOT(wholes[o][p], ((const vi *)x[p])[i], weight);
                         }
                         continue;
                     }
 #endif
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                     for (int o = 0; o < O; o++)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                         for (int p = 0; p < P; p++)
                             sums[o][p] += w[o] * x[p][i];
                 }
             }
             if (bytes)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                 for (int o = 0; o < O; o++)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                     for (int p = 0; p < P; p++)
                         sums[o][p] = NAME(to_float)(wholes[o][p]);
             NAME(finish)(j, O, P, sums, row, o0);
@@ -459,21 +481,21 @@ INLINE void NAME(reduced)(const struct job *j, const int O, const int P, const i
             vf found[4][LARGEST_BLOCK][LARGEST_RUN];
             for (int k = 0; k < products; k++) {
                 vf sums[LARGEST_BLOCK][LARGEST_RUN];
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                 for (int o = 0; o < O; o++)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                     for (int p = 0; p < P; p++)
-                        sums[o][p] = (vf){0};
+                        sums[o][p] = (vf){0} + (k == 1 ? j->bias[o0 + o] : 0); /* the second product is in both sums */
                 const vf *x = mixed + k * P * in;
                 for (int i = 0; i < in; i++, w += O)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                     for (int o = 0; o < O; o++)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                         for (int p = 0; p < P; p++)
                             sums[o][p] += w[o] * x[p * in + i];
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                 for (int o = 0; o < O; o++)
-#pragma GCC unroll 8
+#pragma GCC unroll 10
                     for (int p = 0; p < P; p++)
                         found[k][o][p] = sums[o][p];
             }
@@ -494,11 +516,13 @@ INLINE void NAME(reduced)(const struct job *j, const int O, const int P, const i
 #define BIG 8
 #define FIVE_ROWS 5
 #define FOUR_ROWS 6
+#define TEN_ROWS 2
 #else
 #define BIG_ROWS 3
 #define BIG 4
 #define FIVE_ROWS 2
 #define FOUR_ROWS 2
+#define TEN_ROWS 1
 #endif
 
 static void NAME(by_taps)(const struct job *j)
@@ -506,6 +530,10 @@ static void NAME(by_taps)(const struct job *j)
     if (j->bytes) {
         if (j->block == 4)
             NAME(direct)(j, 4, FOUR_ROWS, 1);
+        else if (j->block == 5)
+            NAME(direct)(j, 5, FIVE_ROWS, 1);
+        else if (j->block == 10)
+            NAME(direct)(j, 10, TEN_ROWS, 1);
         else
             NAME(direct)(j, BIG, BIG_ROWS, 1);
     } else if (j->block == 4)
@@ -752,11 +780,39 @@ static void NAME(run)(const struct run_arguments *run)
     NAME(store)(run, signal[2], rows, samples, broken);
 }
 
+INLINE double NAME(busy)(int rounds, const int bytes)
+{
+    enum { O = 4, P = 3 };
+    vf x[P] = {{0}}, sums[O][P] = {{{0}}}, all = {0};
+    vi wholes[O][P] = {{{0}}};
+    float w[O] = {0};
+    for (int round = 0; round < rounds; round++) {
+        __asm__ volatile("" : : "r"(x), "r"(w) : "memory"); /* read them again */
+#pragma GCC unroll 10
+        for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+            for (int p = 0; p < P; p++)
+#ifdef DOT
+                if (bytes)
+                    wholes[o][p] = DOT(wholes[o][p], (vi)x[p], (vi){0} + ((const int32_t *)w)[o]);
+                else
+#endif
+                    sums[o][p] += w[o] * x[p];
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < O * P; i++)
+        all += sums[i / P][i % P] + NAME(to_float)(wholes[i / P][i % P]);
+    return (double)rounds * O * P * LANES * (bytes ? 4 : 1) + all[0]; /* all is 0, which the compiler does not know */
+}
+
+static double NAME(peak)(int bytes, int rounds) { return bytes ? NAME(busy)(rounds, 1) : NAME(busy)(rounds, 0); }
+
 #undef ROW0
 #undef BIG_ROWS
 #undef BIG
 #undef FIVE_ROWS
 #undef FOUR_ROWS
+#undef TEN_ROWS
 #undef SEGMENTS
 #undef NAME
 #undef vf

@@ -1,6 +1,7 @@
 """The runtime native: the network in C (`native.c`), compiled when XiaoNet is installed if there is a C compiler."""
 
 import ctypes
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.xn_name.restype = ctypes.c_char_p
     library.xn_new.restype = ctypes.c_void_p
     library.xn_free.argtypes, library.xn_free.restype = [ctypes.c_void_p], None
+    library.xn_peak.restype = ctypes.c_double
     library.xn_run.argtypes = [ctypes.c_void_p, _Pointer, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int]
     return library
 
@@ -137,12 +139,14 @@ def instructions(library: ctypes.CDLL) -> tuple[int, str]:
     Raises:
         ConfigError: there is no such set, or this processor does not have it.
     """
-    usable = []
-    for number in range(8):
-        name = library.xn_name(number)
-        if name and library.xn_supported(number):
-            usable.append(name.decode())
+    usable = usable_instructions(library)
     wanted = os.environ.get(VARIABLE) or usable[-1]
     if wanted not in usable:
         raise ConfigError(f"{VARIABLE} is {wanted!r}; this processor has {', '.join(usable)}")
     return usable.index(wanted), wanted
+
+
+def usable_instructions(library: ctypes.CDLL) -> list[str]:
+    """Names of the sets of instructions that this processor has, the fastest last."""
+    known = itertools.takewhile(bool, map(library.xn_name, itertools.count()))
+    return [name.decode() for number, name in enumerate(known) if library.xn_supported(number)]
