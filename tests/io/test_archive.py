@@ -41,7 +41,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are opened, in order."""
     opened: list[str] = []
     scan = archive.scan
-    monkeypatch.setattr(archive, "scan", lambda path, report: opened.append(path.name) or scan(path, report))
+    monkeypatch.setattr(archive, "scan", lambda path, *others: opened.append(path.name) or scan(path, *others))
     return opened
 
 
