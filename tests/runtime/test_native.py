@@ -190,9 +190,7 @@ def test_several_threads_at_once_get_what_one_gets(load: Load, kind: str) -> Non
 
 def test_a_model_of_other_components_or_another_network_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "own.onnx", XiaoNet(base_channels=2, num_phases=2))
-    with pytest.raises(
-        CheckpointError, match=r"native cannot read .*head\.weight is \(2, 2, 1, 3\).*use --runtime onnxruntime"
-    ):
+    with pytest.raises(CheckpointError, match=r"native cannot read .*head\.weight is \(2, 2, 1, 3\).*use --runtime onnxruntime"):
         NativePredictor(path)
     file = onnx.load(path)
     del file.graph.node[3]

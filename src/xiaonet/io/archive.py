@@ -147,11 +147,10 @@ class Archive:
         self._scan_all()
         return [Path(self._paths[file]) for file in sorted(self._usable)]
 
-    @property
-    def sources(self) -> list[Path]:
+    def sources(self) -> Iterator[str]:
         """The files that are named as in an SDS archive, and others with usable data, in order. This scans no file."""
         usable = {*self._usable}
-        return [Path(path) for file, path in enumerate(self._paths) if file in usable or self._batch_of[file].named]
+        return (path for file, path in enumerate(self._paths) if file in usable or self._batch_of[file].named)
 
     def station_names(self) -> list[str]:
         """The stations in the names of files and in files that were scanned, as NET.STA, in the order of their instruments."""
