@@ -17,6 +17,8 @@ EXTRAS: Final = {
     "onnxscript": "export",
     "openvino": "openvino",
     "pyarrow": "parquet",
+    "pyocto": "associate",
+    "pyproj": "associate",
 }
 
 
