@@ -33,6 +33,9 @@ From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick f
 Prefilter = Annotated[
     str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
 ]
+NotCentred = Annotated[
+    bool, typer.Option("--not-centred", help="Read picks in the windows of the grid alone: faster, but they may move with the clock.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
 InventoryFile = Annotated[
     Path | None, typer.Option(help="StationXML with responses: amplitudes in m/s or m/s**2.", show_default="amplitudes in counts")
@@ -63,6 +66,7 @@ def pick(
     workers: Workers = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
+    not_centred: NotCentred = False,
     inventory: InventoryFile = None,
     deconvolve: Deconvolve = False,
     water_level: WaterLevel = None,
@@ -94,6 +98,7 @@ def pick(
         thresholds,
         runtime=runtime,
         prefilter=prefilter,
+        centred=not not_centred,
         threads=max(1, workers // tasks),
         inventory=inventory,
         deconvolve=_deconvolution(deconvolve, water_level, corners),
