@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet import __version__
-from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
+from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime, Stacking
 from xiaonet.errors import ConfigError, WaveformError, WaveformWarning
 from xiaonet.io.inventory import load_inventory
 from xiaonet.io.picks import Picks
@@ -49,7 +49,9 @@ class Picker:
         prefer: codes of instruments, best first, such as `HH,BH`: pick one instrument of each station at any time; all by default.
         centred: compute the probabilities around each pick again, in windows centred on it. So a pick does not move when
             the clock of the record is set on or the polarity is reversed. Without it, the picks are those of the
-            curves of `annotate`, as on a microcontroller.
+            curves of `annotate`.
+        stacking: what is averaged where windows overlap: `waveforms` or `probabilities`; None as the model file says. With
+            `probabilities` and without `centred`, the picks are those of the C code for microcontrollers.
         inventory: StationXML file, or inventory of ObsPy, with responses: amplitudes are divided by the sensitivity of their channel,
             and are in m/s, or in m/s**2 for accelerometers. Without it they are in the unit of the record.
         deconvolve: remove the whole instrument response from amplitudes instead: `Deconvolution()`, with the defaults of ObsPy.
@@ -79,6 +81,7 @@ class Picker:
         components: str | Mapping[str, str] | None = None,
         prefer: str | Sequence[str] = (),
         centred: bool = True,
+        stacking: Stacking | None = None,
         inventory: "str | Path | Inventory | None" = None,
         deconvolve: Deconvolution | None = None,
         scout: str | Path | None = None,
@@ -91,7 +94,9 @@ class Picker:
         if prefilter is not None:
             self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
         self.thresholds = _thresholds(predictor.thresholds, threshold)
-        self.centred = centred
+        if stacking is not None and stacking not in get_args(Stacking):
+            raise ConfigError(f"stacking is {stacking!r}; wanted {' or '.join(get_args(Stacking))}")
+        self.centred, self.stacking = centred, stacking or self.predictor.stacking
         self._add_inventory(inventory, deconvolve)
 
     @property
@@ -102,7 +107,7 @@ class Picker:
             "model": self.predictor.description,
             "digest": self.predictor.digest,
             "runtime": self.predictor.runtime,
-            "windows": "centred" if self.centred else "grid",
+            "windows": f"{'centred' if self.centred else 'grid'}, {self.stacking} averaged",
             "thresholds": ", ".join(f"{phase} {value:g}" for phase, value in self.thresholds.items()),
             **self._amplitudes_said,
         }
@@ -189,7 +194,7 @@ class Picker:
 
     def annotate_chunk(self, instrument: Instrument, segment: Segment, first: int, end: int) -> Annotation:
         """Compute probabilities of samples `first` up to `end` of a segment, and of a margin around them."""
-        on_record = self.predictor.curves if self.predictor.stacking == "waveforms" else None
+        on_record = self.predictor.curves if self.stacking == "waveforms" else None
         return annotate_chunk(instrument, segment, first, end, self.predictor, on_record)
 
     def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:

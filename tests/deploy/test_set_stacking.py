@@ -35,10 +35,17 @@ def test_a_model_file_gets_another_stacking_and_nothing_else_changes(model_file:
 
 def test_the_picker_gives_a_model_of_waveforms_whole_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(shutil.copy(WEIGHTS / "xiaonet.onnx", tmp_path))
-    expected = Picker(path).pick(obspy.read())
+    expected = Picker(path, centred=False).pick(obspy.read())
     set_stacking(path, "waveforms")
+    as_before = Picker(path, centred=False, stacking="probabilities").pick(obspy.read())
+    assert expected == as_before
+    assert ("grid, probabilities averaged", "grid, probabilities averaged") == (
+        expected.provenance["windows"],
+        as_before.provenance["windows"],
+    )
     monkeypatch.setattr("xiaonet.runtime.predictor.RuntimePredictor.__call__", None)  # it must not be called
-    found = Picker(path).pick(obspy.read())
+    found = Picker(path, centred=False).pick(obspy.read())
+    assert "grid, waveforms averaged" == found.provenance["windows"]
     assert [pick.phase for pick in expected] == [pick.phase for pick in found]
     assert all(abs(one.time_ns - other.time_ns) < 2e7 for one, other in zip(expected, found, strict=True))
 
@@ -46,6 +53,8 @@ def test_the_picker_gives_a_model_of_waveforms_whole_records(tmp_path: Path, mon
 def test_what_is_no_model_file_or_no_stacking_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="stacking is 'logits'; wanted probabilities or waveforms"):
         set_stacking(tmp_path / "model.onnx", "logits")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="stacking is 'logits'; wanted probabilities or waveforms"):
+        Picker(stacking="logits")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"model.xml is neither a .pth nor a .onnx file"):
         set_stacking(tmp_path / "model.xml", "waveforms")
     (tmp_path / "model.onnx").write_text(json.dumps({}))

@@ -49,7 +49,9 @@ def make(board: str, files: list[Path], build: Path) -> str:
 
 def as_printed(files: list[Path]) -> list[str]:
     """The picks of the picker, as the example prints them."""
-    picks = Picker(MODEL).pick(obspy.Stream([trace for file in files for trace in obspy.read(file)]))
+    picks = Picker(MODEL, centred=False, stacking="probabilities").pick(
+        obspy.Stream([trace for file in files for trace in obspy.read(file)])
+    )
     return [f"{pick.phase} {str(pick.time)[11:23]}  {pick.probability:.2f}" for pick in picks]
 
 

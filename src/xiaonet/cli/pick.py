@@ -10,7 +10,7 @@ import typer
 
 from xiaonet import console
 from xiaonet.cli.options import RUNTIME, Components, Prefer, Stations, renamed, split_stations, usable_cores
-from xiaonet.constants import Runtime
+from xiaonet.constants import Runtime, Stacking
 from xiaonet.errors import ConfigError, WaveformError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ Prefilter = Annotated[
 ]
 NotCentred = Annotated[
     bool, typer.Option("--not-centred", help="Read picks in the windows of the grid alone: faster, but they may move with the clock.")
+]
+StackingOption = Annotated[
+    Stacking | None, typer.Option(help="What is averaged where windows overlap.", show_default="as the model file says")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
 InventoryFile = Annotated[
@@ -67,6 +70,7 @@ def pick(
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
     not_centred: NotCentred = False,
+    stacking: StackingOption = None,
     inventory: InventoryFile = None,
     deconvolve: Deconvolve = False,
     water_level: WaterLevel = None,
@@ -99,6 +103,7 @@ def pick(
         runtime=runtime,
         prefilter=prefilter,
         centred=not not_centred,
+        stacking=stacking,
         threads=max(1, workers // tasks),
         inventory=inventory,
         deconvolve=_deconvolution(deconvolve, water_level, corners),

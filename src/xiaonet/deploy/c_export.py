@@ -123,15 +123,8 @@ def _values(layers: Sequence[Layer], header: dict[str, Any], name: str, moved: f
     note = str(header["provenance"].get("note", "no note")).replace("*/", "* /")
     test = logits(layers, self_test())
     constants = sum(2 * _weights(layer).size + len(layer.bias) * (4 if _is_wide(layer) else 8) for layer in layers)
-    same_picks = (
-        f"They are those of `xiaonet pick --model {name}` for the same record, to a tenth of a sample (1 ms)."
-        if header["stacking"] == "probabilities"
-        else "The C averages probabilities where windows overlap, and `xiaonet pick` averages the waveforms for this model. "
-        "So a few picks in a hundred differ, as when windows lie at other times."
-    )
     return {
         "model": name,
-        "same_picks": same_picks,
         "provenance": note,
         "logit_bits": layers[-1].bits[0],
         "layers": len(layers),
