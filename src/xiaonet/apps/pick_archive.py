@@ -139,7 +139,7 @@ def _pick_tasks(
     stop, left, known = Event(), iter(tasks), 0
 
     def work(task: Task) -> TaskResult:
-        return _pick_task(task, archive, picker, stop, on_progress, on_chunk)
+        return pick_task(task, archive, picker, stop, on_progress, on_chunk)
 
     with ThreadPoolExecutor(workers) as pool:
         waiting: set[Future[TaskResult]] = set()
@@ -156,7 +156,8 @@ def _pick_tasks(
             raise
 
 
-def _pick_task(task: Task, archive: Archive, picker: Picker, stop: Event, on_progress: OnSeconds, on_chunk: OnChunk | None) -> TaskResult:
+def pick_task(task: Task, archive: Archive, picker: Picker, stop: Event, on_progress: OnSeconds, on_chunk: OnChunk | None) -> TaskResult:
+    """Pick a day of an instrument, hour by hour; the arguments are those of `pick_archive`, and `stop` ends it after an hour."""
     picks: list[Pick] = []
     total = Quality()
     channels: dict[str, Quality] = {}

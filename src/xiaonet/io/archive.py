@@ -70,6 +70,8 @@ class Archive:
     Attributes:
         instruments: in order of their name.
         formats: number of files with usable data in each other format than miniSEED.
+        paths: all files, in order; a `FileRange` counts them.
+        indexes: for each usable channel, the time ranges in which a file holds it.
         problems: what was skipped and why, as keys; it grows while samples are read.
         seen: first and last time of each channel in the files, also of those that were not asked for or cannot be picked.
 
@@ -96,14 +98,14 @@ class Archive:
         self.components = parse_components(components)
         self._channels = lru_cache(CACHED_FILES)(self._read_channels)
         self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
-        self._paths = self._find_files([paths] if isinstance(paths, str | Path) else paths)
+        self.paths = self._find_files([paths] if isinstance(paths, str | Path) else paths)
         self._usable = array("q")  # numbers of files
         self._kept = KeptPieces(KEPT_PIECES)
         ranges: dict[Channel, IntegerTable[FileRange]] = {}
-        for file in range(len(self._paths)):
+        for file in range(len(self.paths)):
             self._add(file, ranges)
-        self._indexes = {channel: TimeIndex(found, partial(IntegerTable, FileRange)) for channel, found in ranges.items()}
-        instruments, spare = build_instruments(self._indexes, self._pieces, self.components)
+        self.indexes = {channel: TimeIndex(found, partial(IntegerTable, FileRange)) for channel, found in ranges.items()}
+        instruments, spare = build_instruments(self.indexes, self.pieces, self.components)
         self.instruments, left_out = one_per_station(instruments, prefer)
         for reason in spare + left_out:
             self._report(reason)
@@ -112,7 +114,7 @@ class Archive:
     @property
     def files(self) -> list[Path]:
         """The files with usable data, in order."""
-        return [Path(self._paths[file]) for file in self._usable]
+        return [Path(self.paths[file]) for file in self._usable]
 
     def within(self, segment: Segment) -> Segment:
         """The part of a segment from `start_ns` to `end_ns` of this archive."""
@@ -166,7 +168,7 @@ class Archive:
 
     def _read_channels(self, file: int) -> dict[Channel, TimeIndex[Stored]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
-        path = Path(self._paths[file])
+        path = Path(self.paths[file])
         channels: dict[Channel, list[Stored]] = {}
         if kept := self._kept.of(file, path):
             for stored in kept:
@@ -219,8 +221,9 @@ class Archive:
             for one in found:
                 table.append(one)
 
-    def _pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
-        for file in dict.fromkeys(found.file for found in self._indexes[channel].find(first_ns, end_ns)):
+    def pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
+        """The pieces of a channel that touch a time range."""
+        for file in dict.fromkeys(found.file for found in self.indexes[channel].find(first_ns, end_ns)):
             index = self._channels(file).get(channel)
             for stored in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
                 piece = Piece(stored.seed_id, stored.start_ns, stored.samples, stored.rate, partial(self._load, stored), stored.rank)
