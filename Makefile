@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test faults edge check docs clean
+.PHONY: demo test faults edge native check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/xiaonet demo
@@ -19,6 +19,10 @@ faults: $(VENV)/.dev
 # The C for microcontrollers on emulated boards: needs arm-none-eabi-gcc, newlib and qemu-system-arm.
 edge: $(VENV)/.dev
 	$(BIN)/python benchmarks/edge.py $(ARGS)
+
+# The runtime native, compiled again after a change of native.c.
+native: $(VENV)/.dev
+	$(BIN)/python -c 'import setuptools; setuptools.setup()' build_ext --inplace
 
 check: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check

@@ -115,7 +115,10 @@ def test_what_needs_obspy_or_scipy_names_the_extra(record: Path, tmp_path: Path)
     missing = "which is not installed: pip install 'xiaonet[obspy]'"
     for words, reason in (
         (["pick", str(slow), "--out", str(tmp_path / "picks.csv")], f"BW.RJOB..EHE at 50 Hz (not 100 Hz) needs scipy, {missing}"),
-        (["pick", str(sac), "--out", str(tmp_path / "picks.csv")], f"one.sac: no waveforms in miniSEED; another format needs obspy, {missing}"),
+        (
+            ["pick", str(sac), "--out", str(tmp_path / "picks.csv")],
+            f"one.sac: no waveforms in miniSEED; another format needs obspy, {missing}",
+        ),
         (["pick", str(record), "--out", str(tmp_path / "picks.xml")], f"picks.xml needs obspy, {missing}, or write .csv"),
     ):
         done = run_here(EXTRA, COMMAND, *words)

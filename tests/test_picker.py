@@ -288,7 +288,7 @@ def test_a_threshold_that_is_no_probability_is_refused(picker: Picker, threshold
         ({"threads": "x"}, ConfigError, "threads is 'x'; wanted an integer from 1 to 1024"),
         ({"threads": 1.5}, ConfigError, "threads is 1.5; wanted an integer from 1 to 1024"),
         ({"threads": 10**30}, ConfigError, f"threads is {10**30}; wanted an integer from 1 to 1024"),
-        ({"runtime": []}, ConfigError, "runtime is []; there are auto, onnxruntime, openvino, torch"),
+        ({"runtime": []}, ConfigError, "runtime is []; there are auto, onnxruntime, openvino, native, torch"),
         ({"model": "a" * 5000}, CheckpointError, f"there is no model '{'a' * 5000}'; there are xiaonet, "),
         ({"model": "\0.onnx"}, CheckpointError, r"there is no model '\x00.onnx'; "),
         ({"model": "~nobody-of-this-name/m.onnx"}, CheckpointError, "there is no file ~nobody-of-this-name/m.onnx"),

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from seisbench.models import PhaseNet
 
 import xiaonet.seisbench
 from peaks_by_hand import onset_by_hand
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import CheckpointError, WaveformWarning
 from xiaonet.nn.checkpoint import load_model, read_model_file, save_model
 from xiaonet.picking.windows import normalize
 from xiaonet.runtime.loading import load_predictor
@@ -99,6 +101,93 @@ def test_a_stream_is_left_as_it_was(model: XiaoNet) -> None:
 def test_without_a_stream_there_is_nothing(model: XiaoNet) -> None:
     assert 0 == len(model.annotate(obspy.Stream()))
     assert 0 == len(model.classify(obspy.Stream()).picks)
+
+
+def told(model: XiaoNet, stream: obspy.Stream) -> list[str]:
+    """What `classify` and `annotate` warn of, which is the same."""
+    found = []
+    for method in (model.classify, model.annotate):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            method(stream)
+        found.append([str(one.message) for one in caught if one.category is WaveformWarning])
+    assert found[0] == found[1]
+    return found[0]
+
+
+def test_traces_that_cannot_be_picked_are_named_as_the_picker_names_them(model: XiaoNet) -> None:
+    stream = obspy.read()
+    for code, rate in (("BDH", 100.0), ("HHA", 100.0), ("LHZ", 1.0)):
+        [trace] = stream.select(channel="EHZ").copy()
+        trace.stats.channel, trace.stats.sampling_rate = code, rate
+        stream += trace
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        xiaonet.Picker("xiaonet").pick(stream)
+    expected = [str(one.message) for one in caught]
+    assert 3 == len(expected)
+    assert expected == told(model, stream)
+    assert picks(model, obspy.read()) == picks(model, stream)
+
+
+def test_a_stream_in_order_gives_no_warning(model: XiaoNet, record: obspy.Stream) -> None:
+    assert [] == told(model, obspy.read()) == told(model, record)
+
+
+def test_dead_channels_are_named(model: XiaoNet) -> None:
+    stream = obspy.read()
+    stream[1].data[:] = 7
+    stream[2].data = np.full(3000, np.nan)
+    names = [trace.id for trace in stream]
+    expected = [f"{names[2]}: no sample in the picked time is a number; no data", f"{names[1]}: all samples are equal (7); no data"]
+    assert expected == told(model, stream)
+
+
+@pytest.mark.parametrize("codes", ["XYZ", "12Z", "UVW", ("EW1", "NS1", "UD1")])
+def test_channels_of_other_names_are_the_components_that_the_picker_takes_them_for(model: XiaoNet, codes: Sequence[str]) -> None:
+    stream = obspy.read()
+    expected = model.annotate(stream)
+    for code, component in zip(codes, "NEZ" if codes == "12Z" else "ENZ", strict=True):
+        [trace] = stream.select(component=component)
+        trace.stats.channel = code if len(code) == 3 else f"HH{code}"
+    assert [] == told(model, stream)
+    found = model.annotate(stream)
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.data, other.data)
+
+
+def test_a_second_channel_of_a_component_is_named(model: XiaoNet) -> None:
+    stream = obspy.read()
+    [other] = stream.select(component="N").copy()
+    other.stats.channel, other.data = "EH1", other.data[::-1]
+    expected = [f"{other.id}: left out; {other.id[:-1]}N records the same component"]
+    assert expected == told(model, stream + obspy.Stream([other]))
+    assert picks(model, stream) == picks(model, stream + obspy.Stream([other]))
+
+
+def test_instruments_that_seisbench_mixes_are_named(model: XiaoNet) -> None:
+    stream = obspy.read()
+    for trace in obspy.read():
+        trace.stats.channel = f"HN{trace.stats.channel[-1]}"
+        stream += trace
+    note = "BW.RJOB: 2 instruments have data at the same time (BW.RJOB..EH, BW.RJOB..HN)"
+    assert [f"{note}; SeisBench mixes those of one location: choose one with stream.select(channel='HH?')"] == told(model, stream)
+
+
+def test_pieces_that_disagree_are_named(model: XiaoNet) -> None:
+    stream = obspy.read()
+    [copy] = stream.select(component="Z").copy()
+    copy.data = copy.data[::-1]
+    start = stream[0].stats.starttime
+    reason = f"{copy.id}: 30.0 s from {start} left out because two pieces disagree; SeisBench uses neither"
+    assert [reason] == told(model, stream + obspy.Stream([copy]))
+
+
+def test_parts_that_are_too_short_for_seisbench_are_named(model: XiaoNet, record: obspy.Stream) -> None:
+    start = record[0].stats.starttime
+    stream = record.slice(start, start + 100) + record.slice(start + 120, start + 130) + record.slice(start + 200, start + 300)
+    expected = [f"{trace.id}: 10.0 s from {start + 120} left out because SeisBench picks no part of less than 30 s" for trace in record]
+    assert sorted(expected) == sorted(told(model, stream))
 
 
 def test_probabilities_equal_those_of_our_own_predictor(model: XiaoNet, record: obspy.Stream) -> None:

@@ -231,6 +231,12 @@ class DataProgress(_Bar):
         self.unit, self.unit_seconds = next(unit for unit in TIME_UNITS if total >= 2 * unit[1] or unit is TIME_UNITS[-1])
         self.lock = threading.Lock()
 
+    def extend(self, seconds: float) -> None:
+        """Make the work longer, or shorter if `seconds` is negative."""
+        with self.lock:
+            self.total += seconds
+            self.bar.update(self.task, total=self.total)
+
     def update(self, seconds: float, *, fresh: bool = True) -> None:
         """Show that more seconds of data are done; `fresh` if by this run. Any thread may call it."""
         with self.lock:

@@ -1,5 +1,6 @@
 """XiaoNet as a SeisBench model, with the same weights and the same probabilities."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -18,11 +19,16 @@ from seisbench.util import PickList
 from torch import Tensor
 
 from xiaonet.constants import COMPONENTS, PHASES, SAMPLING_RATE, WINDOW_SAMPLES
-from xiaonet.errors import CheckpointError
+from xiaonet.errors import CheckpointError, WaveformWarning
 from xiaonet.nn.checkpoint import FP32, INT8, load_model, read_model_file
 from xiaonet.nn.model import XiaoNet as Network
 from xiaonet.nn.quantized import QuantizedXiaoNet
+from xiaonet.picking.channels import NO_COMPONENTS
+from xiaonet.picking.cleaning import to_float
 from xiaonet.picking.picks import onset
+from xiaonet.picking.preference import doubles
+from xiaonet.picking.quality import Quality, add_qualities, channel_problems
+from xiaonet.picking.segments import sort_stream, why_unusable_trace
 from xiaonet.picking.windows import fill_nonfinite, normalize
 from xiaonet.shipped import model_path, shipped_models
 
@@ -31,6 +37,7 @@ CITATION = (
     "arrival-time picking method. Geophysical Journal International, 216(1), 261-273. https://doi.org/10.1093/gji/ggy423"
 )
 SHIPPED_VERSION = "1"
+RECORDED_AS = "recorded_as"  # entry of a trace's header: the channel as the record names it
 
 
 class XiaoNet(WaveformModel):
@@ -38,6 +45,9 @@ class XiaoNet(WaveformModel):
 
     Picking, overlap, stacking and blinding follow SeisBench's PhaseNet. Onsets are read between samples, as in the picker.
     The thresholds come with the weights. Records shorter than a window are picked, too.
+
+    Channels are sorted into components by the rules of the picker; `flexible_horizontal_components` has no effect. What is left out is
+    named in a `xiaonet.errors.WaveformWarning`.
 
     Args:
         precision: `fp32`, or `int8` for weights from `xiaonet quantize`.
@@ -152,11 +162,27 @@ class XiaoNet(WaveformModel):
         return stream
 
     async def annotate_async(self, stream: Stream, copy: bool = True, **kwargs: Any) -> Stream:
-        """Compute probabilities, cut at the ends of the records."""
-        ends = _ends(stream)
-        annotations: Stream = await super().annotate_async(stream, copy, **kwargs)
+        """Compute probabilities, cut at the ends of the records.
+
+        Raises:
+            WaveformError: this is not a stream.
+
+        Warns:
+            WaveformWarning: a trace is left out or of no use, with the reason.
+        """
+        chosen, reasons = _choose(stream)
+        kept = self.sanitize_mismatching_overlapping_records(Stream(list(chosen)))
+        reasons += [f"{_span(trace)} left out because two pieces disagree; SeisBench uses neither" for trace in chosen if trace not in kept]
+        spans, ends = [(_span(trace), _station(trace), trace.stats.starttime, trace.stats.endtime) for trace in kept], _ends(kept)
+        annotations: Stream = await super().annotate_async(kept, copy=False, **kwargs)
         for trace in annotations:
             trace.trim(endtime=ends[_station(trace)])
+        there = [(_station(trace), trace.stats.starttime, trace.stats.endtime) for trace in annotations]
+        for span, station, start, end in spans:
+            if not any(station == other and first <= end and start <= last for other, first, last in there):
+                reasons.append(f"{span} left out because SeisBench picks no part of less than {(WINDOW_SAMPLES - 1) / SAMPLING_RATE:g} s")
+        for reason in dict.fromkeys(reasons):
+            warnings.warn(reason, WaveformWarning, stacklevel=2)
         return annotations
 
     def annotate_batch_pre(self, batch: Tensor, argdict: Mapping[str, Any]) -> Tensor:
@@ -178,6 +204,38 @@ class XiaoNet(WaveformModel):
     def get_model_args(self) -> dict[str, Any]:
         """The arguments with which `load` builds the network again."""
         return {"precision": INT8 if isinstance(self.network, QuantizedXiaoNet) else FP32, **self.network.arguments}
+
+
+def _choose(stream: Stream) -> tuple[Stream, list[str]]:
+    """The traces that are picked, under the names of their components; and what a user should know of the stream.
+
+    The data are those of the given traces.
+    """
+    instruments, _ = sort_stream(stream)
+    reasons = [
+        f"{note}; SeisBench mixes those of one location: choose one with stream.select(channel='HH?')" for note in doubles(instruments)
+    ]
+    names: dict[str, str] = {}  # new channel code of each channel
+    for instrument in instruments:
+        for component, channels in instrument.recorded.items():
+            (preferred, _), *others = channels
+            names[preferred] = instrument.name.rpartition(".")[2] + component
+            reasons += [f"{seed_id}: left out; {preferred} records the same component" for seed_id, _ in others if seed_id != preferred]
+    chosen, qualities = Stream(), dict[str, Quality]()
+    for trace in stream:
+        if reason := why_unusable_trace(trace, NO_COMPONENTS):
+            reasons.append(f"{trace.id}: {reason}")
+        elif trace.id in names:
+            samples = to_float(trace.data)
+            quality = Quality(int(np.isfinite(samples).sum()), low=np.fmin.reduce(samples), high=np.fmax.reduce(samples))
+            add_qualities(qualities, {trace.id: quality})
+            chosen += Trace(trace.data, {**trace.stats, "channel": names[trace.id], RECORDED_AS: trace.id})
+    chosen.merge(-1)  # joins pieces that agree
+    return chosen, reasons + channel_problems(qualities)
+
+
+def _span(trace: Trace) -> str:
+    return f"{trace.stats[RECORDED_AS]}: {trace.stats.npts / trace.stats.sampling_rate:.1f} s from {trace.stats.starttime}"
 
 
 def _station(trace: Trace) -> str:

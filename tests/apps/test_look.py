@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from browser import CHROMIUM, Outline, open_page
-from stand_in import MIDNIGHT, record, write_days
+from stand_in import MIDNIGHT, record, write, write_days
 from xiaonet.apps.look import BLOCK, NO_DATA, choose_day, encode, find_views, write_page
 from xiaonet.errors import ConfigError, OutputError, WaveformError
 from xiaonet.picking.picks import Pick
@@ -221,6 +221,29 @@ def test_the_command_writes_a_page_and_tells_what_it_shows(run, tmp_path: Path, 
         status,
         told.splitlines()[-2],
     )
+
+
+def test_the_channels_are_those_that_were_picked(run, tmp_path: Path) -> None:
+    from xiaonet.io.picks import write_picks
+
+    (tmp_path / "records").mkdir()
+    stream = record(onsets={"Z": [40.0], "N": [43.0]})
+    for trace in stream:
+        trace.stats.channel = "CH" + str("ENZ".index(trace.stats.channel[-1]) + 5)
+    write(stream + record(onsets={"Z": [40.0]}, instrument="XX.ABC..HN"), tmp_path / "records" / "a")
+    options = ["--components", "E=CH5,N=CH6,Z=CH7", "--prefer", "CH,HN"]
+    times = [(MIDNIGHT + second).ns for second in (40, 43, 50)]
+    names = ["XX.ABC..CH7", "XX.ABC..CH6", "XX.ABC..HNZ"]
+    write_picks([Pick(time, name, "P", 0.9, 0.1, 1.0, 1.0) for time, name in zip(times, names, strict=True)], tmp_path / "picks.csv", {})
+    status, told = run("look", "picks.csv", "records", *options, "--stations", "XX.ABC..CH", "--day", "2020-09-15", "--no-open")
+    assert 0 == status, told
+    [one] = content(tmp_path / "look.html")["instruments"]
+    assert ("XX.ABC..CH", ["XX.ABC..CH7", "XX.ABC..CH6", "XX.ABC..CH5"]) == (one["name"], one["channels"])
+    assert names[:2] == [values[2] for values in one["picks"]]
+    status, told = run("look", "picks.csv", "records", *options, "--day", "2020-09-15", "--no-open")
+    assert ["XX.ABC..CH"] == [one["name"] for one in content(tmp_path / "look.html")["instruments"]]
+    assert "! Picks: 1 of XX.ABC..HN have no record in records - they are not shown" in told.splitlines()
+    assert "! Skipped: XX.ABC..HN: left out where XX.ABC..CH has data" in told.splitlines()
 
 
 @pytest.mark.parametrize(("works", "line"), [(True, ""), (False, "! Browser: none found - open look.html in a browser yourself")])

@@ -1,6 +1,7 @@
 import csv
 import errno
 import itertools
+import random
 import shutil
 import signal
 import sqlite3
@@ -10,7 +11,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,11 @@ from xiaonet.apps import pick_archive as module
 from xiaonet.apps.journal import Journal, Lock, TaskResult
 from xiaonet.apps.pick_archive import pick_archive, plan
 from xiaonet.errors import OutputError
+from xiaonet.io import archive
 from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
+from xiaonet.picking.quality import Quality
 
 # Onsets in seconds after midnight, two of them at the edge of the day, by instrument.
 ONSETS = {
@@ -199,6 +203,119 @@ def test_every_chunk_is_shown_to_who_draws(tmp_path: Path, picker: Picker, days:
     pick_archive(Archive([days]), picker, tmp_path / "picks.csv", on_chunk=count)
     assert [task.key for task in plan(Archive([days]))] == [key for key, _ in shown]
     assert [1, 4, 1, 3, 0, 1] == [number for _, number in shown]
+
+
+# Stations one after the other
+
+
+STATIONS = [f"XX.S{number}..HH" for number in range(8)]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is scanned and picked, in order."""
+    steps: list[str] = []
+    scan, annotate_chunk = archive.scan, Picker.annotate_chunk
+    monkeypatch.setattr(archive, "scan", lambda path, report: steps.append(path.name) or scan(path, report))
+    monkeypatch.setattr(
+        Picker, "annotate_chunk", lambda self, instrument, *rest: steps.append("picked") or annotate_chunk(self, instrument, *rest)
+    )
+    return steps
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_picking_begins_before_all_files_are_scanned(tmp_path: Path, picker: Picker, steps: list[str], workers: int) -> None:
+    for instrument in STATIONS:
+        write_days(record(MIDNIGHT, 60, instrument=instrument), tmp_path / "sds")
+    planned: list[tuple[str, float]] = []
+    pick_archive(
+        Archive([tmp_path / "sds"]),
+        picker,
+        tmp_path / "picks.csv",
+        workers=workers,
+        on_station=lambda instruments, more: planned.append((instruments[0].name, more)),
+    )
+    assert [(instrument, 60.0 - 86400.0) for instrument in STATIONS] == planned
+    files = [step for step in steps if step != "picked"]
+    assert (8, 24, 24) == (steps.count("picked"), len(files), len({*files}))
+    assert steps.index("picked") <= 3 * (2 * workers + 1)  # files of the stations that wait, and of the next one
+
+
+def plain(source: Path, folder: Path) -> Path:
+    """The same files under names that tell nothing."""
+    folder.mkdir()
+    for number, path in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+        shutil.copy(path, folder / f"{number}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def misnamed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """SDS archives of three stations in which each file has the name of any other one."""
+    folders = []
+    for seed in range(6):
+        folder = tmp_path_factory.mktemp("misnamed")
+        paths = sorted(path for path in write_days(quakes(), folder).rglob("*") if path.is_file())
+        contents = [path.read_bytes() for path in paths]
+        for path, place in zip(paths, random.Random(seed).sample(range(len(paths)), len(paths)), strict=True):
+            path.write_bytes(contents[place])
+        folders.append(folder)
+    return folders
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_names_that_are_wrong_change_no_byte_of_the_picks(
+    tmp_path: Path, picker: Picker, misnamed: list[Path], seed: int, workers: int
+) -> None:
+    expected = pick_archive(Archive([plain(misnamed[seed], tmp_path / "plain")]), picker, tmp_path / "plain.csv")
+    found = Archive([misnamed[seed]])
+    summary = pick_archive(found, picker, tmp_path / "picks.csv", workers=workers)
+    assert (tmp_path / "plain.csv").read_bytes() == (tmp_path / "picks.csv").read_bytes()
+    assert EXPECTED == picks_of(tmp_path / "picks.csv")
+    told = [problem for problem in found.problems if ", but its name says " in problem]
+    assert len(told) > 6
+    summary = replace(summary, problems=[problem for problem in summary.problems if problem not in told])
+    assert expected == summary
+
+
+@pytest.mark.parametrize("lines", range(1, 9))
+def test_names_that_are_wrong_change_nothing_after_a_stop(tmp_path: Path, picker: Picker, misnamed: list[Path], lines: int) -> None:
+    pick_archive(Archive([plain(misnamed[0], tmp_path / "plain")]), picker, tmp_path / "plain.csv")
+    out = tmp_path / "picks.csv"
+    for _ in range(2):
+        stop_after(Archive([misnamed[0]]), picker, out, lines)
+    pick_archive(Archive([misnamed[0]]), picker, out, resume=True)
+    assert (tmp_path / "plain.csv").read_bytes() == out.read_bytes()
+
+
+def stop_after(found: Archive, picker: Picker, out: Path, number: int) -> None:
+    """Pick until so many results were added, or to the end."""
+    add, added = Journal.add, 0
+
+    def count(journal: Journal, result: TaskResult) -> None:
+        nonlocal added
+        add(journal, result)
+        added += 1
+        if added == number:
+            raise StoppedError
+
+    with pytest.MonkeyPatch.context() as patch, suppress(StoppedError):
+        patch.setattr(Journal, "add", count)
+        pick_archive(found, picker, out, resume=True)
+
+
+def test_results_of_a_station_can_be_forgotten(tmp_path: Path) -> None:
+    quality = Quality(recorded=100)
+    with Journal(tmp_path / "picks.csv", "f", False) as journal:
+        for station in ("XX.AB", "XX.ABC"):
+            for day in (1, 2):
+                journal.add(TaskResult(f"{station}..HH 100 Hz {day}", [], quality, {f"{station}..HHZ": quality}))
+        journal.forget(["XX.AB"])
+        assert ["XX.ABC..HH 100 Hz 1", "XX.ABC..HH 100 Hz 2"] == [*journal.counts] == [key for key, _ in results_in(journal.path)]
+        assert {"XX.ABC..HHZ": quality + quality} == journal.channels
+        journal.add(TaskResult("XX.AB..HH 100 Hz 1", [], quality, {"XX.AB..HHZ": quality}))
+        assert (3, quality) == (len(results_in(journal.path)), journal.channels["XX.AB..HHZ"])
 
 
 # Resuming
@@ -578,6 +695,7 @@ import xiaonet.picker
 xiaonet.picker.load_predictor = lambda *_: StandIn()
 from xiaonet.apps.journal import Journal
 from xiaonet.apps.pick_archive import pick_archive
+from xiaonet.io import archive
 from xiaonet.io.archive import Archive
 {before}
 add = Journal.add

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pytest
-
 from servers import Proxy, make_bucket, s3_server, upload
 
 from stand_in import MIDNIGHT, write_days
@@ -17,7 +16,9 @@ from xiaonet.picker import Picker
 MODEL = "xiaonet-nano"
 
 
-def shaken(name: str, start: obspy.UTCDateTime, seconds: float, onsets: list[float], shift: float = 0.0, rate: float = 100.0) -> obspy.Stream:
+def shaken(
+    name: str, start: obspy.UTCDateTime, seconds: float, onsets: list[float], shift: float = 0.0, rate: float = 100.0
+) -> obspy.Stream:
     """Noise with real earthquakes that begin some seconds after midnight; samples are taken `shift` s after the full hundredths."""
     network, station, location, code = name.split(".")
     rng = np.random.default_rng(sum(map(ord, name)))

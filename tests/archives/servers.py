@@ -54,12 +54,16 @@ class Handler(BaseHTTPRequestHandler):
         connection.request(self.command, self.path, self.rfile.read(size), headers)
         response = connection.getresponse()
         content = response.read()
-        kept = {name: value for name, value in response.getheaders() if name.lower() in ("etag", "last-modified", "content-type", "content-range")}
+        kept = {
+            name: value
+            for name, value in response.getheaders()
+            if name.lower() in ("etag", "last-modified", "content-type", "content-range")
+        }
         length = response.getheader("Content-Length")
         connection.close()
         return response.status, content, kept | ({"X-Length": length} if length else {})
 
-    def do_any(self) -> None:
+    def pass_on(self) -> None:
         self.server.requests += 1
         if self.server.harm(self):
             return
@@ -67,10 +71,12 @@ class Handler(BaseHTTPRequestHandler):
         length = headers.pop("X-Length", None)
         self.answer(status, content, headers, int(length) if self.command == "HEAD" and length else None)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_any
-
     def log_message(self, *_: object) -> None:
         pass
+
+
+for method in ("GET", "PUT", "POST", "DELETE", "HEAD"):
+    setattr(Handler, f"do_{method}", Handler.pass_on)
 
 
 @contextmanager

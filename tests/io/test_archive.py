@@ -3,6 +3,7 @@ import os
 import shutil
 import tracemalloc
 import zipfile
+from concurrent.futures import CancelledError
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pymseed import MS3Record
 from stand_in import MIDNIGHT, record, write, write_days
 from xiaonet.io import archive, miniseed
 from xiaonet.io.archive import Archive
+from xiaonet.io.find_files import parse_name
 from xiaonet.picking.segments import Instrument, sort_stream
 
 HUNDRED = Fraction(100)
@@ -151,7 +153,9 @@ def test_only_what_was_asked_for_is_within(tmp_path: Path) -> None:
 def test_days_that_were_not_asked_for_are_not_opened(tmp_path: Path, scanned: list[str]) -> None:
     days = [write_days(record(MIDNIGHT + 86400 * day, 2)[:1], tmp_path) for day in range(-3, 4)]
     assert 7 == len(days)
-    Archive([tmp_path], MIDNIGHT.ns, (MIDNIGHT + 3600).ns)
+    found = Archive([tmp_path], MIDNIGHT.ns, (MIDNIGHT + 3600).ns)
+    assert [] == scanned  # and none before its station is asked for
+    assert ["XX.ABC..HH"] == names(found)
     # The neighbours too, for what is beside the time that was asked for.
     assert ["XX.ABC..HHE.D.2020.258", "XX.ABC..HHE.D.2020.259", "XX.ABC..HHE.D.2020.260"] == scanned
 
@@ -326,6 +330,98 @@ def test_real_days_are_what_obspy_reads(sds: Path) -> None:
     assert ({}, ["PB.B916..EH", "PB.B917..EH"]) == (found.problems, names(found))
     for expected, actual in zip(sort_stream(stream)[0], found.instruments, strict=True):
         assert same(expected, actual)
+
+
+# Archives that are named as in SDS
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CX.PB01..HHE.D.2014.121", ("CX.PB01..HHE", UTCDateTime(2014, 5, 1).ns)),
+        ("CX.PB01.--.HHE.D.2014.121", ("CX.PB01..HHE", UTCDateTime(2014, 5, 1).ns)),
+        ("CX.PB01.10.HHE.D.2016.366", ("CX.PB01.10.HHE", UTCDateTime(2016, 12, 31).ns)),
+        ("CX.PB01..HHE.D.2014.366", None),  # no such day
+        ("CX.PB01..HHE.D.2014.000", None),
+        ("CX.PB01..HHE.D.0000.001", None),
+        ("CX.PB01..HHE.D.2014.121.gz", None),
+        ("PB01..HHE.D.2014.121", None),
+    ],
+)
+def test_the_name_of_a_file_in_an_sds_archive_tells_channel_and_day(name: str, expected: tuple[str, int] | None) -> None:
+    assert expected == parse_name(name)
+
+
+def days_of(folder: Path, *instruments: str) -> Path:
+    for instrument in instruments:
+        write_days(record(instrument=instrument), folder)
+    return folder
+
+
+def test_an_sds_archive_is_planned_from_names(tmp_path: Path, scanned: list[str]) -> None:
+    days_of(tmp_path, "XX.AB..HH", "XX.AB-1..HH", "XX.ABC..HH", "XX.ABC.00.BH")
+    found = Archive([tmp_path])
+    assert (["XX.AB-1", "XX.AB", "XX.ABC"], 24) == (found.station_names(), len(found.sources))
+    assert [2 * 86400.0, 2 * 86400.0, 4 * 86400.0] == [found.expected_seconds(name) for name in found.station_names()]
+    assert [] == scanned
+    assert ["XX.ABC..HH", "XX.ABC.00.BH"] == [instrument.name for instrument in found.of_station("XX.ABC")]
+    assert (12, {"XX.ABC"}) == (len(scanned), {".".join(name.split(".")[:2]) for name in scanned})
+    assert 1200.0 == found.expected_seconds("XX.ABC")
+    assert ["XX.AB-1..HH", "XX.AB..HH", "XX.ABC..HH", "XX.ABC.00.BH"] == names(found)
+    assert (24, set()) == (len({*scanned}), found.changed)
+    assert 24 == len(scanned) == len(found.files)
+
+
+def misname(folder: Path, here: str, there: str) -> Path:
+    """Move the file of one channel and day to the name of another."""
+    [path] = folder.rglob(here)
+    target = path.with_name(there)
+    path.rename(target)
+    return target
+
+
+@pytest.mark.parametrize("named", ["XX.AAA..HHZ.D.2020.300", "XX.CCC..HHZ.D.2020.300"])
+def test_a_file_with_the_name_of_another_station_is_named_and_read(tmp_path: Path, named: str) -> None:
+    days_of(tmp_path / "sds", "XX.AAA..HH", "XX.BBB..HH", "XX.CCC..HH")
+    right = Archive([shutil.copytree(tmp_path / "sds", tmp_path / "right")]).instruments
+    path = misname(tmp_path / "sds", "XX.BBB..HHZ.D.2020.259", named)
+    found = Archive([tmp_path / "sds"])
+    for one in found.station_names():
+        found.of_station(one)
+    assert ({"XX.BBB"} if "CCC" in named else set()) == found.changed
+    assert all(same(one, other) for one, other in zip(right, found.instruments, strict=True))
+    assert [
+        f"{path}: holds XX.BBB..HHZ, but its name says {named[:11]}; it is picked as XX.BBB..HHZ",
+        f"{path}: holds data of 2020-09-15, but its name says 2020-10-26; --from and --to go by the name",
+    ] == list(found.problems)
+
+
+def test_a_station_that_no_name_says_is_found(tmp_path: Path) -> None:
+    write_days(record(MIDNIGHT, 60), tmp_path)
+    for number, trace in enumerate(record(MIDNIGHT, 60, instrument="XX.ZZZ..HH")):
+        write(Stream([trace]), tmp_path / f"XX.ABC..HHZ.D.2020.26{number}")
+    assert ["XX.ABC..HH", "XX.ZZZ..HH"] == names(Archive([tmp_path]))
+
+
+def test_what_is_kept_of_earlier_stations_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanned: list[str]) -> None:
+    days_of(tmp_path, "XX.AAA..HH", "XX.BBB..HH")
+    expected = Archive([tmp_path]).instruments
+    monkeypatch.setattr(archive, "KEPT_PIECES", 6)
+    monkeypatch.setattr(archive, "CACHED_FILES", 0)
+    found = Archive([tmp_path])
+    scanned.clear()
+    for name, wanted in zip(("XX.AAA", "XX.BBB"), expected, strict=True):
+        assert same(wanted, found.of_station(name)[0])
+    assert 12 == len(scanned) == len({*scanned})
+    assert same(expected[0], found.of_station("XX.AAA")[0])
+    assert 18 <= len(scanned)
+
+
+def test_a_scan_can_be_stopped(tmp_path: Path, scanned: list[str]) -> None:
+    found = Archive([days_of(tmp_path, "XX.ABC..HH")])
+    with pytest.raises(CancelledError):
+        found.of_station("XX.ABC", lambda: len(scanned) >= 2)
+    assert 2 == len(scanned)
 
 
 # What cannot be used

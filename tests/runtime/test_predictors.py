@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 
+from native_library import COMPILER
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.nn.checkpoint import load_model, read_model_file
 from xiaonet.runtime.loading import load_predictor
@@ -21,14 +22,16 @@ from xiaonet.runtime.predictor import Predictor
 from xiaonet.shipped import WEIGHTS, model_path, shipped_models
 
 NANO = WEIGHTS / "xiaonet-nano.onnx"
-RUNTIMES = ["onnxruntime", "openvino", "torch"]
+COMPILED = pytest.mark.skipif(COMPILER is None, reason="needs gcc or clang")
+RUNTIMES = ["onnxruntime", "openvino", pytest.param("native", marks=COMPILED), "torch"]
 NAMES = ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"]
 
 
 @pytest.fixture(scope="module")
 def predictors() -> dict[str, Predictor]:
     """The narrow model on every runtime."""
-    return {runtime: load_predictor("xiaonet-nano", runtime) for runtime in RUNTIMES}  # type: ignore[arg-type]
+    runtimes = ["onnxruntime", "openvino", *(["native"] if COMPILER else []), "torch"]
+    return {runtime: load_predictor("xiaonet-nano", runtime) for runtime in runtimes}  # type: ignore[arg-type]
 
 
 def by_torch(name: str, windows: np.ndarray) -> np.ndarray:
@@ -53,7 +56,9 @@ def test_every_runtime_gives_the_probabilities_of_torch(windows: np.ndarray, nam
     np.testing.assert_allclose(by_torch(name, windows), probabilities, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("runtime", "tolerance"), [("onnxruntime", 0), ("openvino", 0), ("torch", 1e-5)])
+@pytest.mark.parametrize(
+    ("runtime", "tolerance"), [("onnxruntime", 0), ("openvino", 0), pytest.param("native", 0, marks=COMPILED), ("torch", 1e-5)]
+)
 @pytest.mark.parametrize("batch", [1, 2, 5, 8, 16])
 def test_a_window_is_seen_alike_in_any_batch(
     windows: np.ndarray, predictors: dict[str, Predictor], runtime: str, tolerance: float, batch: int
@@ -112,14 +117,20 @@ def test_windows_that_do_not_fit_are_refused(predictors: dict[str, Predictor], r
 
 
 @pytest.mark.parametrize(
-    ("runtime", "file"), [("onnxruntime", "xiaonet-nano.onnx"), ("openvino", "xiaonet-nano.onnx"), ("torch", "xiaonet-nano.pth")]
+    ("runtime", "file"),
+    [
+        ("onnxruntime", "xiaonet-nano.onnx"),
+        ("openvino", "xiaonet-nano.onnx"),
+        pytest.param("native", "xiaonet-nano.onnx", marks=COMPILED),
+        ("torch", "xiaonet-nano.pth"),
+    ],
 )
 def test_a_predictor_tells_what_a_run_is_to_note(predictors: dict[str, Predictor], runtime: str, file: str) -> None:
     predictor = predictors[runtime]
     assert runtime == predictor.runtime
     assert read_model_file(WEIGHTS / "xiaonet-nano.pth")["thresholds"] == predictor.thresholds
     assert hashlib.sha256((WEIGHTS / file).read_bytes()).hexdigest() == predictor.digest
-    assert re.fullmatch(rf"{file}, 16,578 parameters, {runtime} \d+\.\d+\.\d+\S*", predictor.description)
+    assert re.fullmatch(rf"{file}, 16,578 parameters, {runtime} \d+\.\d+\.\d+\S*( \((portable|avx2|avx512)\))?", predictor.description)
 
 
 def test_shipped_models_are_these() -> None:
@@ -191,7 +202,7 @@ def test_an_unknown_name_gets_near_ones_and_the_list() -> None:
 def test_an_unknown_runtime_gets_near_ones_and_the_list() -> None:
     with pytest.raises(ConfigError) as caught:
         load_predictor("xiaonet-nano", "onnx-runtime")  # type: ignore[arg-type]
-    assert "runtime is 'onnx-runtime'; did you mean onnxruntime? There are auto, onnxruntime, openvino, torch" == str(caught.value)
+    assert "runtime is 'onnx-runtime'; did you mean onnxruntime? There are auto, onnxruntime, openvino, native, torch" == str(caught.value)
 
 
 def test_no_threads_are_refused() -> None:

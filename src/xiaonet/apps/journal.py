@@ -25,8 +25,9 @@ from xiaonet.picking.quality import Quality, add_qualities
 
 MAGIC = b"SQLite format 3\0"  # how an SQLite database begins
 SUFFIX = ".journal"  # added to the name of the output while the run is not finished
-FORMAT = 2  # of the results; a journal with another one is of another run
+FORMAT = 3  # of the results; a journal with another one is of another run
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
+INSERT = "INSERT INTO results VALUES (?, ?, ?)"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (fingerprint TEXT NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, content TEXT NOT NULL, digest TEXT NOT NULL);
@@ -43,6 +44,7 @@ class TaskResult:
         quality: of the instrument.
         channels: quality of each of its channels.
         problems: found in the records since the previous result.
+        seconds: length of the task, gaps included.
     """
 
     key: str
@@ -50,6 +52,7 @@ class TaskResult:
     quality: Quality = field(default_factory=Quality)
     channels: dict[str, Quality] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class Counts(NamedTuple):
@@ -57,6 +60,7 @@ class Counts(NamedTuple):
 
     quality: Quality
     picks: Counter[str]  # by phase
+    seconds: float
 
 
 class Journal:
@@ -112,21 +116,22 @@ class Journal:
             OutputError: it cannot be written. Earlier results are safe.
         """
         channels = {seed_id: astuple(quality) for seed_id, quality in result.channels.items()}
-        content = json.dumps([astuple(result.quality), channels, result.problems, [astuple(pick) for pick in result.picks]])
-        row = result.key, content, _digest(self._fingerprint, result.key, content)
-        try:
-            try:
-                _insert(self._database, row)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
-                    raise
-                self._database = _copy(self._database, self.path)  # the open database still holds everything
-                _insert(self._database, row)
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"{self.path} cannot be written: {error}; finished tasks are safe: free some space and continue with --resume"
-            ) from error
+        content = json.dumps([astuple(result.quality), channels, result.problems, [astuple(pick) for pick in result.picks], result.seconds])
+        self._write(INSERT, [(result.key, content, _digest(self._fingerprint, result.key, content))])
         self._remember(result)
+
+    def forget(self, stations: Iterable[str]) -> None:
+        """Remove all results of stations such as `CX.PB01`, because more of their data were found.
+
+        Raises:
+            OutputError: the journal cannot be written.
+        """
+        for station in stations:
+            keys = [key for key in self.counts if key.startswith(f"{station}.")]
+            self._write("DELETE FROM results WHERE key = ?", [(key,) for key in keys])
+            for key in keys:
+                del self.counts[key]
+            self.channels = {seed_id: quality for seed_id, quality in self.channels.items() if not seed_id.startswith(f"{station}.")}
 
     def picks(self, groups: Iterable[Sequence[str]]) -> Iterator[Pick]:
         """Picks in order of time, read from disk as they are needed.
@@ -152,6 +157,20 @@ class Journal:
         """Remove the journal of a finished run."""
         self._database.close()
         self.path.unlink(missing_ok=True)
+
+    def _write(self, statement: str, rows: list[tuple[str, ...]]) -> None:
+        try:
+            try:
+                _execute(self._database, statement, rows)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
+                    raise
+                self._database = _copy(self._database, self.path)  # the open database still holds everything
+                _execute(self._database, statement, rows)
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error}; finished tasks are safe: free some space and continue with --resume"
+            ) from error
 
     def _create(self) -> bool:
         """Make an empty journal for a new run; false if there is one already."""
@@ -220,7 +239,7 @@ class Journal:
         self.problems.clear()
         try:
             for row in _intact_rows(damaged, self._fingerprint):
-                _insert(copy, row)
+                _execute(copy, INSERT, [row])
                 self._remember(_result(*row[:2]))
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
@@ -233,7 +252,7 @@ class Journal:
 
     def _remember(self, result: TaskResult) -> None:
         self.problems |= dict.fromkeys(result.problems)
-        self.counts[result.key] = Counts(result.quality, Counter(pick.phase for pick in result.picks))
+        self.counts[result.key] = Counts(result.quality, Counter(pick.phase for pick in result.picks), result.seconds)
         add_qualities(self.channels, result.channels)
 
     def _picks_of(self, keys: Sequence[str]) -> Iterator[Pick]:
@@ -309,9 +328,9 @@ def _intact_rows(database: sqlite3.Connection, fingerprint: str) -> Iterator[tup
         yield key, content, digest
 
 
-def _insert(database: sqlite3.Connection, row: tuple[str, str, str]) -> None:
+def _execute(database: sqlite3.Connection, statement: str, rows: list[tuple[str, ...]]) -> None:
     with database:
-        database.execute("INSERT INTO results VALUES (?, ?, ?)", row)
+        database.executemany(statement, rows)
 
 
 def _copy(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
@@ -328,9 +347,9 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _result(key: str, content: str) -> TaskResult:
-    quality, channels, problems, picks = json.loads(content)
+    quality, channels, problems, picks, seconds = json.loads(content)
     known = {seed_id: Quality(*fields) for seed_id, fields in channels.items()}
-    return TaskResult(key, [Pick(*fields) for fields in picks], Quality(*quality), known, problems)
+    return TaskResult(key, [Pick(*fields) for fields in picks], Quality(*quality), known, problems, seconds)
 
 
 def _digest(*texts: str) -> str:

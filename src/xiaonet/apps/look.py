@@ -10,7 +10,7 @@ of the largest one. So the noise before an onset keeps its shape beside a large 
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
@@ -26,7 +26,7 @@ from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.files import write_atomically
 from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import chunks
-from xiaonet.picking.channels import instrument_name
+from xiaonet.picking.channels import NO_COMPONENTS, instrument_name
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Instrument, Segment
 from xiaonet.picking.spans import true_spans
@@ -100,7 +100,14 @@ def choose_day(picks: Iterable[Pick]) -> date:
     return max(sorted(numbers), key=numbers.__getitem__)
 
 
-def find_views(picks: Sequence[Pick], paths: Sequence[str | Path], day: date, stations: Sequence[str] = ()) -> Look:
+def find_views(
+    picks: Sequence[Pick],
+    paths: Sequence[str | Path],
+    day: date,
+    stations: Sequence[str] = (),
+    components: Mapping[str, str] = NO_COMPONENTS,
+    prefer: str | Sequence[str] = (),
+) -> Look:
     """Find the records of a day and sort its picks to them.
 
     Args:
@@ -108,12 +115,14 @@ def find_views(picks: Sequence[Pick], paths: Sequence[str | Path], day: date, st
         paths: of the records, as in `Archive`.
         day: UTC.
         stations: to show, as in `Archive`.
+        components: as in `Archive`.
+        prefer: as in `Archive`.
 
     Raises:
         WaveformError: there are no records of that day.
     """
     start_ns = _midnight_ns(day)
-    archive = Archive(paths, start_ns, start_ns + 86400 * SECOND_NS, stations)
+    archive = Archive(paths, start_ns, start_ns + 86400 * SECOND_NS, stations, components, prefer)
     views = []
     left = [pick for pick in picks if _date_of(pick) == day]
     for instrument in archive.instruments:
@@ -125,7 +134,7 @@ def find_views(picks: Sequence[Pick], paths: Sequence[str | Path], day: date, st
     if not views:
         reasons = "".join(f"; {problem}" for problem in list(archive.problems)[:3])
         raise WaveformError(f"{', '.join(map(str, paths))} hold no record of {day}{reasons}; choose another folder, --day or --stations")
-    return Look(day, archive, views, dict(Counter(instrument_name(pick.seed_id) for pick in left)))
+    return Look(day, archive, views, dict(Counter(instrument_name(pick.seed_id, components) for pick in left)))
 
 
 def write_page(look: Look, out: Path, source: str, on_progress: OnDone = lambda seconds: None) -> None:

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from fractions import Fraction
+from functools import cached_property
+from itertools import chain, groupby, islice
 from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +29,7 @@ from xiaonet.picking.quality import Quality, add_qualities, channel_problems, me
 from xiaonet.picking.segments import Instrument, Segment
 
 DAY_SAMPLES = 24 * CHUNK
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Task:
     instrument: Instrument
     ranges: tuple[tuple[Segment, int, int], ...]  # segments and sample ranges of about an hour
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A name that is the same in every run over the same data."""
         segment, first, _ = self.ranges[0]
@@ -55,15 +59,25 @@ class OnSeconds(Protocol):
 
 
 OnChunk = Callable[[Task, Annotation, list[Pick]], None]
+OnStation = Callable[[list[Instrument], float], None]
+TaskKeys = dict[tuple[str, Fraction], list[str]]  # of each instrument, by its name and rate
 
 
 def plan(archive: Archive) -> list[Task]:
+    """Days of all instruments, in order."""
+    return list(days_of(archive.instruments, archive))
+
+
+def first_tasks(archive: Archive, number: int) -> list[Task]:
+    """At most `number` days of instruments, of as few stations as possible, because their files are scanned."""
+    return list(islice(chain.from_iterable(days_of(archive.of_station(name), archive) for name in archive.station_names()), number))
+
+
+def days_of(instruments: Iterable[Instrument], archive: Archive) -> Iterator[Task]:
     """Days of instruments, in order."""
-    tasks = []
-    for instrument in archive.instruments:
+    for instrument in instruments:
         ranges = [(segment, first, end) for segment in instrument.segments for first, end in chunks(archive.within(segment))]
-        tasks += [Task(instrument, tuple(day)) for _, day in groupby(ranges, key=lambda item: item[1] // DAY_SAMPLES)]
-    return tasks
+        yield from (Task(instrument, tuple(day)) for _, day in groupby(ranges, key=lambda item: item[1] // DAY_SAMPLES))
 
 
 def pick_archive(
@@ -76,11 +90,13 @@ def pick_archive(
     drop_lone_s: bool = False,
     on_progress: OnSeconds = lambda seconds, fresh=True: None,
     on_chunk: OnChunk | None = None,
+    on_station: OnStation = lambda instruments, more: None,
 ) -> Summary:
     """Pick all instruments of an archive and write the picks in order of time, and a summary in a `.json` file beside them.
 
-    Finished tasks are kept in a journal beside `out` until `out` is complete. With `resume`, a run that was
-    interrupted at any moment continues there and ends with the same file.
+    Stations are picked one after the other. The files of the next one are scanned while one is picked. Finished tasks are
+    kept in a journal beside `out` until `out` is complete. With `resume`, a run that was interrupted at any moment continues
+    there and ends with the same file.
 
     Args:
         archive: the records.
@@ -91,22 +107,26 @@ def pick_archive(
         drop_lone_s: leave out S picks without a P on their station within 30 s before them.
         on_progress: called when seconds of data are done, from any thread.
         on_chunk: called with every chunk, from any thread.
+        on_station: called when the files of a station were scanned, from any thread: with its instruments, and by how many seconds
+            their data are longer than `Archive.expected_seconds` before the scan.
 
     Raises:
         OutputError: `out` or its journal cannot be written, another run is writing it, there is a journal and
             `resume` is false, or it belongs to another run.
     """
-    tasks = plan(archive)
-    with Journal(out, _fingerprint(archive, picker, tasks), resume) as journal:
+    with Journal(out, _fingerprint(archive, picker), resume) as journal:
         archive.problems |= journal.problems
-        if known := sum(task.seconds for task in tasks if task.key in journal.counts):
+        if known := sum(counts.seconds for counts in journal.counts.values()):
             on_progress(known, fresh=False)
-        _pick_tasks([task for task in tasks if task.key not in journal.counts], archive, picker, journal, workers, on_progress, on_chunk)
-        by_instrument = groupby(tasks, key=lambda task: (task.instrument.name, task.instrument.rate))
-        groups = [[task.key for task in group] for _, group in by_instrument]
-        summary = _summarise(tasks, journal, archive)
+        planned: dict[str, TaskKeys] = {}  # by station
+        while names := [name for name in archive.station_names() if name not in planned or name in archive.changed]:
+            archive.changed.clear()
+            journal.forget([name for name in names if name in planned])
+            _pick_stations(names, planned, _Run(archive, picker, journal, on_progress, on_chunk, on_station), workers)
+        keys = {instrument: keys for name in archive.station_names() for instrument, keys in planned[name].items()}
+        summary = _summarise(keys, journal, archive)
         try:
-            write_picks(_counted(journal.picks(groups), summary, drop_lone_s), out, picker.provenance)
+            write_picks(_counted(journal.picks(keys.values()), summary, drop_lone_s), out, picker.provenance)
             write_summary(summary, out, {**picker.provenance, **_request(archive)})
         except OutputError as error:
             journal.keep()
@@ -126,28 +146,33 @@ def _counted(picks: Iterable[Pick], summary: Summary, drop_lone_s: bool) -> Iter
             yield pick
 
 
-def _pick_tasks(
-    tasks: list[Task],
-    archive: Archive,
-    picker: Picker,
-    journal: Journal,
-    workers: int,
-    on_progress: OnSeconds,
-    on_chunk: OnChunk | None,
-) -> None:
-    """Pick tasks on several threads, and write each result to the journal as soon as it exists."""
-    stop, left, known = Event(), iter(tasks), 0
+class _Run(NamedTuple):
+    """What stays the same while an archive is picked."""
+
+    archive: Archive
+    picker: Picker
+    journal: Journal
+    on_progress: OnSeconds
+    on_chunk: OnChunk | None
+    on_station: OnStation
+
+
+def _pick_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, workers: int) -> None:
+    """Pick stations on several threads, and write the result of each task to the journal as soon as it exists."""
+    stop, journal, known = Event(), run.journal, 0
 
     def work(task: Task) -> TaskResult:
-        return pick_task(task, archive, picker, stop, on_progress, on_chunk)
+        return pick_task(task, run.archive, run.picker, stop, run.on_progress, run.on_chunk)
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(1) as scanner, ThreadPoolExecutor(workers) as pool:
+        stations = _ahead(_plan_stations(names, planned, run, stop.is_set), scanner)
+        left = (task for task in chain.from_iterable(stations) if task.key not in journal.counts)
         waiting: set[Future[TaskResult]] = set()
         try:
             while waiting := waiting | {pool.submit(work, task) for task in islice(left, 2 * workers - len(waiting))}:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    found = archive.problems_since(known)
+                    found = run.archive.problems_since(known)
                     journal.add(replace(future.result(), problems=[problem for problem in found if problem not in journal.problems]))
                     known += len(found)
         except BaseException:  # Ctrl-C too; a worker stops after its current hour of data
@@ -156,13 +181,41 @@ def _pick_tasks(
             raise
 
 
-def pick_task(task: Task, archive: Archive, picker: Picker, stop: Event, on_progress: OnSeconds, on_chunk: OnChunk | None) -> TaskResult:
-    """Pick a day of an instrument, hour by hour; the arguments are those of `pick_archive`, and `stop` ends it after an hour."""
+def _plan_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, is_stopped: Callable[[], bool]) -> Iterator[list[Task]]:
+    """The tasks of each station. Their keys are added to `planned`."""
+    for name in names:
+        expected = 0.0 if name in planned else run.archive.expected_seconds(name)
+        instruments = run.archive.of_station(name, is_stopped)
+        tasks = list(days_of(instruments, run.archive))
+        planned[name] = defaultdict(list)
+        for task in tasks:
+            planned[name][task.instrument.name, task.instrument.rate].append(task.key)
+        run.on_station(instruments, sum(task.seconds for task in tasks) - expected)
+        yield tasks
+
+
+def _ahead(items: Iterator[Item], pool: ThreadPoolExecutor) -> Iterator[Item]:
+    """The same items. The pool makes the next one while you use one."""
+    coming = pool.submit(next, items, None)
+    while (item := coming.result()) is not None:
+        coming = pool.submit(next, items, None)
+        yield item
+
+
+def pick_task(
+    task: Task,
+    archive: Archive,
+    picker: Picker,
+    stop: Event | None = None,
+    on_progress: OnSeconds = lambda seconds, fresh=True: None,
+    on_chunk: OnChunk | None = None,
+) -> TaskResult:
+    """Pick a day of an instrument, hour by hour. `stop` ends it after an hour; the other arguments are those of `pick_archive`."""
     picks: list[Pick] = []
     total = Quality()
     channels: dict[str, Quality] = {}
     for segment, first, end in task.ranges:
-        if stop.is_set():
+        if stop is not None and stop.is_set():
             break
         annotation = picker.annotate_chunk(task.instrument, segment, first, end)
         found = picker.read_picks(annotation, task.instrument, segment)
@@ -173,21 +226,21 @@ def pick_task(task: Task, archive: Archive, picker: Picker, stop: Event, on_prog
         if on_chunk is not None:
             on_chunk(task, annotation, found)
         on_progress((end - first) * SAMPLE_NS / SECOND_NS)
-    return TaskResult(task.key, picks, total, channels)
+    return TaskResult(task.key, picks, total, channels, seconds=task.seconds)
 
 
-def _summarise(tasks: list[Task], journal: Journal, archive: Archive) -> Summary:
+def _summarise(keys: TaskKeys, journal: Journal, archive: Archive) -> Summary:
     """The summary of finished tasks, without what the order of the picks shows."""
     problems = [*archive.problems, *channel_problems(journal.channels)]
     by_station: dict[str, list[str]] = {}
     for problem in problems:
         by_station.setdefault(".".join(problem.split(".", 2)[:2]), []).append(problem)
     stations: dict[str, StationSummary] = {}
-    for task in tasks:
-        name, counts = task.instrument.name, journal.counts[task.key]
+    for (name, _), tasks in keys.items():
         station = stations.setdefault(name.rsplit(".", 2)[0], StationSummary(name.rsplit(".", 2)[0]))
-        add_qualities(station.instruments, {name: counts.quality})
-        station.picks += counts.picks
+        for counts in map(journal.counts.__getitem__, tasks):
+            add_qualities(station.instruments, {name: counts.quality})
+            station.picks += counts.picks
     for seed_id, quality in sorted(journal.channels.items()):
         stations[seed_id.rsplit(".", 2)[0]].channels[seed_id] = quality
     for station in stations.values():
@@ -195,11 +248,11 @@ def _summarise(tasks: list[Task], journal: Journal, archive: Archive) -> Summary
     return Summary([stations[name] for name in sorted(stations)], problems)
 
 
-def _fingerprint(archive: Archive, picker: Picker, tasks: list[Task]) -> str:
+def _fingerprint(archive: Archive, picker: Picker) -> str:
     """A digest that is the same for two runs with the same files and settings."""
-    files = [(str(path), *_age(path)) for path in archive.files]
-    days = [(task.key, task.seconds, sorted(task.instrument.channels.items())) for task in tasks]
-    said = json.dumps([FORMAT, picker.provenance, files, days], sort_keys=True)
+    files = [(str(path), *_age(path)) for path in archive.sources]
+    wanted = [archive.start_ns, archive.end_ns, sorted(archive.stations), archive.components, archive.prefer]
+    said = json.dumps([FORMAT, picker.provenance, files, wanted], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from threading import Event
 from typing import NamedTuple, cast
 
-from xiaonet.apps.pick_archive import DAY_SAMPLES, Task, pick_task, plan
+from xiaonet.apps.pick_archive import DAY_SAMPLES, Task, days_of, pick_task
 from xiaonet.archives.dataset import Complete, Dataset, digest
 from xiaonet.archives.planning import DAY_NS, Block, DayObject, Request
 from xiaonet.archives.storage import Storage
@@ -25,10 +24,11 @@ from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError
 from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
+from xiaonet.picking.channels import parse_components
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.preference import one_per_station
 from xiaonet.picking.quality import Quality, add_qualities, channel_problems
-from xiaonet.picking.segments import Channel, Piece, build_instruments, first_time
+from xiaonet.picking.segments import Channel, Instrument, Piece, build_instruments, first_time
 from xiaonet.picking.time_index import TimeIndex
 
 FETCHERS = 8  # objects that are fetched at the same time
@@ -137,10 +137,12 @@ def pick_block(block: Block, request: Request, ranges: Sequence[Range]) -> Picke
     """
     picker = _checked_picker(request)
     dataset = Dataset(_storage(request.out, create=True))
-    whole, reader = _instruments(ranges, request)
+    here: list[Archive] = []
+    instruments, problems = _instruments(ranges, request, here)
     named = {one.day for one in block.own if _is_asked(one.day, request)}
     days: dict[int, list[Task]] = {day: [] for day in named}  # and others, where a file holds a bit of the next day
-    for task in plan(whole):
+    whole = Archive((), request.start_ns, request.end_ns)  # of which one machine would have all files
+    for task in days_of(instruments, whole):
         if block.first <= (day := task.ranges[0][1] // DAY_SAMPLES) < block.end:
             days.setdefault(day, []).append(task)
     earlier: dict[int, list[Complete]] = defaultdict(list)
@@ -148,16 +150,18 @@ def pick_block(block: Block, request: Request, ranges: Sequence[Range]) -> Picke
         earlier[done.day].append(done)
     wanted = {day: Complete(day, block.station, _key(day, block, tasks, request)) for day, tasks in sorted(days.items())}
     left = {day: done for day, done in wanted.items() if earlier[day] != [done]}
-    result = Picked(known=len(named - left.keys()), problems=list(whole.problems))
+    result = Picked(known=len(named - left.keys()), problems=problems)
     near = {day + shift for day in left for shift in (-1, 0, 1)}
     with _fetched([one for one in block.objects if one.day in near], request) as files:
-        reader.archive = Archive(files.paths, stations=request.stations, components=request.components)
+        archive = Archive(files.paths, stations=request.stations, components=request.components)
+        archive.of_station(block.station)
+        here.append(archive)
         for day, done in left.items():
             picks, details = _pick_day(days[day], whole, picker)
             dataset.add(done, picks, [old for old in earlier[day] if old != done], details)
             result.days += day in named
             result.picks += len(picks)
-        result.problems += files.renamed(list(reader.archive.problems))
+        result.problems += files.renamed(list(archive.problems))
     result.usage = Usage.now()
     return result
 
@@ -168,27 +172,23 @@ def reading_order(key: str) -> list[tuple[int, str]]:
     return [*((1, folder) for folder in folders), (0, name)]
 
 
-class _Reader:
-    """Finds pieces in the archive of the files that are here."""
+def _instruments(ranges: Sequence[Range], request: Request, here: Sequence[Archive]) -> tuple[list[Instrument], list[str]]:
+    """The instruments that one machine would find in all files of a station, and what is left out.
 
-    archive: Archive | None = None
-
-    def find(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
-        if self.archive is not None and channel in self.archive.indexes:
-            yield from self.archive.pieces(channel, first_ns, end_ns)
-
-
-def _instruments(ranges: Sequence[Range], request: Request) -> tuple[Archive, _Reader]:
-    """An archive with the instruments that one machine would find in all files of the station, and what reads them."""
-    reader = _Reader()
-    extents: dict[Channel, list[Range]] = {}
+    Their samples are read from the archives that are `here` when they are needed.
+    """
+    table: dict[Channel, list[Range]] = {}
     for one in ranges:
-        extents.setdefault((one.seed_id, Fraction(one.rate)), []).append(one)
-    whole = Archive((), request.start_ns, request.end_ns, components=request.components)
-    instruments, spare = build_instruments({channel: TimeIndex(found) for channel, found in extents.items()}, reader.find, whole.components)
-    whole.instruments, left_out = one_per_station(instruments, request.prefer)
-    whole.problems |= dict.fromkeys([*spare, *left_out])
-    return whole, reader
+        table.setdefault((one.seed_id, Fraction(one.rate)), []).append(one)
+
+    def find(channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
+        for archive in here:
+            yield from archive.pieces(channel, first_ns, end_ns)
+
+    indexes = {channel: TimeIndex(found) for channel, found in table.items()}
+    instruments, spare = build_instruments(indexes, find, parse_components(request.components))
+    chosen, left_out = one_per_station(instruments, request.prefer)
+    return chosen, [*spare, *left_out]
 
 
 def _pick_day(tasks: Sequence[Task], whole: Archive, picker: Picker) -> tuple[list[Pick], dict[str, object]]:
@@ -197,7 +197,7 @@ def _pick_day(tasks: Sequence[Task], whole: Archive, picker: Picker) -> tuple[li
     total = Quality()
     channels: dict[str, Quality] = {}
     for task in tasks:
-        result = pick_task(task, whole, picker, Event(), lambda seconds, fresh=True: None, None)
+        result = pick_task(task, whole, picker)
         picks += result.picks
         total += result.quality
         add_qualities(channels, result.channels)
@@ -245,18 +245,16 @@ def _ranges(archive: Archive, files: _Files, station: str) -> tuple[dict[str, li
     objects = {os.path.realpath(path): one for path, one in zip(files.paths, files.objects, strict=True)}
     ranges: dict[str, list[Range]] = {}
     problems: dict[str, None] = {}
-    for (seed_id, rate), index in archive.indexes.items():
-        for found in index.pieces:
-            path = archive.paths[found.file]
-            day, (key, *_) = objects[path]
-            first, end = (day - 1) * DAY_NS, (day + 2) * DAY_NS
-            if not seed_id.startswith(f"{station}."):
-                problems[f"{path}: holds {seed_id}, but its name says {station}; left out"] = None
-                continue
-            if found.start_ns < first or found.end_ns > end:
-                problems[f"{path}: holds {seed_id} more than a day before or after the day of its name; left out there"] = None
-            if first < end and found.start_ns < end and found.end_ns > first:
-                ranges.setdefault(key, []).append(Range(seed_id, f"{rate}", max(found.start_ns, first), min(found.end_ns, end)))
+    for (seed_id, rate), path, found in archive.ranges():
+        day, (key, *_) = objects[path]
+        first, end = (day - 1) * DAY_NS, (day + 2) * DAY_NS
+        if not seed_id.startswith(f"{station}."):
+            problems[f"{path}: holds {seed_id}, but its name says {station}; left out"] = None
+            continue
+        if found.start_ns < first or found.end_ns > end:
+            problems[f"{path}: holds {seed_id} more than a day before or after the day of its name; left out there"] = None
+        if found.start_ns < end and found.end_ns > first:
+            ranges.setdefault(key, []).append(Range(seed_id, f"{rate}", max(found.start_ns, first), min(found.end_ns, end)))
     return ranges, list(problems)
 
 

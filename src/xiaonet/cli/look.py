@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from xiaonet import console
-from xiaonet.cli.options import Stations, split_stations
+from xiaonet.cli.options import Components, Prefer, Stations, split_stations
 from xiaonet.errors import ConfigError
 
 LARGE = 200e6  # bytes that browsers open slowly
@@ -21,23 +21,26 @@ def look(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="The records: miniSEED files, globs, folders or SDS archives.")],
     out: Annotated[Path, typer.Option(help="File of the page.")] = Path("look.html"),
     stations: Stations = None,
+    components: Components = None,
+    prefer: Prefer = "",
     day: Annotated[str | None, typer.Option(help="UTC day, such as 2014-05-01.", show_default="the day with most picks")] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
     """Look at picks on their records, in a page for the browser.
 
     The page is one file and needs no network. It shows a day of each instrument. Drag over the record to zoom in.
+    Give --components and --prefer as you gave them to xiaonet pick.
     """
     from xiaonet.apps.look import choose_day, find_views, write_page
     from xiaonet.io.archive import is_chosen
     from xiaonet.io.picks import read_pick_file
-    from xiaonet.picking.channels import instrument_name
+    from xiaonet.picking.channels import instrument_name, parse_components
 
-    names = split_stations(stations)
-    found = [pick for pick in read_pick_file(picks) if is_chosen(instrument_name(pick.seed_id), names)]
+    names, codes = split_stations(stations), parse_components(components)
+    found = [pick for pick in read_pick_file(picks) if is_chosen(instrument_name(pick.seed_id, codes), names)]
     shown_day = _date(day) or choose_day(found)
     with console.busy("Reading headers"):
-        look_at = find_views(found, paths, shown_day, names)
+        look_at = find_views(found, paths, shown_day, names, codes, prefer)
     for instrument, number in look_at.without_record.items():
         console.warn("Picks", f"{number} of {instrument} have no record in {', '.join(paths)}", "they are not shown")
     with console.DataProgress(look_at.seconds, "Drawing") as progress:

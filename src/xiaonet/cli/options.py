@@ -22,6 +22,13 @@ Stations = Annotated[
     list[str] | None, typer.Option(help="Stations, such as CX.PB01, 'PB*' or CX.PB01..HH; repeatable, or join several with commas.")
 ]
 
+Components = Annotated[
+    str | None, typer.Option(metavar="E=…,N=…,Z=…", help="Channels whose names do not show their component: E=HHX,N=HHY,Z=HHZ.")
+]
+Prefer = Annotated[
+    str, typer.Option(help="Only the best instrument of each station, in this order: HH,BH,EH,HN.", show_default="all instruments")
+]
+
 
 def split_stations(given: list[str] | None) -> list[str]:
     """The names of stations in an option that may be repeated and may hold several, joined by commas."""

@@ -9,15 +9,16 @@ import typer
 
 from xiaonet import console
 from xiaonet.cli.archive import check_objects, check_plain, parse_shard, pick_objects
-from xiaonet.cli.options import RUNTIME, Stations, renamed, split_stations, time_ns, usable_cores
+from xiaonet.cli.options import RUNTIME, Components, Prefer, Stations, renamed, split_stations, time_ns, usable_cores
 from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError, WaveformError
 
 if TYPE_CHECKING:
-    from xiaonet.apps.pick_archive import OnChunk, Task
+    from xiaonet.apps.pick_archive import OnChunk
     from xiaonet.apps.summary import StationSummary, Summary
     from xiaonet.io.archive import Archive
     from xiaonet.picker import Picker
+    from xiaonet.picking.segments import Instrument
 
 SHOWN_STATIONS = 12  # in the table at the end
 
@@ -28,12 +29,6 @@ Threshold = Annotated[
     ),
 ]
 From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")]
-Components = Annotated[
-    str | None, typer.Option(metavar="E=…,N=…,Z=…", help="Channels whose names do not show their component: E=HHX,N=HHY,Z=HHZ.")
-]
-Prefer = Annotated[
-    str, typer.Option(help="One set of picks for each station, of its best instrument: HH,BH,EH,HN.", show_default="all instruments")
-]
 Prefilter = Annotated[
     str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
 ]
@@ -100,12 +95,12 @@ def pick(
         return
     check_plain(cluster=cluster, shard=shard, price=price)
     check_format(Path(out))
-    archive, tasks = _find(paths, first, last, stations, components, prefer)
-    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // len(tasks)))
+    archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
+    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // tasks))
     console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
     drawing = _day_plots(Path(out), picker.thresholds) if plot else None
-    summary = _pick(archive, picker, Path(out), tasks, workers=workers, resume=resume, drop_lone_s=drop_s_without_p, on_chunk=drawing)
+    summary = _pick(archive, picker, Path(out), workers=workers, resume=resume, drop_lone_s=drop_s_without_p, on_chunk=drawing)
     _tell(summary, Path(out), time.monotonic() - started)
 
 
@@ -115,13 +110,19 @@ def _day_plots(out: Path, thresholds: Mapping[str, float]) -> "OnChunk":
     return DayPlots(out.with_name(f"{out.stem}_plots"), thresholds)
 
 
-def _pick(archive: "Archive", picker: "Picker", out: Path, tasks: "list[Task]", **options: Any) -> "Summary":
+def _pick(archive: "Archive", picker: "Picker", out: Path, **options: Any) -> "Summary":
     """Pick an archive and show the progress."""
     from xiaonet.apps.pick_archive import pick_archive
+    from xiaonet.picking.preference import doubles
+
+    def begin(instruments: "list[Instrument]", more: float) -> None:
+        progress.extend(more)
+        for note in doubles(instruments):
+            console.warn("Stations", note, "an arrival may have several picks; for one set each: --prefer HH,BH,EH,HN")
 
     try:
-        with console.DataProgress(sum(task.seconds for task in tasks)) as progress:
-            return pick_archive(archive, picker, out, on_progress=progress.update, **options)
+        with console.DataProgress(sum(map(archive.expected_seconds, archive.station_names()))) as progress:
+            return pick_archive(archive, picker, out, on_progress=progress.update, on_station=begin, **options)
     except KeyboardInterrupt:
         console.warn("Picking", "stopped", "finished days are kept; repeat the command with --resume to continue")
         raise
@@ -166,26 +167,23 @@ def _thresholds(text: str | None) -> float | dict[str, float] | None:
 
 
 def _find(
-    paths: list[str], first: str | None, last: str | None, stations: list[str] | None, components: str | None, prefer: str
-) -> "tuple[Archive, list[Task]]":
-    """The records that were asked for, and the work of picking them."""
+    paths: list[str], first: str | None, last: str | None, stations: list[str] | None, components: str | None, prefer: str, workers: int
+) -> "tuple[Archive, int]":
+    """The records that were asked for, and the number of days to pick, up to the number of workers."""
     from xiaonet.apps.nothing_to_pick import why_nothing_to_pick
-    from xiaonet.apps.pick_archive import plan
+    from xiaonet.apps.pick_archive import first_tasks
     from xiaonet.io.archive import Archive
-    from xiaonet.picking.preference import doubles
 
     start_ns, end_ns = time_ns("--from", first), time_ns("--to", last)
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise WaveformError(f"nothing to pick in {', '.join(paths)}: --from {first} is not before --to {last}; exchange them")
     with console.busy("Reading headers"):
         archive = Archive(paths, start_ns, end_ns, split_stations(stations), components, prefer)
-        tasks = plan(archive)
+        tasks = first_tasks(archive, workers)
     if not tasks:
         console.skipped(list(archive.problems))
         raise WaveformError(f"nothing to pick in {', '.join(paths)}: {why_nothing_to_pick(archive)}")
     if archive.formats:
         numbers = ", ".join(f"{number} of {name}" for name, number in archive.formats.items())
         console.ok("Files", f"{numbers} are read by ObsPy", "it takes longer than miniSEED")
-    for note in doubles(archive.instruments):
-        console.warn("Stations", note, "an arrival may have several picks; for one set each: --prefer HH,BH,EH,HN")
-    return archive, tasks
+    return archive, len(tasks)

@@ -1,7 +1,6 @@
 """The models that can be evaluated: those of XiaoNet and SeisBench, and STA/LTA. Each gets its input as it needs it."""
 
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,7 @@ class XiaoNetModel:
         self._predictor = Picker(model, runtime=runtime, threads=threads).predictor
         self.name, self.description = "+".join(Path(part).stem for part in split_names(model)), self._predictor.description
         self.digest, self.thresholds = self._predictor.digest, self._predictor.thresholds
-        self.runtime = f"{self._predictor.runtime} {sys.modules[self._predictor.runtime].__version__}"
+        self.runtime = f"{self._predictor.runtime} {self._predictor.version}"
 
     def annotate(self, windows: Samples) -> Samples:
         """The same probabilities as in the picker."""

@@ -1,19 +1,19 @@
 """Find the instruments in files, folders, globs and SDS archives of miniSEED and of other formats.
 
-When an archive is opened, only the headers of its files are read. Samples are read when they are needed. Files
+A file that is named as in an SDS archive is scanned with the other files of its station, when you ask for that station. All
+other files are scanned when the archive is opened. A scan reads only headers. Samples are read when they are needed. Files
 that follow each other in time are one record.
 """
 
-import os
-import re
 import stat
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
-from glob import glob
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from xiaonet.constants import SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.extras import import_for
+from xiaonet.io.find_files import DAY_NS, DayFile, find_files, parse_name, unreadable
 from xiaonet.io.kept_pieces import KeptPieces
 from xiaonet.io.waveforms import MINISEED, Stored, decode, scan
 from xiaonet.picking.channels import instrument_name, parse_components
@@ -40,10 +41,8 @@ from xiaonet.picking.segments import (
 )
 from xiaonet.picking.time_index import TimeIndex
 
-# Names of files in an SDS archive: NET.STA.LOC.CHA.TYPE.YEAR.DAY
-SDS_NAME = re.compile(r"(?P<net>[^.]*)\.(?P<sta>[^.]*)\.(?P<loc>[^.]*)\.(?P<cha>[^.]*)\.[A-Z]\.(?P<year>\d{4})\.(?P<day>\d{3})")
-ONE_DAY = timedelta(days=1)
 KEPT_PIECES = 10**6  # in files that are scanned only once, 72 bytes each; other files are scanned again when they are needed
+CACHED_CHANNELS = 4096  # whose names were judged
 CACHED_FILES = 64  # whose pieces stay in memory as objects
 CACHED_PIECES = 32  # whose samples stay in memory, 1 MB each
 
@@ -54,6 +53,25 @@ class FileRange(NamedTuple):
     start_ns: int
     end_ns: int
     file: int
+
+
+class _Batch:
+    """Files that are scanned together.
+
+    Attributes:
+        files: their numbers in the archive, in order.
+        named: number of files of each channel, by their names.
+        kept: what was found in them; None before they are scanned, and when it is no longer kept.
+    """
+
+    def __init__(self) -> None:
+        self.files = array("q")
+        self.named: Counter[str] = Counter()
+        self.kept: KeptPieces | None = None
+
+    def pieces_of(self, file: int, path: Path) -> list[Stored]:
+        """What was found in a file; empty if it is not kept."""
+        return [] if self.kept is None else self.kept.of(bisect_left(self.files, file), file, path)
 
 
 class Archive:
@@ -68,12 +86,10 @@ class Archive:
         prefer: codes of instruments, best first, such as `HH,BH`: keep one instrument of each station at any time; all by default.
 
     Attributes:
-        instruments: in order of their name.
-        formats: number of files with usable data in each other format than miniSEED.
-        paths: all files, in order; a `FileRange` counts them.
-        indexes: for each usable channel, the time ranges in which a file holds it.
-        problems: what was skipped and why, as keys; it grows while samples are read.
+        formats: number of files with usable data in each other format than miniSEED, of those that were scanned.
+        problems: what was skipped and why, as keys; it grows while files are scanned and samples are read.
         seen: first and last time of each channel in the files, also of those that were not asked for or cannot be picked.
+        changed: stations that you have asked for, and of which data were found later in files with the name of another station.
 
     Raises:
         ConfigError: `components` names something other than channels of E, N and Z.
@@ -93,28 +109,83 @@ class Archive:
         self._reported: list[str] = []  # the same, without those that others added to `problems`
         self.seen: dict[str, tuple[int, int]] = {}
         self.formats: Counter[str] = Counter()
+        self.changed: set[str] = set()
         self.start_ns, self.end_ns = start_ns, end_ns
         self.stations = [stations] if isinstance(stations, str) else stations
-        self.components = parse_components(components)
+        self.components, self.prefer = parse_components(components), prefer
         self._channels = lru_cache(CACHED_FILES)(self._read_channels)
         self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
-        self.paths = self._find_files([paths] if isinstance(paths, str | Path) else paths)
+        self._is_chosen = lru_cache(CACHED_CHANNELS)(lambda seed_id: is_chosen(instrument_name(seed_id, self.components), self.stations))
+        self._why_unusable = lru_cache(CACHED_CHANNELS)(partial(why_unusable, components=self.components))
+        self._paths: list[str] = []
+        self._batch_of: list[_Batch] = []  # of each file
+        self._waiting: defaultdict[str, _Batch] = defaultdict(_Batch)  # files that are not scanned yet, by the station in their names
+        self._scanned: list[_Batch] = []  # in the order in which they were scanned
         self._usable = array("q")  # numbers of files
-        self._kept = KeptPieces(KEPT_PIECES)
-        ranges: dict[Channel, IntegerTable[FileRange]] = {}
-        for file in range(len(self.paths)):
-            self._add(file, ranges)
-        self.indexes = {channel: TimeIndex(found, partial(IntegerTable, FileRange)) for channel, found in ranges.items()}
-        instruments, spare = build_instruments(self.indexes, self.pieces, self.components)
-        self.instruments, left_out = one_per_station(instruments, prefer)
-        for reason in spare + left_out:
-            self._report(reason)
-        _check_rates(self.instruments)
+        self._ranges: defaultdict[str, dict[Channel, IntegerTable[FileRange]]] = defaultdict(dict)  # by station
+        self._indexes: dict[Channel, TimeIndex[FileRange]] = {}
+        self._built: dict[str, list[Instrument]] = {}
+        self._scan_batch(self._find([paths] if isinstance(paths, str | Path) else paths))
+        for station in self._ranges.keys() - self._waiting.keys():
+            self.of_station(station)
+
+    @property
+    def instruments(self) -> list[Instrument]:
+        """All instruments in order of their name. This scans all files."""
+        self._scan_all()
+        return [instrument for station in self.station_names() for instrument in self.of_station(station)]
 
     @property
     def files(self) -> list[Path]:
-        """The files with usable data, in order."""
-        return [Path(self.paths[file]) for file in self._usable]
+        """The files with usable data, in order. This scans all files."""
+        self._scan_all()
+        return [Path(self._paths[file]) for file in sorted(self._usable)]
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files that are named as in an SDS archive, and others with usable data, in order. This scans no file."""
+        usable = {*self._usable}
+        return [Path(path) for file, path in enumerate(self._paths) if file in usable or self._batch_of[file].named]
+
+    def ranges(self) -> Iterator[tuple[Channel, str, FileRange]]:
+        """Each usable channel, the path of a file, and a time range in which the file holds it. This scans all files."""
+        self._scan_all()
+        for channels in self._ranges.values():
+            for channel, table in channels.items():
+                yield from ((channel, self._paths[found.file], found) for found in table)
+
+    def station_names(self) -> list[str]:
+        """The stations in the names of files and in files that were scanned, as NET.STA, in the order of their instruments."""
+        return sorted({*self._waiting, *self._ranges}, key="{}.".format)
+
+    def of_station(self, station: str, is_stopped: Callable[[], bool] = lambda: False) -> list[Instrument]:
+        """The instruments of a station, in order of their name. This scans the files with the station in their names.
+
+        Args:
+            station: NET.STA.
+            is_stopped: whether to end the scan, because the instruments are no longer wanted.
+
+        Raises:
+            CancelledError: the scan was ended.
+            MissingPackageError: a channel has another rate than 100 Hz, and scipy is not installed.
+        """
+        if station in self._waiting:
+            self._scan_batch(self._waiting[station], is_stopped)
+            del self._waiting[station]
+        if station not in self._built:
+            self._built[station] = self._build(station)
+        return self._built[station]
+
+    def expected_seconds(self, station: str) -> float:
+        """Length of the data of a station's instruments, gaps included. Before its files are scanned, their names tell it."""
+        if station not in self._waiting:
+            segments = [self.within(segment) for instrument in self.of_station(station) for segment in instrument.segments]
+            return sum(max(segment.end - segment.first, 0) for segment in segments) * SAMPLE_NS / SECOND_NS
+        days: Counter[str] = Counter()
+        for seed_id, number in self._waiting[station].named.items():
+            name = instrument_name(seed_id, self.components)
+            days[name] = max(days[name], number)
+        return days.total() * DAY_NS / SECOND_NS
 
     def within(self, segment: Segment) -> Segment:
         """The part of a segment from `start_ns` to `end_ns` of this archive."""
@@ -126,51 +197,65 @@ class Archive:
         """The problems that this archive found after its first `number` ones, in order. It looks at no others."""
         return self._reported[number:]
 
-    def _find_files(self, paths: Iterable[str | Path]) -> list[str]:
-        found: dict[str, None] = {}
+    def _find(self, paths: Iterable[str | Path]) -> _Batch:
+        """Find the files, and sort those that are named as in an SDS archive by station. Returns the others."""
+        wanted: dict[str, None] = {}
         for path in paths:
-            matches = [str(path)] if os.path.exists(path) else sorted(glob(str(path), recursive=True))
-            if not matches:
-                self._report(f"{path}: no such file or folder")
-            for match in matches:
-                for file in self._walk(match) if os.path.isdir(match) else [Path(match)]:
-                    if self._is_wanted(file):
-                        found[os.path.realpath(file)] = None
-        return list(found)
+            for name, real in find_files(path, self._report):
+                if real not in wanted and self._is_wanted(parse_name(name)):
+                    wanted[real] = None
+        others = _Batch()
+        for file, path in enumerate(wanted):
+            day = parse_name(path.rpartition("/")[2])
+            batch = others if day is None else self._waiting[day.station]
+            batch.files.append(file)
+            if day is not None:
+                batch.named[day.seed_id] += 1
+            self._batch_of.append(batch)
+        self._paths = list(wanted)
+        return others
 
-    def _walk(self, folder: str) -> Iterator[Path]:
-        """All files below a folder by name, without hidden ones. Links are followed once."""
-        seen = set()
-        for root, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: self._report_unreadable(error.filename, error)):
-            if (real := os.path.realpath(root)) in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
-
-    def _is_wanted(self, path: Path) -> bool:
+    def _is_wanted(self, day: DayFile | None) -> bool:
         """False if the name of an SDS file shows that it has another day or station."""
-        name = SDS_NAME.fullmatch(path.name)
-        if name is None:
+        if day is None:
             return True
-        try:
-            day = datetime.combine(date(int(name["year"]), 1, 1) + (int(name["day"]) - 1) * ONE_DAY, datetime.min.time(), UTC)
-            first, end = ((day + shift).timestamp() * SECOND_NS for shift in (-ONE_DAY, 2 * ONE_DAY))
-        except (ValueError, OverflowError):
-            return True
-        in_time = (self.start_ns is None or end > self.start_ns) and (self.end_ns is None or first < self.end_ns)
-        seed_id = f"{name['net']}.{name['sta']}.{name['loc']}.{name['cha']}"
-        wanted = in_time and is_chosen(instrument_name(seed_id, self.components), self.stations)
+        in_time = day.may_hold(-inf if self.start_ns is None else self.start_ns, inf if self.end_ns is None else self.end_ns)
+        wanted = in_time and self._is_chosen(day.seed_id)
         if not wanted:
-            self._see(seed_id, round(day.timestamp()) * SECOND_NS, round((day + ONE_DAY).timestamp()) * SECOND_NS)
+            self._see(day.seed_id, day.start_ns, day.end_ns)
         return wanted
+
+    def _scan_all(self) -> None:
+        for station in self.station_names():
+            self.of_station(station)
+
+    def _scan_batch(self, batch: _Batch, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Scan files, and keep what is found in them, instead of what was found in earlier batches if all takes too much memory."""
+        batch.kept = KeptPieces(KEPT_PIECES)
+        for file in batch.files:
+            if is_stopped():
+                raise CancelledError
+            self._add(file, batch.kept)
+        self._scanned.append(batch)
+        while len(self._scanned) > 1 and sum(len(one.kept or ()) for one in self._scanned) > KEPT_PIECES:
+            self._scanned.pop(0).kept = None
+
+    def _build(self, station: str) -> list[Instrument]:
+        """The instruments of a station whose files were scanned."""
+        indexes = {channel: TimeIndex(found, partial(IntegerTable, FileRange)) for channel, found in self._ranges[station].items()}
+        self._indexes |= indexes
+        instruments, spare = build_instruments(indexes, self.pieces, self.components)
+        chosen, left_out = one_per_station(instruments, self.prefer)
+        for reason in spare + left_out:
+            self._report(reason)
+        _check_rates(chosen)
+        return chosen
 
     def _read_channels(self, file: int) -> dict[Channel, TimeIndex[Stored]]:
         """The pieces in a file, for each channel that can be picked and is wanted."""
-        path = Path(self.paths[file])
+        path = Path(self._paths[file])
         channels: dict[Channel, list[Stored]] = {}
-        if kept := self._kept.of(file, path):
+        if kept := self._batch_of[file].pieces_of(file, path):
             for stored in kept:
                 channels.setdefault((stored.seed_id, nominal_rate(stored.rate)), []).append(stored)
         else:
@@ -185,14 +270,15 @@ class Archive:
                 return {}
             found = scan(path, reasons.append)
         except OSError as error:
-            self._report_unreadable(path, error)
+            self._report(unreadable(path, error))
             return {}
+        reasons += _contradictions(path, found)
         channels: dict[Channel, list[Stored]] = {}
         for stored in found:
             self._see(stored.seed_id, stored.start_ns, stored.end_ns)
-            if not is_chosen(instrument_name(stored.seed_id, self.components), self.stations):
+            if not self._is_chosen(stored.seed_id):
                 continue
-            if reason := why_unusable(stored.seed_id, stored.rate, self.components):
+            if reason := self._why_unusable(stored.seed_id, stored.rate):
                 reasons.append(f"{stored.seed_id}: {reason}")
             else:
                 channels.setdefault((stored.seed_id, nominal_rate(stored.rate)), []).append(stored)
@@ -202,11 +288,11 @@ class Archive:
             _rank(pieces, file)
         return channels
 
-    def _add(self, file: int, ranges: dict[Channel, IntegerTable[FileRange]]) -> None:
+    def _add(self, file: int, kept: KeptPieces) -> None:
         """Scan a file, keep its pieces, and add the time range of each of its channels."""
         channels = self._channels(file)
         pieces = [piece for index in channels.values() for piece in index.pieces]
-        self._kept.add(pieces)
+        kept.add(pieces)
         if pieces:
             self._usable.append(file)
             self.formats.update({piece.format for piece in pieces} - {MINISEED})
@@ -217,13 +303,17 @@ class Archive:
                     found[-1] = found[-1]._replace(end_ns=max(found[-1].end_ns, stored.end_ns))
                 else:
                     found.append(FileRange(stored.start_ns, stored.end_ns, file))
-            table = ranges.setdefault(channel, IntegerTable(FileRange))
+            station = channel[0].rsplit(".", 2)[0]
+            table = self._ranges[station].setdefault(channel, IntegerTable(FileRange))
             for one in found:
                 table.append(one)
+            if self._built.pop(station, None) is not None:
+                self.changed.add(station)
 
     def pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
-        """The pieces of a channel that touch a time range."""
-        for file in dict.fromkeys(found.file for found in self.indexes[channel].find(first_ns, end_ns)):
+        """The pieces of a channel of a station that you have asked for, as far as they touch a time range."""
+        ranges = self._indexes[channel].find(first_ns, end_ns) if channel in self._indexes else []
+        for file in dict.fromkeys(found.file for found in ranges):
             index = self._channels(file).get(channel)
             for stored in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
                 piece = Piece(stored.seed_id, stored.start_ns, stored.samples, stored.rate, partial(self._load, stored), stored.rank)
@@ -233,7 +323,7 @@ class Archive:
         try:
             return self._decode(stored)
         except OSError as error:  # gone since it was scanned
-            self._report_unreadable(stored.path, error)
+            self._report(unreadable(stored.path, error))
             return np.full(stored.samples, np.nan)
 
     def _see(self, seed_id: str, start_ns: int, end_ns: int) -> None:
@@ -245,8 +335,19 @@ class Archive:
             self.problems[reason] = None
             self._reported.append(reason)
 
-    def _report_unreadable(self, path: str | Path, error: OSError) -> None:
-        self._report(f"{path}: cannot be read: {error.strerror}")
+
+def _contradictions(path: Path, found: Sequence[Stored]) -> list[str]:
+    """What a file in an SDS archive holds although its name says something else."""
+    day = parse_name(path.name)
+    if day is None:
+        return []
+    others = sorted({stored.seed_id for stored in found} - {day.seed_id})
+    at_other_times = [stored for stored in found if not day.may_hold(stored.start_ns, stored.end_ns)]
+    reasons = [f"{path}: holds {seed_id}, but its name says {day.seed_id}; it is picked as {seed_id}" for seed_id in others]
+    if at_other_times:
+        times = [str(np.datetime64(time_ns, "ns"))[:10] for time_ns in (at_other_times[0].start_ns, day.start_ns)]
+        reasons.append(f"{path}: holds data of {times[0]}, but its name says {times[1]}; --from and --to go by the name")
+    return reasons
 
 
 def _rank(pieces: Sequence[Stored], file: int) -> None:
@@ -270,7 +371,7 @@ def is_chosen(instrument: str, stations: Sequence[str]) -> bool:
 
 
 def _check_rates(instruments: Iterable[Instrument]) -> None:
-    """Check, before hours of work, that channels at other rates than 100 Hz can be resampled."""
+    """Check, before a station is picked, that channels at other rates than 100 Hz can be resampled."""
     for instrument in instruments:
         for channels in instrument.recorded.values():
             for seed_id, rate in channels:

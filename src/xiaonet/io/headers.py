@@ -27,6 +27,7 @@ CHANNELS = 16  # nor are more channels
 SEARCH = 2**24  # bytes at the start of a file in which to look for the first record
 FAILED = 10**5  # what looks like a header but is none, one after the other: the search ends
 SHORTEST = 40  # bytes of a record
+SHORTEST_2 = 128  # of one of miniSEED 2
 TRUNCATED = 1  # status of pymseed: the record continues beyond the buffer
 
 # How records of miniSEED 3 and 2 begin, with a valid hour, minute and second.
@@ -64,20 +65,21 @@ def headers(path: Path, report: Report) -> Iterator[Header]:
         lost: int | None = None  # first byte without a record
         while offset < size:
             last: Header | None = None  # held back until the next header confirms its length
+            inner, searched = None, False  # whether another record begins within `last`
             for header in _consecutive(file, offset):
                 if lost is not None:
                     report(f"{path}: {offset - lost} bytes from byte {lost} skipped: no miniSEED")
                     lost = None
                 if last is not None:
                     yield last
-                last, offset = header, header.end
-                if header.length != usual and header.version == 2 and _inner(file, header) is not None:
+                last, offset, searched = header, header.end, header.length != usual and header.version == 2
+                if searched and (inner := _inner(file, header)) is not None:
                     break  # miniSEED 2 has no checksum that reveals a wrong length
                 usual = header.length
             if last is None:
                 lost = offset
                 offset = _next_record(file, offset + 1, size if usual else min(size, SEARCH)) or size
-            elif (inner := _inner(file, last)) is None:
+            elif (inner := inner if searched else _inner(file, last)) is None:
                 yield last
             else:
                 report(f"{path}: record at byte {last.offset} skipped: another one begins within it")
@@ -167,6 +169,8 @@ def _at_once(buffer: memoryview, offset: int, *, at_end: bool) -> list[Header]:
 
     Empty if there are few records or many channels, or if there is a gap or anything unusual.
     """
+    if len(buffer) < FEW * SHORTEST_2:
+        return []
     try:
         first = _header(parse(buffer), offset)
         number = (min(len(buffer), SPAN) - (not at_end)) // first.length
@@ -234,9 +238,10 @@ def header_starts(content: bytes) -> list[int]:
     """Bytes of a buffer at which the header of a record may begin. A gigabyte takes about two seconds."""
     data = np.frombuffer(content + bytes(HEADER_BYTES), np.uint8)
     marks = np.flatnonzero(np.frombuffer(content.translate(MARKS), bool))
-    version_3 = marks[(data[marks] == ord("M")) & (data[marks + 1] == ord("S")) & (data[marks + 2] == 3)]
-    version_2 = marks[np.isin(data[marks + 1], list(b" \0"))] - QUALITY_AT
-    return [at for at in np.union1d(version_2[version_2 >= 0], version_3).tolist() if HEADER.match(content, at)]
+    after = data[marks + 1]
+    version_3 = marks[(after == ord("S")) & (data[marks] == ord("M")) & (data[marks + 2] == 3)]
+    version_2 = marks[(after == ord(" ")) | (after == 0)] - QUALITY_AT
+    return [at for at in sorted({*version_2.tolist(), *version_3.tolist()}) if at >= 0 and HEADER.match(content, at)]
 
 
 def read_range(file: IO[bytes], first: int, end: int) -> bytes:

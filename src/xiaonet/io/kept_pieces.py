@@ -33,7 +33,7 @@ class _PieceRow(NamedTuple):
 
 
 class KeptPieces:
-    """The pieces in files that are numbered from 0 on. A piece takes about 72 bytes, and its channel and rate are kept once.
+    """The pieces in files, in the order in which they were added. A piece takes about 72 bytes, and its channel and rate are kept once.
 
     Args:
         limit: number of pieces. The pieces of files that would exceed it are not kept.
@@ -59,11 +59,20 @@ class KeptPieces:
                 self._rows.append(_PieceRow(number, piece.start_ns, piece.samples, piece.first, len(self._places), run, place))
         self._ends.append(len(self._rows))
 
-    def of(self, file: int, path: Path) -> list[Stored]:
-        """The pieces of a file in the order in which they were added; empty if they are not kept."""
-        if file + 1 >= len(self._ends):
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, place: int, file: int, path: Path) -> list[Stored]:
+        """The pieces of a file in the order in which they were added; empty if they are not kept.
+
+        Args:
+            place: of the file among those that were added, from 0 on.
+            file: its number in the archive, for the rank.
+            path: where it is.
+        """
+        if place + 1 >= len(self._ends):
             return []
-        first, end = self._ends[file], self._ends[file + 1]
+        first, end = self._ends[place], self._ends[place + 1]
         begin = self._rows[first - 1].places_end if first else 0
         found = []
         for row in self._rows[first:end]:

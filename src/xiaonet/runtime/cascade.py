@@ -26,7 +26,7 @@ class Cascade:
         if not 0 <= threshold <= 1:
             raise ConfigError(f"threshold of the cascade is {threshold}; wanted a probability from 0 to 1, e.g. 0.05")
         self.prefilter, self.model, self.threshold = prefilter, model, threshold
-        self.runtime = model.runtime
+        self.runtime, self.version = model.runtime, model.version
         self.thresholds = model.thresholds
         self.description = f"{model.description}, where {prefilter.description} gives P or S {threshold:g}"
         self.digest = hashlib.sha256(f"{prefilter.digest} {model.digest} {threshold!r}".encode()).hexdigest()

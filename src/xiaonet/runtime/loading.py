@@ -1,16 +1,15 @@
 """Loads a model on a runtime, by name or from a file."""
 
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import get_args
 
 from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError
-from xiaonet.extras import install_command
 from xiaonet.names import split_names
 from xiaonet.runtime.checksum import EXPORT
 from xiaonet.runtime.ensemble import Ensemble
+from xiaonet.runtime.native_runtime import NativePredictor
 from xiaonet.runtime.onnx_runtime import OnnxRuntimePredictor
 from xiaonet.runtime.openvino_runtime import OpenVinoPredictor
 from xiaonet.runtime.predictor import Predictor
@@ -19,9 +18,10 @@ from xiaonet.shipped import model_path, suggestion
 
 MOST_THREADS = 1024
 
-_RUNTIMES: tuple[type[OnnxRuntimePredictor | OpenVinoPredictor | TorchPredictor], ...] = (
+_RUNTIMES: tuple[type[OnnxRuntimePredictor | OpenVinoPredictor | NativePredictor | TorchPredictor], ...] = (
     OnnxRuntimePredictor,
     OpenVinoPredictor,
+    NativePredictor,
     TorchPredictor,
 )
 
@@ -33,7 +33,7 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
         model: name of a shipped model, or path of a model file: `.onnx`, `.xml` with its `.bin`, or `.pth`.
             Several joined by `+` are averaged.
         runtime: `auto` uses torch for a `.pth` file, OpenVINO for a `.xml` file, and onnxruntime otherwise.
-        threads: of onnxruntime and OpenVINO for one batch; torch has its own setting.
+        threads: of onnxruntime, OpenVINO and native for one batch; torch has its own setting.
 
     Raises:
         CheckpointError: there is no such model, it is damaged or not a XiaoNet model, or it has another input specification.
@@ -61,6 +61,6 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
     if path.suffix not in kind.suffixes:
         wanted = " or ".join(kind.suffixes)
         raise ConfigError(f"{kind.runtime} cannot read {path}; wanted a {wanted} file{'' if kind is TorchPredictor else f', {EXPORT}'}")
-    if not find_spec(kind.runtime):
-        raise ConfigError(f"the runtime {kind.runtime} is not installed: {install_command(kind.runtime)}")
+    if missing := kind.missing():
+        raise ConfigError(missing)
     return kind(path, threads)

@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -21,7 +22,11 @@ class Predictor(Protocol):
 
     @property
     def runtime(self) -> str:
-        """`onnxruntime`, `openvino` or `torch`."""
+        """`onnxruntime`, `openvino`, `native` or `torch`."""
+
+    @property
+    def version(self) -> str:
+        """Version of the runtime."""
 
     @property
     def thresholds(self) -> Mapping[str, float]:
@@ -47,7 +52,7 @@ class RuntimePredictor(ABC):
     """One model file on one runtime.
 
     Attributes:
-        runtime: its name, which is also the name of its Python package.
+        runtime: its name, which is also the name of its Python package if it has one.
         suffixes: of the files that it reads.
         header: what the file says of its model.
     """
@@ -59,6 +64,7 @@ class RuntimePredictor(ABC):
         self.header = header
         self.thresholds: Mapping[str, float] = header["thresholds"]
         self.digest = hashlib.sha256(raw).hexdigest()
+        self.version = version
         self.description = f"{path.name}, {header['parameters']:,} parameters, {self.runtime} {version}"
 
     def __call__(self, windows: Windows) -> Windows:
@@ -79,6 +85,11 @@ class RuntimePredictor(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.description}>"
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why the runtime cannot run here; empty if it can."""
+        return "" if find_spec(cls.runtime) else f"the runtime {cls.runtime} is not installed: {install_command(cls.runtime)}"
 
     @abstractmethod
     def infer(self, windows: Windows) -> Windows:

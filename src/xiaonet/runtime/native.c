@@ -1,0 +1,823 @@
+/* XiaoNet's network on the vector units of a processor, for any length of window.
+ *
+ * A window of `samples` is cut into SEGMENTS pieces of equal length, and each piece fills one lane of a vector: lane l holds
+ * samples l * rows to (l + 1) * rows - 1. A vector for each sample of a piece and each channel, one row after the other, is a signal.
+ * A convolution is then the same multiplication for all lanes. At the ends of a row it reads what the neighbouring lane
+ * holds, which `edges` copies there. Eight pieces make one window with AVX2 and two with AVX-512, so both give the same bits.
+ *
+ * Three convolutions save multiplications: F(2,3) of Winograd (1980; Lavin & Gray 2016) takes four instead of six for two samples; a
+ * convolution of an upsampled signal is computed before the upsampling if its dilation is even, and otherwise, for a
+ * dilation of 1, from three products for two samples.
+ *
+ * In INT8, four channels share one 32-bit lane where the processor multiplies bytes. Elsewhere samples are whole numbers
+ * in float32. Sums stay below 2^24, so both are exact.
+ *
+ * This file includes itself once for each set of instructions.
+ */
+#ifndef LANES
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef INTERFACE
+#define INTERFACE 1 /* the same number is in native_runtime.py; raise both when an argument or a result changes */
+#endif
+
+#define LEVELS 3
+#define LAYERS (4 * LEVELS + 3)
+#define COMPONENTS 3
+#define PHASES 3
+#define STRIDE (1 << LEVELS)
+#define TAPS 3
+#define LARGEST_BLOCK 10
+#define LARGEST_RUN 6
+#define PEAK 2048.0f     /* INT8 windows are rounded to 1 / PEAK */
+#define MAGIC 12582912.f /* 1.5 * 2^23: adding it rounds a float below 2^22 to a whole number, halves to even */
+
+#define INLINE static inline __attribute__((always_inline))
+#define JOIN_(name, suffix) name##_##suffix
+#define JOIN(name, suffix) JOIN_(name, suffix)
+
+enum finish { RAW, RELU, ROUND, ROUND_TO_BYTES };
+
+struct part { /* the weights for one source of a convolution, in blocks of output channels: [block][product][input][channel] */
+    int in;         /* 32-bit values of a row */
+    float *direct;  /* three products: the taps */
+    float *reduced; /* four of Winograd, or three for two upsampled samples; NULL where the taps are faster */
+};
+
+struct layer {
+    int out, block, dilation, bytes; /* bytes: four channels in a 32-bit value */
+    struct part own, up;             /* up: of the upsampled source of a decoder */
+    float *bias, *scale, *zeros; /* bias: whole numbers of 32 bits in layers of bytes */
+};
+
+struct net {
+    int base, int8, bytes, widest, farthest; /* widest: channels; farthest: dilation */
+    struct layer layers[LAYERS];
+};
+
+struct job {
+    const float *x, *weight, *bias, *scale, *add; /* add: sums of the upsampled source */
+    float *y, *scratch;
+    const int *list; /* rows to compute; NULL for all */
+    int count, in, out, width, block, bytes, dilation, add_shift, y_step, y_first, offset[TAPS];
+    enum finish finish;
+};
+
+static int rounded_up(int value, int step) { return (value + step - 1) / step * step; }
+
+static int smaller(int a, int b) { return a < b ? a : b; }
+
+static int larger(int a, int b) { return a > b ? a : b; }
+
+static int is_decoder(int number) { return number >= 2 * LEVELS + 2 && number < LAYERS - 1 && number % 2 == 0; }
+
+static int level_of(int number) { return number / 2 <= LEVELS ? number / 2 : number == LAYERS - 1 ? 0 : 2 * LEVELS - number / 2; }
+
+/* A signal has this many 32-bit values for each lane, with the rows before and after it. */
+static size_t signal_size(const struct net *net, int rows)
+{
+    size_t size = 0;
+    for (int level = 0; level <= LEVELS; level++) {
+        size_t width = larger(net->base << level, rounded_up(COMPONENTS, 4));
+        size = size > ((rows >> level) + 2 * net->farthest + 2) * width ? size : ((rows >> level) + 2 * net->farthest + 2) * width;
+    }
+    return size;
+}
+
+static int rows_of(int samples, int segments) { return rounded_up(rounded_up(samples, STRIDE), STRIDE * segments) / segments; }
+
+struct run_arguments {
+    const struct net *net;
+    const float *windows;
+    float *results, *memory;
+    int samples, count, logits;
+};
+
+#if defined(__x86_64__) && !defined(PORTABLE)
+#include <immintrin.h>
+#define LANES 16
+#define SUFFIX avx512
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,prefer-vector-width=512")
+#endif
+#define DOT(sum, x, w) ((vi)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w)))
+#define TO_BYTES(a, b, c, d) \
+    ((vi)_mm512_shuffle_epi8(_mm512_packus_epi16(_mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(a)), _mm512_cvtps_epi32((__m512)(b))), \
+                                                 _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(c)), _mm512_cvtps_epi32((__m512)(d)))), \
+                             _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
+#include "native.c"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#undef LANES
+#undef SUFFIX
+#undef DOT
+#undef TO_BYTES
+#define LANES 8
+#define SUFFIX avx2
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define DOT(sum, x, w) \
+    ((sum) + (vi)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)), _mm256_set1_epi16(1)))
+#define TO_BYTES(a, b, c, d) \
+    ((vi)_mm256_shuffle_epi8(_mm256_packus_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(a)), _mm256_cvtps_epi32((__m256)(b))), \
+                                                 _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(c)), _mm256_cvtps_epi32((__m256)(d)))), \
+                             _mm256_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
+#include "native.c"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#undef LANES
+#undef SUFFIX
+#undef DOT
+#undef TO_BYTES
+#endif
+#define LANES 4
+#define SUFFIX portable
+#include "native.c"
+
+struct kind {
+    const char *name;
+    int windows, lanes, big, bytes; /* windows at once; channels of a large block; whether bytes are multiplied */
+    void (*run)(const struct run_arguments *);
+    double (*peak)(int bytes, int rounds);
+};
+
+static const struct kind kinds[] = {
+    {"portable", 1, 4, 4, 0, run_portable, peak_portable},
+#if defined(__x86_64__) && !defined(PORTABLE)
+    {"avx2", 1, 8, 4, 1, run_avx2, peak_avx2},
+    {"avx512", 2, 16, 8, 1, run_avx512, peak_avx512},
+#endif
+};
+
+#define KINDS ((int)(sizeof kinds / sizeof *kinds))
+#define EXPORTED __attribute__((visibility("default")))
+
+struct model {
+    int kind;
+    struct net nets[2]; /* of the kind itself, and of the one before it, for a single window left over */
+};
+
+EXPORTED int xn_interface(void) { return INTERFACE; }
+
+/* The name of a set of instructions, or NULL after the last. */
+EXPORTED const char *xn_name(int kind) { return 0 <= kind && kind < KINDS ? kinds[kind].name : NULL; }
+
+/* Whether this processor has it. */
+EXPORTED int xn_supported(int kind)
+{
+    if (kind < 0 || kind >= KINDS)
+        return 0;
+#if defined(__x86_64__) && !defined(PORTABLE)
+    __builtin_cpu_init();
+    if (kind == 2)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    if (kind == 1)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    return 1;
+}
+
+/* Product number `product` of a kernel g: a tap, one of Winograd, or one for two upsampled samples. */
+static float product_of(const float *g, int product, int reduced, int up)
+{
+    double a = g[0], b = g[1], c = g[2];
+    if (!reduced)
+        return g[product];
+    if (up)
+        return (float)(product == 1 ? a + b + c : product ? c : a);
+    return (float)(product == 0 ? a : product == 1 ? (a + b + c) / 2 : product == 2 ? (a - b + c) / 2 : c);
+}
+
+/* Weights (out, channels, 3), of which `part` reads channels from `first`, as `struct part` wants them. */
+static float *packed(const struct layer *layer, const struct part *part, const float *weight, int channels, int first, int own, int reduced,
+                     int up)
+{
+    int products = reduced && !up ? 4 : 3, blocks = rounded_up(layer->out, layer->block) / layer->block;
+    int each = layer->bytes ? 4 : 1;
+    float *all = calloc((size_t)blocks * products * part->in * layer->block, sizeof *all);
+    for (int o = 0; all && o < layer->out; o++)
+        for (int k = 0; k < products; k++)
+            for (int c = 0; c < own; c++) {
+                float value = product_of(weight + ((size_t)o * channels + first + c) * TAPS, k, reduced, up);
+                float *at = all + (((size_t)(o / layer->block) * products + k) * part->in + c / each) * layer->block + o % layer->block;
+                if (layer->bytes)
+                    ((int8_t *)at)[c % 4] = (int8_t)value;
+                else
+                    *at = value;
+            }
+    return all;
+}
+
+static int make_part(struct part *part, const struct layer *layer, const float *weight, int channels, int first, int own, int reduced, int up)
+{
+    part->in = layer->bytes ? rounded_up(own, 4) / 4 : own;
+    part->direct = packed(layer, part, weight, channels, first, own, 0, up);
+    part->reduced = reduced ? packed(layer, part, weight, channels, first, own, 1, up) : NULL;
+    return part->direct && (part->reduced || !reduced);
+}
+
+static float *padded_copy(const float *values, int count, float otherwise)
+{
+    float *copy = malloc(sizeof *copy * (count + LARGEST_BLOCK));
+    for (int i = 0; copy && i < count + LARGEST_BLOCK; i++)
+        copy[i] = values && i < count ? values[i] : otherwise;
+    return copy;
+}
+
+static int make_net(struct net *net, const struct kind *kind, int base, const int *dilations, int int8, const float *const *weights,
+                    const float *const *biases, const float *const *scales)
+{
+    *net = (struct net){.base = base, .int8 = int8, .bytes = int8 && kind->bytes, .widest = base << LEVELS, .farthest = 1};
+    for (int number = 0, below = COMPONENTS; number < LAYERS; number++) {
+        struct layer *layer = &net->layers[number];
+        int last = number == LAYERS - 1, out = last ? PHASES : base << level_of(number), other = net->bytes && out != 5 ? 4 : 5;
+        int skip = is_decoder(number) ? out : 0; /* channels of the encoder, which follow those from below */
+        layer->out = out;
+        layer->bytes = net->bytes && number && !last;
+        layer->block = rounded_up(out, kind->big) <= rounded_up(out, other) ? kind->big : other;
+        if (layer->bytes && out == 10) /* 5 and 10 make a block of bytes only as a whole */
+            layer->block = 10;
+        layer->dilation = last ? 1 : dilations[number];
+        net->farthest = larger(net->farthest, layer->dilation);
+        int worth = !int8 && number && !last && out >= LARGEST_BLOCK; /* of products */
+        int fine = is_decoder(number) ? make_part(&layer->own, layer, weights[number], below + skip, below, skip, worth, 0) &&
+                                            make_part(&layer->up, layer, weights[number], below + skip, 0, below, worth,
+                                                      layer->dilation == 1)
+                                      : make_part(&layer->own, layer, weights[number], below, 0, below, worth, 0);
+        layer->bias = padded_copy(biases[number], out, 0);
+        for (int o = 0; layer->bias && layer->bytes && o < out; o++)
+            ((int32_t *)layer->bias)[o] = (int32_t)layer->bias[o];
+        layer->scale = padded_copy(scales[number], out, 1);
+        layer->zeros = padded_copy(NULL, out, 0);
+        if (!fine || !layer->bias || !layer->scale || !layer->zeros)
+            return 0;
+        below = out;
+    }
+    return 1;
+}
+
+static void free_net(struct net *net)
+{
+    for (struct layer *layer = net->layers; layer < net->layers + LAYERS; layer++) {
+        float *owned[] = {layer->own.direct, layer->own.reduced, layer->up.direct, layer->up.reduced, layer->bias, layer->scale, layer->zeros};
+        for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+            free(owned[i]);
+    }
+}
+
+EXPORTED void xn_free(struct model *model)
+{
+    free_net(&model->nets[0]);
+    free_net(&model->nets[1]);
+    free(model);
+}
+
+/* A network for a set of instructions. Weights are (out, in, 3), of 15 layers; dilations are those of the first 14. Whole numbers in
+ * INT8, except in the first and the last layer. NULL if there is no memory. */
+EXPORTED struct model *xn_new(int kind, int base, const int *dilations, int int8, const float *const *weights, const float *const *biases,
+                              const float *const *scales)
+{
+    struct model *model = calloc(1, sizeof *model);
+    if (!model)
+        return NULL;
+    model->kind = kind;
+    if (make_net(&model->nets[0], &kinds[kind], base, dilations, int8, weights, biases, scales) &&
+        (kinds[kind].windows == 1 || make_net(&model->nets[1], &kinds[kind - 1], base, dilations, int8, weights, biases, scales)))
+        return model;
+    xn_free(model);
+    return NULL;
+}
+
+static size_t lists_size(int rows) { return rounded_up(2 * rows, 64); }
+
+/* Probabilities, or logits, (count, 3, samples) of windows (count, 3, samples), samples >= 8. 0 if there is no memory. */
+EXPORTED int xn_run(const struct model *model, const float *windows, float *results, int count, int samples, int logits)
+{
+    const struct kind *kind = &kinds[model->kind];
+    const struct net *net = &model->nets[0];
+    int rows = rows_of(samples, kind->lanes / kind->windows);
+    size_t size = (6 * signal_size(net, rows) + 4 * LARGEST_RUN * (size_t)larger(net->widest, 4)) * kind->lanes + lists_size(rows);
+    char *memory = malloc(size * sizeof(float) + 64);
+    if (!memory)
+        return 0;
+    struct run_arguments run = {net, windows, results, (float *)(((uintptr_t)memory + 63) / 64 * 64), samples, kind->windows, logits};
+    size_t step = (size_t)COMPONENTS * samples;
+    for (; count; count -= run.count, run.windows += run.count * step, run.results += run.count * step) {
+        if (count < run.count) {
+            run.net = &model->nets[1];
+            run.count = 1;
+            kind--;
+        }
+        kind->run(&run);
+    }
+    free(memory);
+    return 1;
+}
+
+/* Multiply and add from registers and the nearest cache alone; the number of products is returned. For `benchmarks/kernels.py`. */
+EXPORTED double xn_peak(int kind, int bytes, int rounds) { return kinds[kind].peak(bytes && kinds[kind].bytes, rounds); }
+
+#else /* once for each set of instructions */
+
+#define NAME(name) JOIN(name, SUFFIX)
+#define vf NAME(vf)
+#define vi NAME(vi)
+#define vb NAME(vb)
+#define vi_anywhere NAME(vi_anywhere)
+
+typedef float vf __attribute__((vector_size(4 * LANES), may_alias));
+typedef int32_t vi __attribute__((vector_size(4 * LANES), may_alias));
+typedef uint8_t vb __attribute__((vector_size(4 * LANES), may_alias));
+typedef int32_t vi_anywhere __attribute__((vector_size(4 * LANES), may_alias, aligned(4)));
+
+#define SEGMENTS (LANES < 8 ? LANES : 8)
+
+INLINE vf NAME(positive)(vf x) { return (vf)((vi)x & ~(vi)(x < 0)); } /* NaN stays NaN */
+
+/* Samples of INT8: x rounded, halves to even, and kept within 0 to 255. */
+INLINE vi NAME(to_byte)(vf x)
+{
+    vi whole = (vi)(NAME(positive)(x) + MAGIC) - (vi)((vf){0} + MAGIC), much = whole > 255;
+    return (whole & ~much) | (much & 255);
+}
+
+INLINE vf NAME(to_float)(vi x) { return __builtin_convertvector(x, vf); }
+
+INLINE void NAME(finish)(const struct job *j, const int O, const int P, vf sums[LARGEST_BLOCK][LARGEST_RUN], const int *row, int o0)
+{
+    for (int p = 0; p < P; p++) {
+        vf *y = (vf *)j->y + (ptrdiff_t)(row[p] * j->y_step + j->y_first) * j->width;
+        const vf *add = j->add ? (const vf *)j->add + (ptrdiff_t)(row[p] >> j->add_shift) * j->out : NULL;
+#pragma GCC unroll 10
+        for (int o = 0; o < O; o++)
+            if (add && o0 + o < j->out)
+                sums[o][p] += add[o0 + o];
+#ifdef DOT
+        if (j->finish == ROUND_TO_BYTES) {
+#pragma GCC unroll 10
+            for (int o = 0; o < O; o += 4) {
+                vf four[4];
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++)
+                    four[i] = o + i < O ? sums[smaller(o + i, O - 1)][p] * j->scale[o0 + o + i] : (vf){0} * 0.f;
+                if (o0 + o < j->out)
+                    ((vi *)y)[(o0 + o) / 4] = TO_BYTES(four[0], four[1], four[2], four[3]);
+            }
+            continue;
+        }
+#endif
+#pragma GCC unroll 10
+        for (int o = 0; o < O; o++)
+            if (o0 + o < j->out)
+                y[o0 + o] = j->finish == RAW     ? sums[o][p]
+                            : j->finish == RELU ? NAME(positive)(sums[o][p])
+                                                : NAME(to_float)(NAME(to_byte)(sums[o][p] * j->scale[o0 + o]));
+    }
+}
+
+INLINE void NAME(rows_in_run)(const struct job *j, const int P, int start, int *row)
+{
+    for (int p = 0; p < P; p++) {
+        int at = smaller(start + p, j->count - 1); /* the last row again, where the list ends */
+        row[p] = j->list ? j->list[at] : at;
+    }
+}
+
+/* A convolution by its taps, O output channels and P rows at once. */
+INLINE void NAME(direct)(const struct job *j, const int O, const int P, const int bytes)
+{
+    const int in = j->in;
+    for (int start = 0; start < j->count; start += P) {
+        int row[LARGEST_RUN];
+        NAME(rows_in_run)(j, P, start, row);
+        const float *w = j->weight;
+        for (int o0 = 0; o0 < j->out; o0 += O) {
+            vf sums[LARGEST_BLOCK][LARGEST_RUN];
+            vi wholes[LARGEST_BLOCK][LARGEST_RUN];
+#pragma GCC unroll 10
+            for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+                for (int p = 0; p < P; p++) {
+                    sums[o][p] = (vf){0} + j->bias[o0 + o];
+                    wholes[o][p] = (vi){0} + ((const int32_t *)j->bias)[o0 + o];
+                }
+            for (int tap = 0; tap < TAPS; tap++) {
+                const vf *x[LARGEST_RUN];
+#pragma GCC unroll 10
+                for (int p = 0; p < P; p++)
+                    x[p] = (const vf *)j->x + (ptrdiff_t)(row[p] + j->offset[tap]) * in;
+                for (int i = 0; i < in; i++, w += O) {
+#ifdef DOT
+                    if (bytes) {
+#pragma GCC unroll 10
+                        for (int o = 0; o < O; o++) {
+                            vi weight = (vi){0} + ((const int32_t *)w)[o];
+#pragma GCC unroll 10
+                            for (int p = 0; p < P; p++)
+                                wholes[o][p] = DOT(wholes[o][p], ((const vi *)x[p])[i], weight);
+                        }
+                        continue;
+                    }
+#endif
+#pragma GCC unroll 10
+                    for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+                        for (int p = 0; p < P; p++)
+                            sums[o][p] += w[o] * x[p][i];
+                }
+            }
+            if (bytes)
+#pragma GCC unroll 10
+                for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+                    for (int p = 0; p < P; p++)
+                        sums[o][p] = NAME(to_float)(wholes[o][p]);
+            NAME(finish)(j, O, P, sums, row, o0);
+        }
+    }
+}
+
+/* Two samples at once from fewer products: of rows `row` and `row + dilation` (Winograd), or of rows `2 row` and `2 row + 1`. */
+INLINE void NAME(reduced)(const struct job *j, const int O, const int P, const int up)
+{
+    const int in = j->in, products = up ? 3 : 4, d = up ? 1 : j->dilation;
+    for (int start = 0; start < j->count; start += P) {
+        int row[LARGEST_RUN], first[LARGEST_RUN], second[LARGEST_RUN];
+        NAME(rows_in_run)(j, P, start, row);
+        vf *mixed = (vf *)j->scratch;
+        for (int p = 0; p < P; p++) {
+            const vf *a = (const vf *)j->x + (ptrdiff_t)(row[p] - d) * in, *b = a + (ptrdiff_t)d * in, *c = b + (ptrdiff_t)d * in;
+            const vf *e = c + (ptrdiff_t)d * in;
+            for (int i = 0; i < in; i++) {
+                mixed[p * in + i] = up ? a[i] - b[i] : a[i] - c[i];
+                mixed[(P + p) * in + i] = up ? b[i] + 0 : b[i] + c[i];
+                mixed[(2 * P + p) * in + i] = c[i] - b[i];
+                if (!up)
+                    mixed[(3 * P + p) * in + i] = b[i] - e[i];
+            }
+            first[p] = up ? 2 * row[p] : row[p];
+            second[p] = up ? 2 * row[p] + 1 : row[p] + d;
+        }
+        const float *w = j->weight;
+        for (int o0 = 0; o0 < j->out; o0 += O) {
+            vf found[4][LARGEST_BLOCK][LARGEST_RUN];
+            for (int k = 0; k < products; k++) {
+                vf sums[LARGEST_BLOCK][LARGEST_RUN];
+#pragma GCC unroll 10
+                for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+                    for (int p = 0; p < P; p++)
+                        sums[o][p] = (vf){0} + (k == 1 ? j->bias[o0 + o] : 0); /* the second product is in both sums */
+                const vf *x = mixed + k * P * in;
+                for (int i = 0; i < in; i++, w += O)
+#pragma GCC unroll 10
+                    for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+                        for (int p = 0; p < P; p++)
+                            sums[o][p] += w[o] * x[p * in + i];
+#pragma GCC unroll 10
+                for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+                    for (int p = 0; p < P; p++)
+                        found[k][o][p] = sums[o][p];
+            }
+            for (int o = 0; o < O; o++)
+                for (int p = 0; p < P; p++) {
+                    vf m0 = found[0][o][p], m1 = found[1][o][p], m2 = found[2][o][p];
+                    found[0][o][p] = up ? m0 + m1 : m0 + m1 + m2;
+                    found[1][o][p] = up ? m1 + m2 : m1 - m2 - found[3][o][p];
+                }
+            NAME(finish)(j, O, P, found[0], first, o0);
+            NAME(finish)(j, O, P, found[1], second, o0);
+        }
+    }
+}
+
+#if LANES == 16
+#define BIG_ROWS 3
+#define BIG 8
+#define FIVE_ROWS 5
+#define FOUR_ROWS 6
+#define TEN_ROWS 2
+#else
+#define BIG_ROWS 3
+#define BIG 4
+#define FIVE_ROWS 2
+#define FOUR_ROWS 2
+#define TEN_ROWS 1
+#endif
+
+static void NAME(by_taps)(const struct job *j)
+{
+    if (j->bytes) {
+        if (j->block == 4)
+            NAME(direct)(j, 4, FOUR_ROWS, 1);
+        else if (j->block == 5)
+            NAME(direct)(j, 5, FIVE_ROWS, 1);
+        else if (j->block == 10)
+            NAME(direct)(j, 10, TEN_ROWS, 1);
+        else
+            NAME(direct)(j, BIG, BIG_ROWS, 1);
+    } else if (j->block == 4)
+        NAME(direct)(j, 4, BIG_ROWS, 0);
+    else if (j->block == 5)
+        NAME(direct)(j, 5, FIVE_ROWS, 0);
+    else
+        NAME(direct)(j, BIG, BIG_ROWS, 0);
+}
+
+static void NAME(by_products)(const struct job *j, int up)
+{
+    if (j->block == 5 && up)
+        NAME(reduced)(j, 5, FIVE_ROWS, 1);
+    else if (j->block == 5)
+        NAME(reduced)(j, 5, FIVE_ROWS, 0);
+    else if (up)
+        NAME(reduced)(j, BIG, BIG_ROWS, 1);
+    else
+        NAME(reduced)(j, BIG, BIG_ROWS, 0);
+}
+
+/* One source of a convolution, `rows` of output. */
+static void NAME(convolve)(struct job j, const struct part *part, int dilation, int rows, int *lists)
+{
+    j.in = part->in;
+    j.dilation = dilation;
+    j.offset[0] = -dilation, j.offset[1] = 0, j.offset[2] = dilation;
+    j.y_step = 1, j.y_first = 0;
+    j.count = rows;
+    if (part->reduced && dilation < rows) {
+        int pairs = 0, singles = 0, *single = lists + rows;
+        for (int row = 0; row < rows; row++)
+            if (row / dilation % 2 == 0) {
+                if (row + dilation < rows)
+                    lists[pairs++] = row;
+                else
+                    single[singles++] = row;
+            }
+        j.list = lists, j.count = pairs, j.weight = part->reduced;
+        NAME(by_products)(&j, 0);
+        j.list = single, j.count = singles;
+    }
+    j.weight = part->direct;
+    NAME(by_taps)(&j);
+}
+
+/* Set samples after the last to zero, and copy what a convolution reads before and after the rows. */
+static void NAME(edges)(float *signal, int width, int rows, int samples, int reach)
+{
+    vi segment, *at = (vi *)signal;
+    for (int lane = 0; lane < LANES; lane++)
+        segment[lane] = lane % SEGMENTS;
+    for (int row = 0; row < rows; row++) {
+        int valid = samples > row ? (samples - row + rows - 1) / rows : 0;
+        for (int i = 0; valid < SEGMENTS && i < width; i++)
+            at[row * width + i] &= segment < valid;
+    }
+    for (int number = 1; number <= reach; number++) {
+        int back = (number - 1) / rows + 1, ahead = (rows + number - 1) / rows;
+        vi *before = at - (ptrdiff_t)number * width, *after = at + (ptrdiff_t)(rows + number - 1) * width;
+        const vi *from = at + (ptrdiff_t)(back * rows - number) * width, *to = at + (ptrdiff_t)(rows + number - 1 - ahead * rows) * width;
+        for (int i = 0; i < width; i++) {
+            before[i] = (vi){0}, after[i] = (vi){0};
+            if (back < SEGMENTS)
+                before[i] = *(const vi_anywhere *)((const int32_t *)(from + i) - back) & (vi)(segment >= back);
+            if (ahead < SEGMENTS)
+                after[i] = *(const vi_anywhere *)((const int32_t *)(to + i) + ahead) & (vi)(segment < SEGMENTS - ahead);
+        }
+    }
+}
+
+static void NAME(pool)(const float *x, float *y, int width, int rows, int bytes)
+{
+    for (int row = 0; row < rows; row++) {
+        const vf *a = (const vf *)x + (ptrdiff_t)2 * row * width, *b = a + width;
+        vf *to = (vf *)y + (ptrdiff_t)row * width;
+        for (int i = 0; i < width; i++)
+            if (bytes) {
+                vb more = (vb)((vb)a[i] > (vb)b[i]);
+                to[i] = (vf)(((vb)a[i] & more) | ((vb)b[i] & ~more));
+            } else {
+                vi more = (a[i] > b[i]) | (a[i] != a[i]); /* NaN stays NaN */
+                to[i] = (vf)(((vi)a[i] & more) | ((vi)b[i] & ~more));
+            }
+    }
+}
+
+/* Windows (count, 3, samples) to rows of three vectors. Sets `broken` for windows that hold NaN or infinity. */
+static void NAME(load)(const struct run_arguments *run, float *to, int rows, int samples, int *broken)
+{
+    for (int lane = 0; lane < LANES; lane++)
+        for (int c = 0; c < COMPONENTS; c++) {
+            const float *from = run->windows + ((size_t)(lane / SEGMENTS) * COMPONENTS + c) * run->samples + (size_t)(lane % SEGMENTS) * rows;
+            int inside = larger(0, smaller(rows, samples - lane % SEGMENTS * rows));
+            float nothing = 0;
+            for (int row = 0; row < inside; row++) {
+                to[((size_t)row * COMPONENTS + c) * LANES + lane] = from[row];
+                nothing += from[row] * 0;
+            }
+            for (int row = inside; row < rows; row++)
+                to[((size_t)row * COMPONENTS + c) * LANES + lane] = 0;
+            broken[lane / SEGMENTS] |= !(nothing == 0);
+        }
+    vf *x = (vf *)to;
+    for (int i = 0; run->net->int8 && i < COMPONENTS * rows; i++) {
+        vf value = x[i] * PEAK, whole = (value + MAGIC) - MAGIC;
+        vi small = (value < 4194304.f) & (value > -4194304.f);
+        x[i] = (vf)(((vi)whole & small) | ((vi)value & ~small));
+    }
+}
+
+/* e^x for x <= 0, to 1e-7 of it (Cody & Waite 1980: x = n ln 2 + r, and a polynomial in r). */
+INLINE vf NAME(exponential)(vf x)
+{
+    vi far = x < -87.f;
+    vf n = (x * 1.44269504f + MAGIC) - MAGIC, r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    vf p = 1.f + r * (1.f + r * (.5f + r * (1.6666667e-1f + r * (4.1666668e-2f + r * (8.3333340e-3f + r * 1.3888889e-3f)))));
+    vi power = (((vi)(n + MAGIC) - (vi)((vf){0} + MAGIC)) + 127) << 23;
+    return (vf)((vi)(p * (vf)power) & ~far);
+}
+
+INLINE vf NAME(highest)(vf a, vf b)
+{
+    vi more = a > b;
+    return (vf)(((vi)a & more) | ((vi)b & ~more));
+}
+
+/* Softmax of the rows, in place. */
+static void NAME(softmax)(float *logits, int rows)
+{
+    for (vf *x = (vf *)logits; rows--; x += PHASES) {
+        vf top = NAME(highest)(NAME(highest)(x[0], x[1]), x[2]), sum = {0};
+        for (int i = 0; i < PHASES; i++)
+            sum += x[i] = NAME(exponential)(x[i] - top);
+        for (int i = 0; i < PHASES; i++)
+            x[i] /= sum;
+    }
+}
+
+static void NAME(store)(const struct run_arguments *run, const float *from, int rows, int samples, const int *broken)
+{
+    for (int lane = 0; lane < run->count * SEGMENTS; lane++)
+        for (int c = 0; c < PHASES; c++) {
+            float *whole = run->results + ((size_t)(lane / SEGMENTS) * PHASES + c) * run->samples, *to = whole + (size_t)(lane % SEGMENTS) * rows;
+            int inside = larger(0, smaller(rows, samples - lane % SEGMENTS * rows));
+            for (int row = 0; row < inside; row++)
+                to[row] = broken[lane / SEGMENTS] && run->net->int8 ? 0.f / 0.f : from[((size_t)row * PHASES + c) * LANES + lane];
+            if (lane % SEGMENTS == SEGMENTS - 1)
+                for (int row = samples; row < run->samples; row++)
+                    whole[row] = whole[samples - 1];
+        }
+}
+
+static void NAME(bytes_to_floats)(const float *x, float *y, int in, int width, int rows)
+{
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < width; i++)
+            ((vf *)y)[(ptrdiff_t)row * width + i] = NAME(to_float)((((const vi *)x)[(ptrdiff_t)row * in + i / 4] >> (8 * (i % 4))) & 255);
+}
+
+/* What the rows of a decoder get from below: the sums for the upsampled signal `x`. Returns how far right to shift a row to find its sums. */
+static int NAME(from_below)(struct job j, const struct layer *layer, int rows, int *lists)
+{
+    int half = layer->dilation / 2;
+    j.bias = layer->zeros, j.finish = RAW, j.add = NULL, j.width = layer->out;
+    if (layer->dilation % 2 == 0) {
+        NAME(convolve)(j, &layer->up, half, rows, lists);
+        return 1;
+    }
+    j.in = layer->up.in, j.count = rows;
+    if (layer->up.reduced && layer->dilation == 1) {
+        j.weight = layer->up.reduced, j.y_step = 1, j.y_first = 0;
+        NAME(by_products)(&j, 1);
+        return 0;
+    }
+    j.weight = layer->up.direct, j.y_step = 2;
+    for (int odd = 0; odd < 2; odd++) {
+        j.y_first = odd, j.offset[0] = odd ? -half : -half - 1, j.offset[1] = 0, j.offset[2] = odd ? half + 1 : half;
+        NAME(by_taps)(&j);
+    }
+    return 0;
+}
+
+static int NAME(values)(const struct net *net, int channels) { return net->bytes ? rounded_up(channels, 4) / 4 : channels; }
+
+static void NAME(run)(const struct run_arguments *run)
+{
+    const struct net *net = run->net;
+    int samples = run->samples / STRIDE * STRIDE, rows = rows_of(run->samples, SEGMENTS), broken[2] = {0};
+    size_t size = signal_size(net, rows) * LANES;
+    float *signal[6]; /* two in turns, sums of the upsampled source, and what the decoders take from the encoders */
+    for (int i = 0; i < 6; i++)
+        signal[i] = run->memory + i * size;
+    float *scratch = run->memory + 6 * size;
+    int *lists = (int *)(scratch + (size_t)4 * LARGEST_RUN * larger(net->widest, 4) * LANES);
+#define ROW0(number, width, reach) (signal[number] + (ptrdiff_t)(reach) * (width) * LANES)
+    int width = COMPONENTS, reach = net->layers[0].dilation;
+    float *x = ROW0(0, width, reach), *below = NULL;
+    NAME(load)(run, x, rows, samples, broken);
+    NAME(edges)(x, width, rows, samples, reach);
+    for (int number = 0, turn = 1; number < LAYERS - 1; number++, turn = !turn) {
+        const struct layer *layer = &net->layers[number];
+        int level = level_of(number), second = number % 2, encoder = number < 2 * LEVELS;
+        struct job j = {.x = x, .bias = layer->bias, .scale = layer->scale, .out = layer->out, .block = layer->block, .scratch = scratch,
+                        .bytes = layer->bytes, .finish = !net->int8 ? RELU : net->bytes ? ROUND_TO_BYTES : ROUND};
+        if (is_decoder(number)) {
+            struct job up = j;
+            up.x = below, up.y = signal[2];
+            j.add_shift = NAME(from_below)(up, layer, rows >> (level + 1), lists);
+            j.add = signal[2];
+            turn = 1; /* `below` was in turn 0 */
+        }
+        width = j.width = NAME(values)(net, layer->out);
+        int to_skip = encoder && second, next = to_skip ? 2 * (2 * LEVELS - level) : number + 1;
+        const struct layer *reader = &net->layers[next];
+        reach = !to_skip && is_decoder(next) ? (reader->dilation + 1) / 2 : reader->dilation;
+        j.y = ROW0(to_skip ? 3 + level : turn, width, reach);
+        NAME(convolve)(j, &layer->own, layer->dilation, rows >> level, lists);
+        NAME(edges)(j.y, width, rows >> level, samples >> level, reach);
+        x = j.y;
+        if (to_skip) {
+            reach = net->layers[number + 1].dilation;
+            x = ROW0(0, width, reach);
+            NAME(pool)(j.y, x, width, rows >> (level + 1), net->bytes);
+            NAME(edges)(x, width, rows >> (level + 1), samples >> (level + 1), reach);
+            turn = 0;
+        } else if (is_decoder(next)) {
+            below = x;
+            level = level_of(next);
+            x = ROW0(3 + level, NAME(values)(net, reader->out), reader->dilation);
+        }
+    }
+    const struct layer *head = &net->layers[LAYERS - 1];
+    if (net->bytes) {
+        float *wide = ROW0(1, net->base, 1);
+        NAME(bytes_to_floats)(x - (ptrdiff_t)width * LANES, wide - (ptrdiff_t)net->base * LANES, width, net->base, rows + 2);
+        x = wide;
+    }
+    struct job j = {.x = x, .y = signal[2], .bias = head->bias, .scale = head->scale, .out = PHASES, .width = PHASES, .block = head->block};
+    NAME(convolve)(j, &head->own, 1, rows, lists);
+    if (!run->logits)
+        NAME(softmax)(signal[2], rows);
+    NAME(store)(run, signal[2], rows, samples, broken);
+}
+
+INLINE double NAME(busy)(int rounds, const int bytes)
+{
+    enum { O = 4, P = 3 };
+    vf x[P] = {{0}}, sums[O][P] = {{{0}}}, all = {0};
+    vi wholes[O][P] = {{{0}}};
+    float w[O] = {0};
+    for (int round = 0; round < rounds; round++) {
+        __asm__ volatile("" : : "r"(x), "r"(w) : "memory"); /* read them again */
+#pragma GCC unroll 10
+        for (int o = 0; o < O; o++)
+#pragma GCC unroll 10
+            for (int p = 0; p < P; p++)
+#ifdef DOT
+                if (bytes)
+                    wholes[o][p] = DOT(wholes[o][p], (vi)x[p], (vi){0} + ((const int32_t *)w)[o]);
+                else
+#endif
+                    sums[o][p] += w[o] * x[p];
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < O * P; i++)
+        all += sums[i / P][i % P] + NAME(to_float)(wholes[i / P][i % P]);
+    return (double)rounds * O * P * LANES * (bytes ? 4 : 1) + all[0]; /* all is 0, which the compiler does not know */
+}
+
+static double NAME(peak)(int bytes, int rounds) { return bytes ? NAME(busy)(rounds, 1) : NAME(busy)(rounds, 0); }
+
+#undef ROW0
+#undef BIG_ROWS
+#undef BIG
+#undef FIVE_ROWS
+#undef FOUR_ROWS
+#undef TEN_ROWS
+#undef SEGMENTS
+#undef NAME
+#undef vf
+#undef vi
+#undef vb
+#undef vi_anywhere
+
+#endif

@@ -1,0 +1,152 @@
+"""The runtime native: the network in C (`native.c`), compiled when XiaoNet is installed if there is a C compiler."""
+
+import ctypes
+import itertools
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xiaonet import __version__
+from xiaonet.constants import STRIDE
+from xiaonet.errors import ConfigError, WaveformError
+from xiaonet.runtime.native_weights import Array, NativeWeights, read_weights
+from xiaonet.runtime.predictor import RuntimePredictor, Windows
+
+INTERFACE = 1  # the same number is in native.c
+VARIABLE = "XIAONET_INSTRUCTIONS"  # environment variable with the set of instructions to use
+FOLDER = Path(__file__).parent
+TOGETHER = 2  # windows that fill the vectors of every processor
+REBUILD = "install XiaoNet again where there is a C compiler (gcc or clang), or use --runtime onnxruntime"
+
+_Pointer = ctypes.POINTER(ctypes.c_float)
+
+
+class NativePredictor(RuntimePredictor):
+    """A model file on kernels of XiaoNet's own. Raises as `load_predictor` does.
+
+    A window gives the same bits in any batch. INT8 gives the logits of torch, to the bit.
+    """
+
+    runtime, suffixes = "native", (".onnx",)
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._library, self._threads = load_library(), threads
+        kind, name = instructions(self._library)
+        raw, weights = read_weights(path)
+        self._model = _Model(self._library, kind, weights)
+        super().__init__(path, raw, weights.header, f"{__version__} ({name})")
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why it cannot run here; empty if it can."""
+        try:
+            instructions(load_library())
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    def infer(self, windows: Windows) -> Windows:
+        """Compute probabilities of windows of any length of at least 8 samples."""
+        return self._run(windows, logits=False)
+
+    def logits(self, windows: Windows) -> Windows:
+        """Compute the input of the softmax."""
+        return self._run(windows, logits=True)
+
+    def _run(self, windows: Windows, logits: bool) -> Windows:
+        windows = np.ascontiguousarray(windows)
+        count, _, samples = windows.shape
+        if samples < STRIDE:
+            raise WaveformError(f"windows have {samples} samples; wanted at least {STRIDE}")
+        results = np.empty_like(windows)
+        each = -(-count // self._threads // TOGETHER) * TOGETHER
+        starts = range(0, count, each)
+
+        def part(start: int) -> int:
+            given, wanted = windows[start : start + each], results[start : start + each]
+            done: int = self._library.xn_run(self._model.handle, _at(given), _at(wanted), len(given), samples, logits)
+            return done
+
+        if len(starts) > 1:
+            with ThreadPoolExecutor(len(starts)) as pool:
+                done = all(pool.map(part, starts))
+        else:
+            done = bool(part(0))
+        if not done:
+            raise MemoryError(f"no memory for windows of {samples} samples")
+        return results
+
+
+class _Model:
+    """A network in the memory of the library."""
+
+    def __init__(self, library: ctypes.CDLL, kind: int, weights: NativeWeights) -> None:
+        parts: tuple[Sequence[Array | None], ...] = weights.weights, weights.biases, weights.scales
+        tables = [(_Pointer * len(arrays))(*(_at(array) for array in arrays)) for arrays in parts]
+        dilations = (ctypes.c_int * len(weights.dilations))(*weights.dilations)
+        int8 = weights.header["precision"] == "int8"
+        self._free = library.xn_free  # a module may be gone before its last object
+        self.handle = library.xn_new(kind, len(weights.biases[0]), dilations, int8, *tables)
+        if not self.handle:
+            raise MemoryError("no memory for the network")
+
+    def __del__(self) -> None:
+        if handle := getattr(self, "handle", None):
+            self._free(handle)
+
+
+def _at(array: Array | None) -> Any:
+    return None if array is None else array.ctypes.data_as(_Pointer)
+
+
+def load_library() -> ctypes.CDLL:
+    """Load the compiled `native.c` from `FOLDER`. The interpreter runs other threads while it computes.
+
+    Raises:
+        ConfigError: it was not built, it cannot be loaded, or it was built from another version of XiaoNet.
+    """
+    found = next((path for path in sorted(FOLDER.glob("_native*")) if path.suffix in (".so", ".pyd", ".dll", ".dylib")), None)
+    if found is None:
+        raise ConfigError(f"the runtime native was not built, because there was no C compiler or it failed: {REBUILD}")
+    return _loaded(found)
+
+
+@cache
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path))
+        interface = library.xn_interface()
+    except (OSError, AttributeError) as error:
+        raise ConfigError(f"the runtime native cannot be loaded from {path}: {error}; {REBUILD}") from error
+    if interface != INTERFACE:
+        raise ConfigError(f"{path} was built from another version of XiaoNet: its interface is {interface}, wanted {INTERFACE}; {REBUILD}")
+    library.xn_name.restype = ctypes.c_char_p
+    library.xn_new.restype = ctypes.c_void_p
+    library.xn_free.argtypes, library.xn_free.restype = [ctypes.c_void_p], None
+    library.xn_peak.restype = ctypes.c_double
+    library.xn_run.argtypes = [ctypes.c_void_p, _Pointer, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    return library
+
+
+def instructions(library: ctypes.CDLL) -> tuple[int, str]:
+    """Number and name of the set of instructions to use: the one in the environment variable `XIAONET_INSTRUCTIONS`, or the fastest.
+
+    Raises:
+        ConfigError: there is no such set, or this processor does not have it.
+    """
+    usable = usable_instructions(library)
+    wanted = os.environ.get(VARIABLE) or usable[-1]
+    if wanted not in usable:
+        raise ConfigError(f"{VARIABLE} is {wanted!r}; this processor has {', '.join(usable)}")
+    return usable.index(wanted), wanted
+
+
+def usable_instructions(library: ctypes.CDLL) -> list[str]:
+    """Names of the sets of instructions that this processor has, the fastest last."""
+    known = itertools.takewhile(bool, map(library.xn_name, itertools.count()))
+    return [name.decode() for number, name in enumerate(known) if library.xn_supported(number)]
