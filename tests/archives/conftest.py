@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pytest
-from servers import Proxy, make_bucket, s3_server, upload
 
+from archives.servers import Proxy, make_bucket, s3_server, upload
 from stand_in import MIDNIGHT, write_days
 from xiaonet.archives import blocks
 from xiaonet.archives.planning import Request
