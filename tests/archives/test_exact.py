@@ -14,12 +14,12 @@ pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'xiaonet[archi
 from xiaonet.archives.dataset import Dataset
 from xiaonet.archives.engines import open_engine
 from xiaonet.archives.planning import Plan, Request
-from xiaonet.archives.running import Totals, run
+from xiaonet.archives.running import RunTotals, run
 from xiaonet.archives.storage import Storage
 from xiaonet.io.csv import write_csv
 
 
-def picked(request: Request, folder: Path, *, resume: bool = False) -> Totals:
+def picked(request: Request, folder: Path, *, resume: bool = False) -> RunTotals:
     """Run a request in this process."""
     Dataset(Storage(request.out, create=True)).begin(request, resume)
     folder.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ MOST_PROBLEMS = 1000  # that are kept to be printed
 
 
 @dataclass
-class Totals:
+class RunTotals:
     """What a run has done.
 
     Attributes:
@@ -56,7 +56,7 @@ class Totals:
 class OnProgress(Protocol):
     """Called when a block is done or failed, with the totals so far and the number of cores."""
 
-    def __call__(self, totals: Totals, cores: int, /) -> None: ...  # noqa: D102
+    def __call__(self, totals: RunTotals, cores: int, /) -> None: ...  # noqa: D102
 
 
 @dataclass
@@ -81,14 +81,14 @@ class _Work:
     ranges: list[Range] | None = None  # None for a survey
 
 
-def run(plan: Plan, request: Request, engine: Engine, on_progress: OnProgress) -> Totals:
+def run(plan: Plan, request: Request, engine: Engine, on_progress: OnProgress) -> RunTotals:
     """Survey and pick all blocks of a plan.
 
     Raises:
         ConfigError: a worker has another version or model.
         StorageError: the scheduler is gone.
     """
-    totals = Totals(plan.station_days)
+    totals = RunTotals(plan.station_days)
     surveys = _surveys(plan)
     picks: deque[_Work] = deque()
     running: dict[Future[Any], _Work] = {}
@@ -119,7 +119,7 @@ def _submit(work: _Work, request: Request, engine: Engine) -> Future[Any]:
     return engine.executor.submit(pick_block, work.block, request, work.ranges)
 
 
-def _take(future: Future[Any], work: _Work, totals: Totals) -> list[_Work]:
+def _take(future: Future[Any], work: _Work, totals: RunTotals) -> list[_Work]:
     """Count the result of a call. Returns the work that it makes possible."""
     station = work.station
     error = future.exception()

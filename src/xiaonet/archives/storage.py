@@ -105,7 +105,7 @@ class Storage:
         Raises:
             StorageError: it cannot be read, or it has changed since it was listed.
         """
-        changed = f"{self.url}/{wanted.key} has changed since it was listed; repeat the run with --resume"
+        changed = f"{self.url}/{wanted.key} cannot be used: it has changed since it was listed; repeat the run with --resume"
         try:
             if self.folder is not None or not wanted.stamp.startswith('"'):
                 found = self._store.head(wanted.key)
@@ -118,7 +118,8 @@ class Storage:
             self._download(wanted, target)
             return target
         except FileNotFoundError as error:
-            raise StorageError(f"{self.url}/{wanted.key} is gone since it was listed; repeat the run with --resume") from error
+            gone = f"{self.url}/{wanted.key} cannot be used: it is gone since it was listed; repeat the run with --resume"
+            raise StorageError(gone) from error
         except stores_errors() as error:
             if type(error).__name__ == "PreconditionError":
                 raise StorageError(changed) from error

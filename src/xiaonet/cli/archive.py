@@ -14,7 +14,7 @@ from xiaonet.errors import ConfigError
 
 if TYPE_CHECKING:
     from xiaonet.archives.planning import Plan, Request
-    from xiaonet.archives.running import Totals
+    from xiaonet.archives.running import RunTotals
 
 SHOWN_FAILURES = 10
 
@@ -128,7 +128,7 @@ def _tell_plan(plan: "Plan") -> None:
     console.ok("Plan", f"{plan.station_days} station-days")
 
 
-def _tell(totals: "Totals", request: "Request", seconds: float) -> None:
+def _tell(totals: "RunTotals", request: "Request", seconds: float) -> None:
     console.skipped(totals.problems)
     for reason, number in totals.failures.most_common(SHOWN_FAILURES):
         console.fail("Failed", f"{number} blocks", reason)
@@ -142,7 +142,7 @@ def _tell(totals: "Totals", request: "Request", seconds: float) -> None:
         console.warn("Not complete", f"{totals.failed} station-days", "repeat the command with --resume to try them again")
 
 
-def _contents(totals: "Totals", request: "Request", seconds: float, memory: float) -> Mapping[str, object]:
+def _contents(totals: "RunTotals", request: "Request", seconds: float, memory: float) -> Mapping[str, object]:
     return {
         "dataset": request.out,
         "station_days": totals.station_days,
