@@ -144,9 +144,8 @@ def planning(folder: Path, repeats: int) -> None:
     blocks = sum(len(blocks) for blocks in plan.stations())
     seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = (folder / "plan.sqlite").stat().st_size / 1e6
-    print(
-        f"{plan.station_days} station-days, {blocks} blocks: {seconds:.0f} s {listed:.0f} listing, {peak:.0f} MB, {size:.0f} on disk"
-    )
+    told = f"{seconds:.0f} s, {listed:.0f} of them to list and sort, {peak:.0f} MB, {size:.0f} MB on disk"
+    print(f"{plan.station_days} station-days, {blocks} blocks: {told}")
 
 
 class Paper(Executor):

@@ -9,9 +9,10 @@ and the picks that a prefilter loses.
     python benchmarks/pick_archive.py --part fragments
     python benchmarks/pick_archive.py --part memory
     python benchmarks/pick_archive.py --part prefilter
+    python benchmarks/pick_archive.py --part workers
 
-Two parts measure archives of many files, which are made up: the time until the first result is in the journal, and the time and
-memory that the plan of all tasks takes.
+Two parts measure archives of many files, which are made up: the time and memory that it takes to open the archive, and the time
+until the first result is in the journal.
 
     python benchmarks/pick_archive.py --part records   # 20,000 files of one record, of 100 stations
     python benchmarks/pick_archive.py --part names     # an SDS archive of 300,000 files: 100 days of 1,000 stations
@@ -51,12 +52,11 @@ print(sum(len(model.classify(stream).picks) for stream in stations.values()))
 """
 PLAN = """
 import resource, sys, time
-from xiaonet.apps.pick_archive import plan
 from xiaonet.io.archive import Archive
 started = time.perf_counter()
-tasks = plan(Archive(sys.argv[1]))
-seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(f"{len(tasks)} tasks planned in {seconds:.1f} s, {peak:.0f} MB at most")
+archive = Archive(sys.argv[1])
+days = sum(map(archive.expected_seconds, archive.station_names())) / 86400
+print(time.perf_counter() - started, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, days)
 """
 FRAGMENTS = 5000
 FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
@@ -142,15 +142,14 @@ def fragments(folder: Path, threads: int, repeats: int) -> None:
             files.append(target)
     for name, files in cases.items():
         command = ours(folder / "cut.csv", files, threads)
-        ratios = []
-        for _ in range(repeats):
-            base = measure(whole, threads)[0]
-            ratios.append(measure(command, threads)[0] / base)
+        runs = [(measure(whole, threads), measure(command, threads)) for _ in range(repeats)]
+        ratios = [cut[0] / base[0] for base, cut in runs]
+        spent = statistics.median(cut[2] / base[2] for base, cut in runs)
         reference, found = picks(folder / "whole.csv"), picks(folder / "cut.csv")
         total = sum(map(len, reference.values()))
         print(
-            f"{name}: {statistics.median(ratios):.2f} times the time of the whole day ({min(ratios):.2f} to {max(ratios):.2f}); "
-            f"of {total} picks {missing(reference, found, 0.005)} moved by a sample or more, "
+            f"{name}: {statistics.median(ratios):.2f} times the time of the whole day ({min(ratios):.2f} to {max(ratios):.2f}), "
+            f"{spent:.2f} times its processor time; of {total} picks {missing(reference, found, 0.005)} moved by a sample or more, "
             f"{missing(reference, found, 0.1)} gone, {missing(found, reference, 0.1)} new at 0.1 s"
         )
 
@@ -217,21 +216,22 @@ def _sds(folder: Path) -> None:
                 (place / name).write_bytes(_record(station, channel, FIRST_DAY + timedelta(days=day)))
 
 
-def _until_first_result(files: Path, out: Path, threads: int) -> float:
-    """Seconds from the start of `xiaonet pick` until its journal has a result. Then it is stopped."""
+def _until_first_result(files: Path, out: Path, threads: int) -> tuple[float, float, float]:
+    """Seconds, peak memory in MB and seconds of processor time of `xiaonet pick` until its journal has a result. Then it is stopped."""
     journal = out.with_name(f"{out.name}.journal")
     started = time.perf_counter()
     process = subprocess.Popen(ours(out, [files], threads, "--model", "xiaonet-nano"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while time.perf_counter() - started < LONGEST_WAIT and process.poll() is None:
-            time.sleep(0.05)
-            if journal.exists() and any(_results(journal)):
-                return time.perf_counter() - started
-        sys.exit(f"xiaonet pick {files} ended with status {process.poll()} or gave no result within {LONGEST_WAIT} s")
-    finally:
-        process.kill()
-        process.wait()
-        journal.unlink(missing_ok=True)
+    while not (found := journal.exists() and any(_results(journal))) and time.perf_counter() - started < LONGEST_WAIT:
+        if process.poll() is not None:
+            sys.exit(f"xiaonet pick {files} ended with status {process.returncode}")
+        time.sleep(0.05)
+    seconds = time.perf_counter() - started
+    process.kill()
+    _, _, usage = os.wait4(process.pid, 0)
+    journal.unlink(missing_ok=True)
+    if not found:
+        sys.exit(f"xiaonet pick {files} gave no result within {LONGEST_WAIT} s")
+    return seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
 def _results(journal: Path) -> Iterator[str]:
@@ -244,10 +244,15 @@ def _many_files(make: Callable[[Path], None], folder: Path, threads: int, repeat
     files = folder / "files"
     files.mkdir()
     make(files)
+    plans, firsts = [], []
     for _ in range(repeats):
         done = subprocess.run([sys.executable, "-c", PLAN, str(files)], capture_output=True, text=True, check=True)
-        print(done.stdout.strip())
-        print(f"first result in the journal after {_until_first_result(files, folder / 'picks.csv', threads):.1f} s")
+        plans.append([float(word) for word in done.stdout.split()])
+        firsts.append(_until_first_result(files, folder / "picks.csv", threads))
+    seconds, spent, peak, days = (statistics.median(column) for column in zip(*plans, strict=True))
+    print(f"medians of {repeats}; {days:.0f} days planned in {seconds:.1f} s ({spent:.1f} s of processor time), {peak:.0f} MB at most")
+    seconds, peak, spent = (statistics.median(column) for column in zip(*firsts, strict=True))
+    print(f"first result in the journal after {seconds:.1f} s ({spent:.1f} s of processor time), {peak:.0f} MB at most")
 
 
 def records(folder: Path, threads: int, repeats: int) -> None:
@@ -260,6 +265,19 @@ def names(folder: Path, threads: int, repeats: int) -> None:
     _many_files(_sds, folder, threads, repeats)
 
 
+def workers(folder: Path, threads: int, repeats: int) -> None:
+    """Pick with two workers on two cores instead of one on one, in turns. The machine should have nothing else to do."""
+    for model in ("xiaonet", "xiaonet-nano"):
+        commands = {number: ours(folder / f"{number}.csv", DAY, number, "--model", model) for number in (1, 2)}
+        runs = [(measure(commands[1], 1), measure(commands[2], 2)) for _ in range(repeats)]
+        ratios = [one[0] / two[0] for one, two in runs]
+        spent = statistics.median(two[2] / one[2] for one, two in runs)
+        print(
+            f"{model}: two workers are {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f}, "
+            f"medians of {repeats}) and take {spent:.2f} times the processor time"
+        )
+
+
 PARTS: dict[str, Callable[[Path, int, int], None]] = {
     "speed": speed,
     "fragments": fragments,
@@ -267,6 +285,7 @@ PARTS: dict[str, Callable[[Path, int, int], None]] = {
     "prefilter": prefilter,
     "records": records,
     "names": names,
+    "workers": workers,
 }
 
 

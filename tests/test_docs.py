@@ -32,7 +32,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$(?:\n+```text\n(.*?)^```$)?", re.MULTI
 OPTION = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*")
 COMMANDS = typer.main.get_command(app).commands
 NUMBER = re.compile(r"\d+\.\d+(?![.\d])")
-CHANGES = (r"in \d+\.\d s$", r"onnxruntime \d+\.\d+\.\d+")  # a duration, a version
+CHANGES = (r"in \d+\.\d s$", r"(?:onnxruntime|native) \d+\.\d+\.\d+(?: \([^)]*\))?")  # a duration, a version
 
 
 def blocks(page: str, kind: str) -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ DISTANCE: Final = 100  # samples: minimum distance of two picks of a phase, 1 s
 DEFAULT_THRESHOLD: Final = 0.3  # minimum probability of a pick, unless the model file recommends another
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
 
-Runtime = Literal["auto", "onnxruntime", "openvino", "native", "torch"]  # auto chooses by the suffix of the file
+Runtime = Literal["auto", "onnxruntime", "openvino", "native", "torch"]  # auto chooses by the file and the processor
 
 
 def input_specification() -> dict[str, object]:

@@ -38,8 +38,8 @@ class Picker:
             model file (`.onnx`, `.xml`, `.pth`). Several joined by `+` are averaged.
         threshold: minimum probability of a pick, above 0 and up to 1: a number for both phases or
             `{"P": …, "S": …}`. A phase that is not given has the threshold that the model file advises.
-        runtime: `onnxruntime`, `openvino`, `native` or `torch`. `auto` uses torch for a `.pth` file, OpenVINO for
-            a `.xml` file, and onnxruntime otherwise.
+        runtime: `onnxruntime`, `openvino`, `native` or `torch`. `auto` uses torch for a `.pth` file, OpenVINO
+            for a `.xml` file, and otherwise native, or onnxruntime where native is missing or the processor has no AVX2.
         prefilter: a smaller model that sees all windows first. `model` then sees only those in which the
             prefilter finds something. This is faster and loses a few picks in a thousand.
         threads: number of threads of the runtime.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from xiaonet.io.archive import Archive
 from xiaonet.picking.annotation import Annotation
 from xiaonet.picking.picks import Pick
 from xiaonet.picking.quality import Quality
+from xiaonet.picking.segments import Instrument
 
 # Onsets in seconds after midnight, two of them at the edge of the day, by instrument.
 ONSETS = {
@@ -239,6 +241,28 @@ def test_picking_begins_before_all_files_are_scanned(tmp_path: Path, picker: Pic
     files = [step for step in steps if step != "picked"]
     assert (8, 24, 24) == (steps.count("picked"), len(files), len({*files}))
     assert steps.index("picked") <= 3 * (2 * workers + 1)  # files of the stations that wait, and of the next one
+
+
+def test_results_are_written_while_stations_without_data_are_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker
+) -> None:
+    write_days(record(MIDNIGHT, 60, instrument="XX.AAA..HH"), tmp_path / "sds")
+    for number in range(5):
+        write_days(record(MIDNIGHT, 60, instrument=f"XX.S{number}..HH"), tmp_path / "sds")
+    written, of_station = Event(), Archive.of_station
+    add = Journal.add
+
+    def slow(found: Archive, station: str, *rest: Any) -> list[Instrument]:
+        instruments = of_station(found, station, *rest)
+        if station == "XX.AAA":
+            return instruments
+        assert written.wait(60)
+        return []
+
+    monkeypatch.setattr(Archive, "of_station", slow)
+    monkeypatch.setattr(Journal, "add", lambda journal, result: add(journal, result) or written.set())
+    pick_archive(Archive([tmp_path / "sds"]), picker, tmp_path / "picks.csv")
+    assert written.is_set()
 
 
 def plain(source: Path, folder: Path) -> Path:

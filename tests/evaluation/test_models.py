@@ -143,7 +143,7 @@ def test_sta_lta_picks_one_s_where_a_horizontal_starts_later():
 def test_every_model_names_its_runtime(phasenet):
     import onnxruntime
 
-    models = load_models(["xiaonet", "seisbench:PhaseNet/any", "stalta"])
+    models = load_models(["xiaonet", "seisbench:PhaseNet/any", "stalta"], runtime="onnxruntime")
     expected = [
         f"onnxruntime {onnxruntime.__version__}",
         f"seisbench {seisbench.__version__}, torch {torch.__version__}",

@@ -361,7 +361,7 @@ def days_of(folder: Path, *instruments: str) -> Path:
 def test_an_sds_archive_is_planned_from_names(tmp_path: Path, scanned: list[str]) -> None:
     days_of(tmp_path, "XX.AB..HH", "XX.AB-1..HH", "XX.ABC..HH", "XX.ABC.00.BH")
     found = Archive([tmp_path])
-    assert (["XX.AB-1", "XX.AB", "XX.ABC"], 24) == (found.station_names(), len(found.sources))
+    assert (["XX.AB-1", "XX.AB", "XX.ABC"], 24) == (found.station_names(), len([*found.sources()]))
     assert [2 * 86400.0, 2 * 86400.0, 4 * 86400.0] == [found.expected_seconds(name) for name in found.station_names()]
     assert [] == scanned
     assert ["XX.ABC..HH", "XX.ABC.00.BH"] == [instrument.name for instrument in found.of_station("XX.ABC")]

@@ -17,6 +17,7 @@ import torch
 from native_library import COMPILER
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.nn.checkpoint import load_model, read_model_file
+from xiaonet.runtime import native_runtime
 from xiaonet.runtime.loading import load_predictor
 from xiaonet.runtime.predictor import Predictor
 from xiaonet.shipped import WEIGHTS, model_path, shipped_models
@@ -165,10 +166,29 @@ def test_torch_keeps_the_threads_that_the_process_chose(windows: np.ndarray) -> 
     assert before == torch.get_num_threads()
 
 
-def test_auto_takes_torch_for_its_files_and_onnxruntime_for_all_else() -> None:
-    assert "onnxruntime" == load_predictor("xiaonet-nano").runtime
-    assert "onnxruntime" == load_predictor(NANO).runtime
+@COMPILED
+@pytest.mark.parametrize(("instructions", "runtime"), [("portable", "onnxruntime"), ("avx2", "native"), ("avx512", "native")])
+def test_auto_takes_torch_for_its_files_and_native_for_all_else_where_it_is_fast(
+    monkeypatch: pytest.MonkeyPatch, instructions: str, runtime: str
+) -> None:
+    monkeypatch.setattr(native_runtime, "usable_instructions", lambda library: ["portable", "avx2", "avx512"])
+    monkeypatch.setattr(native_runtime, "_Model", lambda *arguments: None)  # this processor may lack them
+    monkeypatch.setenv("XIAONET_INSTRUCTIONS", instructions)
+    for model in ("xiaonet-nano", NANO):
+        assert runtime == load_predictor(model).runtime
+        assert "onnxruntime" == load_predictor(model, "onnxruntime").runtime
     assert "torch" == load_predictor(str(WEIGHTS / "xiaonet-nano.pth")).runtime
+
+
+def test_auto_takes_onnxruntime_where_native_was_not_built_and_the_model_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(native_runtime, "FOLDER", tmp_path)
+    predictor, asked = load_predictor("xiaonet-nano"), load_predictor("xiaonet-nano", "onnxruntime")
+    assert "onnxruntime" == predictor.runtime
+    assert predictor.description == f"{asked.description} (the runtime native was not built, because there was no C compiler or it failed)"
+    with pytest.raises(ConfigError, match="or it failed: install XiaoNet again where there is a C compiler"):
+        load_predictor("xiaonet-nano", "native")
 
 
 @pytest.mark.parametrize(
@@ -254,6 +274,7 @@ def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_importing_loads_no_runtime_and_a_predictor_only_its_own(tmp_path: Path) -> None:
     code = """
 import sys
+from xiaonet.runtime import native_runtime
 from xiaonet.runtime.loading import load_predictor
 heavy = "torch", "onnxruntime", "openvino", "onnx", "obspy", "scipy"
 print([name for name in heavy if name in sys.modules])
@@ -275,6 +296,7 @@ def refuse(*arguments, **options):
     raise OSError("no network")
 socket.getaddrinfo = socket.socket.connect = socket.create_connection = refuse
 import numpy as np
+from xiaonet.runtime import native_runtime
 from xiaonet.runtime.loading import load_predictor
 print(load_predictor("xiaonet-nano", "{runtime}")(np.zeros((1, 3, 3001), np.float32)).shape)
 print(sys.modules.get("openvino_telemetry", "absent"))
@@ -286,6 +308,7 @@ print(sys.modules.get("openvino_telemetry", "absent"))
 
 def test_openvino_stays_whole_for_others(tmp_path: Path) -> None:
     code = """
+from xiaonet.runtime import native_runtime
 from xiaonet.runtime.loading import load_predictor
 load_predictor("xiaonet-nano", "openvino")
 import openvino, openvino_telemetry
@@ -299,6 +322,7 @@ def test_telemetry_that_is_loaded_already_stays_for_others(tmp_path: Path) -> No
     code = """
 import sys, types
 mine = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetry")
+from xiaonet.runtime import native_runtime
 from xiaonet.runtime.loading import load_predictor
 load_predictor("xiaonet-nano", "openvino")
 print(sys.modules["openvino_telemetry"] is mine)

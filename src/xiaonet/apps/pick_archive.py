@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections import defaultdict
+import os
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from functools import cached_property
 from itertools import chain, groupby, islice
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,7 +30,6 @@ from xiaonet.picking.quality import Quality, add_qualities, channel_problems, me
 from xiaonet.picking.segments import Instrument, Segment
 
 DAY_SAMPLES = 24 * CHUNK
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -158,23 +158,30 @@ class _Run(NamedTuple):
 
 
 def _pick_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, workers: int) -> None:
-    """Pick stations on several threads, and write the result of each task to the journal as soon as it exists."""
-    stop, journal, known = Event(), run.journal, 0
+    """Pick stations on several threads, and write the result of each task to the journal as soon as it exists.
 
-    def work(task: Task) -> TaskResult:
-        return pick_task(task, run.archive, run.picker, stop, run.on_progress, run.on_chunk)
-
+    While the tasks of a station wait, the files of the next one are scanned on a thread of their own.
+    """
+    stop, ready, known = Event(), deque[Task](), 0
+    stations = _plan_stations(names, planned, run, stop.is_set)
     with ThreadPoolExecutor(1) as scanner, ThreadPoolExecutor(workers) as pool:
-        stations = _ahead(_plan_stations(names, planned, run, stop.is_set), scanner)
-        left = (task for task in chain.from_iterable(stations) if task.key not in journal.counts)
-        waiting: set[Future[TaskResult]] = set()
+        running: set[Future[TaskResult]] = set()
+        scanning = {scanner.submit(next, stations, None)}
         try:
-            while waiting := waiting | {pool.submit(work, task) for task in islice(left, 2 * workers - len(waiting))}:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
+            while running or scanning:
+                waited: set[Future[Any]] = running | (set() if ready else scanning)
+                done, _ = wait(waited, return_when=FIRST_COMPLETED)
+                for result in running & done:
                     found = run.archive.problems_since(known)
-                    journal.add(replace(future.result(), problems=[problem for problem in found if problem not in journal.problems]))
+                    fresh = [problem for problem in found if problem not in run.journal.problems]
+                    run.journal.add(replace(result.result(), problems=fresh))
                     known += len(found)
+                for tasks in [station.result() for station in scanning & done]:
+                    scanning = set() if tasks is None else {scanner.submit(next, stations, None)}
+                    ready.extend(task for task in tasks or () if task.key not in run.journal.counts)
+                running -= done
+                while ready and len(running) < 2 * workers:
+                    running.add(pool.submit(pick_task, ready.popleft(), run.archive, run.picker, stop, run.on_progress, run.on_chunk))
         except BaseException:  # Ctrl-C too; a worker stops after its current hour of data
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -192,14 +199,6 @@ def _plan_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, is
             planned[name][task.instrument.name, task.instrument.rate].append(task.key)
         run.on_station(instruments, sum(task.seconds for task in tasks) - expected)
         yield tasks
-
-
-def _ahead(items: Iterator[Item], pool: ThreadPoolExecutor) -> Iterator[Item]:
-    """The same items. The pool makes the next one while you use one."""
-    coming = pool.submit(next, items, None)
-    while (item := coming.result()) is not None:
-        coming = pool.submit(next, items, None)
-        yield item
 
 
 def pick_task(
@@ -250,10 +249,11 @@ def _summarise(keys: TaskKeys, journal: Journal, archive: Archive) -> Summary:
 
 def _fingerprint(archive: Archive, picker: Picker) -> str:
     """A digest that is the same for two runs with the same files and settings."""
-    files = [(str(path), *_age(path)) for path in archive.sources]
     wanted = [archive.start_ns, archive.end_ns, sorted(archive.stations), archive.components, archive.prefer]
-    said = json.dumps([FORMAT, picker.provenance, files, wanted], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([FORMAT, picker.provenance, wanted], sort_keys=True).encode())
+    for path in archive.sources():
+        digest.update(json.dumps([path, *_age(path)]).encode())
+    return digest.hexdigest()
 
 
 def _request(archive: Archive) -> dict[str, object]:
@@ -267,8 +267,9 @@ def _request(archive: Archive) -> dict[str, object]:
     }
 
 
-def _age(path: Path) -> tuple[int, int]:
+def _age(path: str) -> tuple[int, int]:
     try:
-        return path.stat().st_size, path.stat().st_mtime_ns
-    except OSError:  # deleted since it was scanned
+        found = os.stat(path)
+    except OSError:  # deleted since it was found
         return -1, -1
+    return found.st_size, found.st_mtime_ns

@@ -11,7 +11,7 @@ from xiaonet import console
 from xiaonet.errors import ConfigError
 
 DATA = "SeisBench class, folder or name; join several with +."
-RUNTIME = "What runs the model. auto: torch for .pth, OpenVINO for .xml, onnxruntime otherwise."
+RUNTIME = "What runs the model. auto: torch for .pth, OpenVINO for .xml, else native, or onnxruntime where native is missing."
 
 RunFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/DATE-TIME")]
 Assignments = Annotated[

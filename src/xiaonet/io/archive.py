@@ -141,11 +141,10 @@ class Archive:
         self._scan_all()
         return [Path(self._paths[file]) for file in sorted(self._usable)]
 
-    @property
-    def sources(self) -> list[Path]:
+    def sources(self) -> Iterator[str]:
         """The files that are named as in an SDS archive, and others with usable data, in order. This scans no file."""
         usable = {*self._usable}
-        return [Path(path) for file, path in enumerate(self._paths) if file in usable or self._batch_of[file].named]
+        return (path for file, path in enumerate(self._paths) if file in usable or self._batch_of[file].named)
 
     def ranges(self) -> Iterator[tuple[Channel, str, FileRange]]:
         """Each usable channel, the path of a file, and a time range in which the file holds it. This scans all files."""

@@ -18,7 +18,8 @@ from xiaonet.shipped import model_path, suggestion
 
 MOST_THREADS = 1024
 
-_RUNTIMES: tuple[type[OnnxRuntimePredictor | OpenVinoPredictor | NativePredictor | TorchPredictor], ...] = (
+_Kind = OnnxRuntimePredictor | OpenVinoPredictor | NativePredictor | TorchPredictor
+_RUNTIMES: tuple[type[_Kind], ...] = (
     OnnxRuntimePredictor,
     OpenVinoPredictor,
     NativePredictor,
@@ -32,7 +33,8 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
     Args:
         model: name of a shipped model, or path of a model file: `.onnx`, `.xml` with its `.bin`, or `.pth`.
             Several joined by `+` are averaged.
-        runtime: `auto` uses torch for a `.pth` file, OpenVINO for a `.xml` file, and onnxruntime otherwise.
+        runtime: `auto` uses torch for a `.pth` file, OpenVINO for a `.xml` file, and otherwise native on processors with AVX2 and
+            onnxruntime on all others. Where native was not built, `auto` uses onnxruntime, and the description of the model says why.
         threads: of onnxruntime, OpenVINO and native for one batch; torch has its own setting.
 
     Raises:
@@ -54,13 +56,20 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
     if len(names := split_names(str(model), "the model", "xiaonet+xiaonet-nano")) > 1:
         return Ensemble([load_predictor(name, runtime, threads) for name in names])
     path = model_path(model, ".pth" if runtime == "torch" else ".onnx")
-    if runtime == "auto":
-        kind = next((kind for kind in _RUNTIMES if path.suffix in kind.suffixes), OnnxRuntimePredictor)
-    else:
-        kind = next(kind for kind in _RUNTIMES if kind.runtime == runtime)
+    kind = _automatic(path) if runtime == "auto" else next(kind for kind in _RUNTIMES if kind.runtime == runtime)
     if path.suffix not in kind.suffixes:
         wanted = " or ".join(kind.suffixes)
         raise ConfigError(f"{kind.runtime} cannot read {path}; wanted a {wanted} file{'' if kind is TorchPredictor else f', {EXPORT}'}")
     if missing := kind.missing():
         raise ConfigError(missing)
-    return kind(path, threads)
+    predictor = kind(path, threads)
+    if runtime == "auto" and kind is OnnxRuntimePredictor and (reason := NativePredictor.missing()):
+        predictor.description += f" ({reason.partition(':')[0]})"
+    return predictor
+
+
+def _automatic(path: Path) -> type[_Kind]:
+    """The runtime that suits a file and this processor best."""
+    if path.suffix == ".onnx" and not NativePredictor.missing() and NativePredictor.is_fast():
+        return NativePredictor
+    return next((kind for kind in _RUNTIMES if path.suffix in kind.suffixes), OnnxRuntimePredictor)

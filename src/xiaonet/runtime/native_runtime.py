@@ -20,6 +20,7 @@ from xiaonet.runtime.predictor import RuntimePredictor, Windows
 INTERFACE = 1  # the same number is in native.c
 VARIABLE = "XIAONET_INSTRUCTIONS"  # environment variable with the set of instructions to use
 FOLDER = Path(__file__).parent
+PORTABLE = "portable"  # the set of instructions that every processor has
 TOGETHER = 2  # windows that fill the vectors of every processor
 REBUILD = "install XiaoNet again where there is a C compiler (gcc or clang), or use --runtime onnxruntime"
 
@@ -45,10 +46,15 @@ class NativePredictor(RuntimePredictor):
     def missing(cls) -> str:
         """Why it cannot run here; empty if it can."""
         try:
-            instructions(load_library())
+            load_library()
         except ConfigError as error:
             return str(error)
         return ""
+
+    @classmethod
+    def is_fast(cls) -> bool:
+        """Whether it is the fastest runtime on this processor. Without AVX2, onnxruntime is as fast or faster."""
+        return instructions(load_library())[1] != PORTABLE
 
     def infer(self, windows: Windows) -> Windows:
         """Compute probabilities of windows of any length of at least 8 samples."""

@@ -18,7 +18,9 @@ from xiaonet.runtime.header import HEADER, parse_header
 
 GRAPH, METADATA = 7, 14  # of a model
 KEY, VALUE = 1, 2  # of an entry of the metadata
-INITIALIZER = 5  # of a graph
+NODE, INITIALIZER = 1, 5  # of a graph
+OPERATOR, ATTRIBUTE = 4, 5  # of a node
+INTEGERS = 8  # of an attribute, whose name is its KEY
 DIMENSIONS, TYPE, NAME, RAW = 1, 2, 8, 9  # of a tensor
 TYPES = {1: "float32", 3: "int8", 6: "int32", 7: "int64"}
 BLOCKS = (*(f"encoder.{level}" for level in range(LEVELS)), "bottleneck", *(f"decoder.{level}" for level in range(LEVELS)))
@@ -62,26 +64,24 @@ def read_weights(path: Path) -> tuple[bytes, NativeWeights]:
     header = parse_header(path, text)
     try:
         graph = next(value for number, value in model if number == GRAPH)
-        stored = dict(_tensor(value) for number, value in _fields(graph) if number == INITIALIZER)
-        return raw, _arranged(header, stored)
+        graph = list(_fields(graph))
+        stored = dict(_tensor(value) for number, value in graph if number == INITIALIZER)
+        nodes = [list(_fields(value)) for number, value in graph if number == NODE]
+        dilations = [_dilation(node) for node in nodes if (OPERATOR, b"Conv") in node]
+        return raw, _arranged(header, stored, dilations)
     except (IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the runtime native cannot read the network of {path}: {error!r}; use --runtime onnxruntime, or a model file {EXPORT}"
         ) from error
 
 
-def _arranged(header: dict[str, Any], stored: dict[str, NDArray[Any]]) -> NativeWeights:
+def _arranged(header: dict[str, Any], stored: dict[str, NDArray[Any]], dilations: list[int]) -> NativeWeights:
     """Find the tensors of each convolution, and check their shapes."""
-    arguments, int8 = header["arguments"], header["precision"] == "int8"
-    base, dilations = int(arguments["base_channels"]), [*(int(one) for pair in arguments["dilations"] for one in pair), 1]
-    ends = arguments["in_channels"], arguments["num_phases"]
-    if (
-        ends != (len(COMPONENTS), len(PHASES))
-        or len(dilations) != 2 * len(BLOCKS) + 1
-        or not 1 <= min(dilations) <= max(dilations) <= LARGEST
-    ):
-        raise ValueError(f"components and phases are {ends}, dilations are {dilations}")
+    int8 = header["precision"] == "int8"
+    if len(dilations) != 2 * len(BLOCKS) + 1 or not 1 <= min(dilations) <= max(dilations) <= LARGEST or dilations[-1] != 1:
+        raise ValueError(f"the dilations of its convolutions are {dilations}")
     found, below = NativeWeights(header, [], [], [], dilations), len(COMPONENTS)
+    base = len(stored[(_short_names if int8 else _names)("encoder.0.0")[0]])
     for number, name in enumerate([*(f"{block}.{part}" for block in BLOCKS for part in (0, 1)), "head"]):
         width = len(PHASES) if name == "head" else base << min(number // 2, 2 * LEVELS - number // 2)
         skip = width if name.startswith("decoder") and name.endswith("0") else 0
@@ -111,21 +111,32 @@ def _checked(stored: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...])
     return np.ascontiguousarray(stored[name], np.float32)
 
 
+def _dilation(node: list[tuple[int, Any]]) -> int:
+    """Dilation along time of a convolution."""
+    attributes = [list(_fields(value)) for number, value in node if number == ATTRIBUTE]
+    return next((_integers(attribute, INTEGERS)[-1] for attribute in attributes if (KEY, b"dilations") in attribute), 1)
+
+
 def _tensor(message: memoryview) -> tuple[str, NDArray[Any]]:
     """Name and values of a tensor."""
-    shape: list[int] = []
-    parts: dict[int, Any] = {}
-    for number, value in _fields(message):
-        if number != DIMENSIONS:
-            parts[number] = value
-        elif isinstance(value, int):
-            shape.append(value)
-        else:  # all in one field
-            while value:
-                size, value = _varint(value)
-                shape.append(size)
+    fields = list(_fields(message))
+    parts = dict(fields)
     values = np.frombuffer(parts[RAW], np.dtype(TYPES[parts[TYPE]]).newbyteorder("<"))
-    return bytes(parts[NAME]).decode(), values.reshape(shape)
+    return bytes(parts[NAME]).decode(), values.reshape(_integers(fields, DIMENSIONS))
+
+
+def _integers(fields: list[tuple[int, Any]], wanted: int) -> list[int]:
+    """The whole numbers of a repeated field, each in a field of its own or all in one."""
+    found: list[int] = []
+    for value in (value for number, value in fields if number == wanted):
+        if isinstance(value, int):
+            found.append(value)
+            continue
+        rest = value
+        while rest:
+            one, rest = _varint(rest)
+            found.append(one)
+    return found
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
