@@ -18,6 +18,7 @@ class StandIn:
     """Finds P where a sample of the vertical is far larger than its window, and S on the north component."""
 
     runtime, description, digest = "none", "stand-in", "0" * 64
+    stacking = "probabilities"
     thresholds: Mapping[str, float] = {"P": 0.5, "S": 0.5}
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:

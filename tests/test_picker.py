@@ -29,6 +29,7 @@ QUAKES = [(20.0, 23.0), (45.0, 52.0), (80.0, 81.5), (95.0, 101.0)]  # s: P and S
 class StandIn:
     """Picks where the vertical, for P, and the horizontals, for S, suddenly swing wider."""
 
+    stacking = "probabilities"
     runtime, description, digest, thresholds = "stand-in", "two ratios", "0" * 64, {"P": 0.6, "S": 0.7}
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:

@@ -27,7 +27,11 @@ DISTANCE: Final = 100  # samples: minimum distance of two picks of a phase, 1 s
 DEFAULT_THRESHOLD: Final = 0.3  # minimum probability of a pick, unless the model file recommends another
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
 
+TILE_SAMPLES: Final = 512  # in which continuous records are computed: more than the network sees on either side of a sample
+
 Runtime = Literal["auto", "onnxruntime", "openvino", "native", "torch"]  # auto chooses by the file and the processor
+Stacking = Literal["probabilities", "waveforms"]  # what is averaged where the windows of a continuous record overlap
+FIRST_STACKING: Final[Stacking] = "probabilities"  # of model files that do not name one
 
 
 def input_specification() -> dict[str, object]:

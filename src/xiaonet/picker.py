@@ -173,7 +173,8 @@ class Picker:
 
     def annotate_chunk(self, instrument: Instrument, segment: Segment, first: int, end: int) -> Annotation:
         """Compute probabilities of samples `first` up to `end` of a segment, and of a margin around them."""
-        return annotate_chunk(instrument, segment, first, end, self.predictor)
+        on_record = self.predictor.curves if self.predictor.stacking == "waveforms" else None
+        return annotate_chunk(instrument, segment, first, end, self.predictor, on_record)
 
     def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
         """Read the picks of an annotated chunk, in order of time."""

@@ -319,6 +319,7 @@ class Spikes:
     """A network that sees P at the largest sample of Z."""
 
     runtime, thresholds, description, digest = "none", THRESHOLDS, "spikes", ""
+    stacking = "probabilities"
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         sample = np.arange(windows.shape[-1])

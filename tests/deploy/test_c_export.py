@@ -162,13 +162,23 @@ def test_the_object_has_no_variables_and_the_header_is_one_for_cpp(folder: Path,
     if shutil.which("nm") is None or shutil.which("g++") is None:
         pytest.skip("needs nm and g++")
     symbols = [line.split()[-2:] for line in subprocess.run(["nm", made], capture_output=True, text=True, check=True).stdout.splitlines()]
-    assert ["xn_begin", "xn_gap", "xn_push", "xn_window"] == [name for kind, name in symbols if kind == "T"]
-    assert {"memset", "memcpy"} >= {name for kind, name in symbols if kind == "U"}  # which compilers insert and every C library has
+    assert ["xn_begin", "xn_gap", "xn_picks", "xn_push", "xn_window"] == [name for kind, name in symbols if kind == "T"]
+    assert {"memset", "memcpy", "memmove"} >= {
+        name for kind, name in symbols if kind == "U"
+    }  # which compilers insert and every C library has
     assert {"T", "U", "t", "r"} >= {kind for kind, _ in symbols}  # code and constants
     text = (folder / "c" / "xiaonet.c").read_text()
     assert [] == re.findall(r"\b(?:float|double|malloc|free)\b", re.sub(r"/\*.*?\*/", "", text, flags=re.S))
     header = folder / "c" / "xiaonet.h"
     subprocess.run(["g++", "-std=c++98", "-Wall", "-Werror", "-fsyntax-only", "-x", "c++", header], check=True)
+
+
+@pytest.mark.parametrize("standard", ["c89", "c99", "c11", "gnu17"])
+def test_a_compiler_before_c99_is_refused_with_the_reason(folder: Path, program: Path, standard: str) -> None:
+    command = [compiler(), f"-std={standard}", "-fsyntax-only", folder / "c" / "xiaonet.c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused = "xiaonet.c is C99; use a compiler for C99 or newer, with an option such as -std=c99" in done.stderr
+    assert (standard == "c89", standard == "c89") == (done.returncode != 0, refused)
 
 
 def test_counts_beyond_24_bits_are_clipped_and_counted(folder: Path, program: Path, example: np.ndarray) -> None:
@@ -254,6 +264,18 @@ def test_other_windows_are_refused(folder: Path, tmp_path: Path) -> None:
     save_model(QuantizedXiaoNet(base_channels=1, dilations=wide), tmp_path / "wide.pth")
     with pytest.raises(ConfigError, match="the first convolution has a dilation of 2; format c wants 1"):
         to_c(tmp_path / "wide.pth", tmp_path / "c")
+
+
+def test_a_model_whose_sums_may_be_too_large_is_refused(folder: Path, tmp_path: Path) -> None:
+    content = load_model(folder / "int8.pth")
+    content.bottleneck[1].weight.fill_(127)  # 120 weights of 127 and samples of 255 give 3,886,200; 40 more are too many
+    assert 120 * 127 * 255 < 2**22 < 180 * 127 * 255
+    save_model(content, tmp_path / "large.pth")
+    assert to_c(tmp_path / "large.pth", tmp_path / "c")
+    content.decoder[0][0].weight.fill_(-127)
+    save_model(content, tmp_path / "larger.pth")
+    with pytest.raises(ConfigError, match=r"sums in decoder\.0\.0 may reach 5829300; format c wants at most 4194304"):
+        to_c(tmp_path / "larger.pth", tmp_path / "c")
 
 
 def test_the_command_line_writes_a_folder(run, tmp_path: Path) -> None:

@@ -45,6 +45,32 @@ int main(void)
     return 0;
 }
 """
+# Windows from the standard input: picks from the logits of each, and those of the same counts pushed one by one.
+WINDOWS = """
+#include <stdio.h>
+#include "xiaonet.h"
+static xn_stream stream;
+static xn_state state;
+static xn_raw raw;
+static xn_logits logits;
+static xn_reader reader;
+static void print(void *context, const xn_pick *pick)
+{
+    printf("%s %c %lld %lu\\n", (const char *)context, "PS"[pick->phase], (long long)pick->tenths, (unsigned long)pick->probability);
+}
+int main(void)
+{
+    while (fread(&raw, sizeof raw, 1, stdin) == 1) {
+        xn_window(&state, &raw, &logits);
+        xn_picks(&reader, &logits, print, "window");
+        xn_begin(&stream, 0, print, "stream");
+        for (int t = 0; t < XN_SAMPLES; t++) xn_push(&stream, raw.component[XN_E][t], raw.component[XN_N][t], raw.component[XN_Z][t]);
+        xn_gap(&stream, 0);
+        printf("end\\n");
+    }
+    return 0;
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +148,38 @@ def test_clipped_counts_are_counted_once_and_silence_has_no_picks(program: Path)
     assert ([], "0 picks, 0 clipped") == (run_c(program, [(0, silent)])[0], run_c(program, [(0, silent)])[1].partition(", ")[2])
     silent[4000] = 2**23, -(2**23), -(2**31)  # the second is in range
     assert "2 clipped" in run_c(program, [(0, silent)])[1]
+
+
+def test_a_window_has_the_picks_of_the_picker_and_of_a_stream(program: Path, record: obspy.Stream, tmp_path: Path) -> None:
+    (tmp_path / "xiaonet.c").write_text((program.parent / "xiaonet.c").read_text())
+    (tmp_path / "xiaonet.h").write_text((program.parent / "xiaonet.h").read_text())
+    begin = record[0].stats.starttime
+    parts = [record.slice(begin + second, begin + second + 30) for second in range(0, 560, 40)]
+    windows = np.stack([[trace.data for trace in part] for part in parts]).astype(np.int32)
+    assert (3, 3001) == windows.shape[1:]
+    done = subprocess.run([build(tmp_path, WINDOWS)], input=windows.tobytes(), capture_output=True, check=False)
+    assert (0, b"") == (done.returncode, done.stderr)
+    found = [[line.split() for line in text.splitlines()] for text in done.stdout.decode().split("end\n")[:-1]]
+    assert len(parts) == len(found)
+    wanted, from_windows, from_stream = [], [], []
+    for number, (part, lines) in enumerate(zip(parts, found, strict=True)):
+        expected, first = picked(part)
+        wanted += [(phase, tenths - 10 * first + 10**6 * number, p) for phase, tenths, p in expected]
+        for way, picks in (("window", from_windows), ("stream", from_stream)):
+            picks += [(phase, int(tenths) + 10**6 * number, int(p) / 2**24) for name, phase, tenths, p in lines if name == way]
+    assert len(wanted) > 20
+    same(sorted(wanted), sorted(from_windows))
+    assert [pick[:2] for pick in from_stream] == [pick[:2] for pick in from_windows]
+    np.testing.assert_allclose([pick[2] for pick in from_stream], [pick[2] for pick in from_windows], rtol=0, atol=2**-22)
+
+
+def test_a_component_that_is_dead_counts_as_a_missing_one(program: Path, record: obspy.Stream) -> None:
+    alive = obspy.Stream([record[0], record[2]])
+    expected, first = picked(alive)
+    counts = np.stack([trace.data for trace in record], axis=1).copy()
+    for level in (0, -12345):
+        counts[:, 1] = level
+        found, last = run_c(program, [(first, counts)])
+        assert len(expected) > 20
+        same(expected, found)
+        assert ", 0 clipped" in last

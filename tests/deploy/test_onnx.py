@@ -121,6 +121,7 @@ def test_the_header_carries_what_the_model_file_carries(graph: onnx.ModelProto) 
             "normalisation": "demean, linear detrend, peak of each component",
         },
         "thresholds": THRESHOLDS,
+        "stacking": "waveforms",
         "arguments": {
             "window_len": 3001,
             "in_channels": 3,

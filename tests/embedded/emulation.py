@@ -17,6 +17,7 @@ BOARDS = {
     "M7": ("mps2-an500", "cortex-m7", 25),
     "M55": ("mps3-an547", "cortex-m55", 32),
 }
+MORE = {"M55": ["-mfloat-abi=hard"]}  # or the compiler does not use Helium
 SECONDS = 300  # for all windows together
 
 
@@ -29,6 +30,7 @@ class Emulated(NamedTuple):
         instructions: of each window.
         stack: bytes that `xn_window` uses.
         flash: bytes of code and constants.
+        memory: bytes of all that a continuous record needs: `xn_stream` and the stack.
     """
 
     logits: np.ndarray
@@ -36,6 +38,7 @@ class Emulated(NamedTuple):
     instructions: list[int]
     stack: int
     flash: int
+    memory: int
 
 
 def missing() -> str:
@@ -48,7 +51,17 @@ def missing() -> str:
 def emulate(source: Path, board: str, windows: np.ndarray, folder: Path) -> Emulated:
     """Build the C in `source` for a board, and run it on windows of counts `(windows, 3, 3001)`. Files go to `folder`."""
     machine, processor, clock = BOARDS[board]
-    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", f"-mcpu={processor}", "-mthumb", f"-DCLOCK_MHZ={clock}"]
+    flags = [
+        "-std=c99",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-mcpu={processor}",
+        "-mthumb",
+        *MORE.get(board, []),
+        f"-DCLOCK_MHZ={clock}",
+    ]
     subprocess.run([GCC, *flags, "-c", source / "xiaonet.c", "-o", folder / "xiaonet.o"], check=True)
     link = ["--specs=rdimon.specs", "-Wl,--gc-sections", "-nostartfiles", "-T", HERE / "board.ld", "-o", folder / "program.elf"]
     subprocess.run([GCC, *flags, "-I", source, HERE / "start.c", HERE / "main.c", folder / "xiaonet.o", *link], check=True)
@@ -68,4 +81,6 @@ def emulate(source: Path, board: str, windows: np.ndarray, folder: Path) -> Emul
     size = subprocess.run([SIZE, folder / "xiaonet.o"], capture_output=True, text=True, check=True).stdout.split()
     figures = [(int(one), int(other)) for one, other in re.findall(r"^window (\d+) (\d+)$", done.stdout, re.M)]
     loop = int(re.search(r"^loop (\d+)$", done.stdout, re.M)[1])  # type: ignore[index]
-    return Emulated(logits, loop, [one for one, _ in figures], max(stack for _, stack in figures), int(size[6]) + int(size[7]))
+    stream = re.search(r"^stream (\d+) (\d+)$", done.stdout, re.M)
+    memory = sum(map(int, stream.groups()))  # type: ignore[union-attr]
+    return Emulated(logits, loop, [one for one, _ in figures], max(stack for _, stack in figures), int(size[6]) + int(size[7]), memory)

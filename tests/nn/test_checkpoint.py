@@ -81,7 +81,19 @@ def test_a_file_carries_provenance_and_input_specification(tmp_path: Path) -> No
         "normalisation": "demean, linear detrend, peak of each component",
     }
     assert expected == content["contract"]
-    assert ["arguments", "contract", "digest", "format", "precision", "provenance", "thresholds", "version", "weights"] == sorted(content)
+    assert [
+        "arguments",
+        "contract",
+        "digest",
+        "format",
+        "precision",
+        "provenance",
+        "stacking",
+        "thresholds",
+        "version",
+        "weights",
+    ] == sorted(content)
+    assert "waveforms" == content["stacking"]
 
 
 def test_provenance_is_empty_where_none_is_given(tmp_path: Path) -> None:
@@ -275,7 +287,7 @@ def test_a_file_that_lacks_its_parts_is_refused(tmp_path: Path) -> None:
 VALUES: list[Any] = [None, 5, "x", [], [1, 2], {"a": "b"}, {3: 4}, torch.zeros(3), {"sampling_rate": torch.zeros(3)}]
 
 
-@pytest.mark.parametrize("name", ["arguments", "contract", "provenance", "weights", "digest", "precision", "thresholds"])
+@pytest.mark.parametrize("name", ["arguments", "contract", "provenance", "weights", "digest", "precision", "thresholds", "stacking"])
 def test_a_file_with_a_wrong_part_is_refused(tmp_path: Path, name: str) -> None:
     save_model(model_like(0), tmp_path / "model.pth")
     content = load_tensors(tmp_path / "model.pth", FORMAT)
@@ -284,6 +296,14 @@ def test_a_file_with_a_wrong_part_is_refused(tmp_path: Path, name: str) -> None:
         if name != "provenance" or not isinstance(value, dict):  # any dictionary is a provenance
             save_tensors(tmp_path / "model.pth", FORMAT, {**content, name: value})
             assert "model.pth" in damage(tmp_path / "model.pth"), value
+
+
+def test_a_file_from_before_stackings_averages_probabilities(tmp_path: Path) -> None:
+    save_model(model_like(0), tmp_path / "model.pth")
+    content = load_tensors(tmp_path / "model.pth", FORMAT)
+    del content["format"], content["version"], content["stacking"]
+    save_tensors(tmp_path / "older.pth", FORMAT, content)
+    assert "probabilities" == read_model_file(tmp_path / "older.pth")["stacking"]
 
 
 @pytest.mark.parametrize("path", [None, 5, [], 1.5])

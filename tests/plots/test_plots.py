@@ -414,6 +414,7 @@ class Spikes:
     """A network that sees P at the largest sample of Z, and S at the largest of E."""
 
     runtime, thresholds, description, digest = "none", THRESHOLDS, "spikes", ""
+    stacking = "probabilities"
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         time = np.arange(windows.shape[-1])

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,8 @@ from xiaonet.runtime.loading import load_predictor
 class Drawn:
     """A stand-in for a network: gives the same curves to every window, and keeps what it was called with."""
 
-    runtime = "drawn"
+    runtime, version = "drawn", "1"
+    stacking = "waveforms"
 
     def __init__(self, name: str, thresholds: dict[str, float], curves: Callable[[np.ndarray], np.ndarray]) -> None:
         self.description, self.digest, self.thresholds, self.curves = name, name * 2, thresholds, curves
@@ -21,6 +23,18 @@ class Drawn:
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         self.seen.append(windows)
         return self.curves(windows)
+
+
+class DrawnRecord(Drawn):
+    """A stand-in for a network on a record: gives its curves in the tiles that are wanted, and zeros elsewhere."""
+
+    def curves(self, record: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        self.seen.append(wanted)
+        return np.where(np.repeat(wanted, 512), self.drawn(record), 0).astype(np.float32)
+
+    def __init__(self, name: str, drawn: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.description, self.digest, self.thresholds, self.drawn = name, name, {"P": 0.2, "S": 0.3}, drawn
+        self.seen = []
 
 
 def numbered(*peaks: tuple[float, float]) -> np.ndarray:
@@ -105,3 +119,40 @@ def test_models_joined_by_plus_are_averaged():
     windows = np.random.default_rng(0).uniform(-1, 1, (2, 3, 3001)).astype(np.float32)
     one, two = (load_predictor(name)(windows) for name in ("xiaonet", "xiaonet-nano"))
     np.testing.assert_allclose((one + two) / 2, load_predictor("xiaonet + xiaonet-nano")(windows), atol=1e-6)
+
+
+def test_the_model_sees_only_tiles_in_which_the_prefilter_sees_p_or_s() -> None:
+    record = np.zeros((3, 7 * 512), np.float32)
+    record[0, 512] = record[1, 3 * 512 - 1] = record[0, 5 * 512] = 0.25  # P in tile 1, S in tile 2, P in tile 5
+    record[2] = 0.9  # noise
+    record[0, 4 * 512] = 0.2
+    wanted = np.array([False, True, True, True, True, False, False])
+    pair = Cascade(DrawnRecord("prefilter", lambda record: record), DrawnRecord("model", lambda record: record + 5), 0.25)
+    found = pair.curves(record, wanted)
+    assert [[False, True, True, False, False, False, False]] == [seen.tolist() for seen in pair.model.seen]
+    np.testing.assert_array_equal(record[:, 512:1536] + 5, found[:, 512:1536])
+    np.testing.assert_array_equal(record[:, 1536:2560], found[:, 1536:2560])
+    assert not found[:, :512].any()
+    assert not found[:, 2560:].any()
+
+
+def test_where_the_prefilter_sees_nothing_in_a_record_the_model_is_not_called() -> None:
+    pair = Cascade(DrawnRecord("prefilter", lambda record: record), DrawnRecord("model", lambda record: record + 5), 0.25)
+    assert not pair.curves(np.zeros((3, 3 * 512), np.float32), np.array([False, True, False])).any()
+    assert [] == pair.model.seen
+
+
+def test_an_ensemble_averages_curves_of_a_record() -> None:
+    members = [DrawnRecord("one", lambda record: record + 1), DrawnRecord("two", lambda record: record + 2)]
+    found = Ensemble(members).curves(np.zeros((3, 3 * 512), np.float32), np.array([False, True, False]))
+    assert [0, 1.5, 0] == found[2, ::512].tolist()
+    assert np.float32 == found.dtype
+
+
+@pytest.mark.parametrize("combine", [lambda one, two: Ensemble([one, two]), lambda one, two: Cascade(one, two, 0.05)])
+def test_models_that_average_different_things_do_not_combine(combine: Callable[[Drawn, Drawn], object]) -> None:
+    one, two = DrawnRecord("one", np.abs), DrawnRecord("two", np.abs)
+    two.stacking = "probabilities"
+    expected = "overlap: waveforms (one), probabilities (two); wanted models with the same stacking"
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        combine(one, two)

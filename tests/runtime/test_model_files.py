@@ -161,6 +161,7 @@ DAMAGED_HEADERS: list[Any] = [
     *({"arguments": value} for value in (None, 5, "x", [])),
     *({"provenance": value} for value in (None, 5, "x", [])),
     *({"precision": value} for value in (None, 8, "int4", [])),
+    *({"stacking": value} for value in (None, 8, "logits", [])),
 ]
 
 
@@ -182,6 +183,12 @@ def test_a_header_without_a_field_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_header_from_before_precisions_is_read(tmp_path: Path) -> None:
     path = rewritten(tmp_path / "older.onnx", lambda header: [header.pop(name) for name in ("precision", "arguments", "provenance")])
     assert "older.onnx, 16,578 parameters" in load_predictor(path).description
+
+
+def test_a_header_from_before_stackings_averages_probabilities(tmp_path: Path) -> None:
+    older = rewritten(tmp_path / "older.onnx", lambda header: header.pop("stacking", None))
+    newer = rewritten(tmp_path / "newer.onnx", lambda header: header.update(stacking="waveforms"))
+    assert ["probabilities", "waveforms"] == [load_predictor(path).stacking for path in (older, newer)]
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "5", "{", "[" * 100_000, f'{{"parameters": {"9" * 5000}}}', '{"format": '])

@@ -329,3 +329,21 @@ print(sys.modules["openvino_telemetry"] is mine)
 """
     done = run(code, tmp_path)
     assert ("", "True\n") == (done.stderr, done.stdout)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_tile_of_a_record_is_computed_alike_whatever_else_is_wanted(
+    windows: np.ndarray, predictors: dict[str, Predictor], runtime: str
+) -> None:
+    tiles, predictor = 70, predictors[runtime]
+    record = np.ascontiguousarray(np.concatenate(list(windows[:13]), axis=1)[:, : tiles * 512])
+    whole = predictor.infer(record[None])[0]  # type: ignore[attr-defined]
+    some = np.zeros(tiles, dtype=bool)
+    some[[1, 2, 3, 5, 20, 21, 68]] = True
+    every = np.ones(tiles, dtype=bool)
+    every[[0, -1]] = False
+    for wanted in (some, every):
+        found, inside = predictor.curves(record, wanted), np.repeat(wanted, 512)
+        np.testing.assert_allclose(found[:, inside], whole[:, inside], rtol=0, atol=1e-5)
+        assert not found[:, ~inside].any()
+    assert not predictor.curves(record, np.zeros(tiles, dtype=bool)).any()

@@ -18,11 +18,14 @@ from xiaonet.deploy.onnx import check_packages, header_of
 from xiaonet.errors import ConfigError, OutputError
 from xiaonet.files import make_folder, write_atomically
 from xiaonet.nn.checkpoint import load_model
-from xiaonet.nn.quantized import FLOAT, PEAK, QuantizedXiaoNet
+from xiaonet.nn.quantized import FLOAT, LARGEST_SAMPLE, PEAK, QuantizedXiaoNet
 
 TEMPLATES = ("xiaonet.h", "xiaonet.c", "README.md")
 LENGTH = WINDOW_SAMPLES - WINDOW_SAMPLES % STRIDE
-STREAM_BYTES = WINDOW_SAMPLES * (3 * 4 + 2 * 4 + 2) + 3700  # of raw counts, sums of probabilities, weights and peaks
+TOGETHER = 2  # columns of a layer that are made at once
+ROUND = TOGETHER * STRIDE  # samples by which all layers advance in turn
+LARGEST_SUM = 2**22  # of products in a layer with weights of 8 bits; 257 times as much must fit into 32 bits
+STREAM_BYTES = WINDOW_SAMPLES * (3 * 3 + 2 * 3) + 3700  # of raw counts, mean probabilities and peaks
 LINE = 120  # characters in a line of numbers
 
 
@@ -48,6 +51,7 @@ def to_c(model_file: Path, out: Path) -> list[Path]:
             "take a shipped one whose name ends in -int8, or make one with `xiaonet quantize MODEL --data SET`"
         )
     layers = layers_of(model)
+    _check_sums(layers)
     moved = _check(model, layers, out)
     values = _values(layers, header, model_file.stem, moved)
     make_folder(out)
@@ -80,21 +84,29 @@ def _check(model: QuantizedXiaoNet, layers: Sequence[Layer], out: Path) -> float
     return float(np.abs(given - found).max())
 
 
+def _check_sums(layers: Sequence[Layer]) -> None:
+    """Raise a ConfigError if a sum could be too large for the C, which adds up two outputs in one number of 32 bits."""
+    for layer in layers:
+        largest = int(np.abs(layer.weight).sum(axis=(1, 2)).max()) * LARGEST_SAMPLE
+        if not _is_wide(layer) and largest > LARGEST_SUM:
+            raise ConfigError(f"sums in {layer.name} may reach {largest}; format c wants at most {LARGEST_SUM}: train a narrower model")
+
+
 def ring_columns(layers: Sequence[Layer]) -> list[int]:
     """How many columns of each layer must be kept, found by going through the window as `xn_window` in the C does."""
     made, kept = [0] * len(layers), [1] * len(layers)
     while made[-1] < LENGTH:
         for number, layer in enumerate(layers):
-            for _ in range(STRIDE >> layer.level):
+            for _ in range(0, ROUND >> layer.level, TOGETHER):
                 length = LENGTH >> layer.level
-                needed = min(made[number] + layer.dilation + 1, length)
+                needed = min(made[number] + layer.dilation + TOGETHER, length)
                 shifts = {source: layer.level - layers[source].level for source in layer.sources}
                 if made[number] == length or any(_shifted(made[source], -by) < needed for source, by in shifts.items()):
                     break
                 oldest = max(made[number] - layer.dilation, 0)
                 for source, by in shifts.items():
                     kept[source] = max(kept[source], made[source] - _shifted(oldest, by))
-                made[number] += 1
+                made[number] = min(made[number] + TOGETHER, length)
     return kept
 
 
@@ -107,12 +119,19 @@ def _values(layers: Sequence[Layer], header: dict[str, Any], name: str, moved: f
     columns = ring_columns(layers)
     places = np.cumsum([0, *(kept * len(layer.bias) for kept, layer in zip(columns[:-1], layers, strict=False))]).tolist()
     widest = max(_taps(layer) for layer in layers)
-    state = 72 + 2 * widest + 18 + 2 * len(layers) + places[-1]
+    state = 72 + 2 * (2 * widest + 8) + 2 * (widest + 4) + 32 + 2 * len(layers) + places[-1] + 4
     note = str(header["provenance"].get("note", "no note")).replace("*/", "* /")
     test = logits(layers, self_test())
-    constants = sum(len(layer.bias) * (2 * _taps(layer) + 4 if _is_wide(layer) else _taps(layer) + 8) for layer in layers)
+    constants = sum(2 * _weights(layer).size + len(layer.bias) * (4 if _is_wide(layer) else 8) for layer in layers)
+    same_picks = (
+        f"They are those of `xiaonet pick --model {name}` for the same record, to a tenth of a sample (1 ms)."
+        if header["stacking"] == "probabilities"
+        else "The C averages probabilities where windows overlap, and `xiaonet pick` averages the waveforms for this model. "
+        "So a few picks in a hundred differ, as when windows lie at other times."
+    )
     return {
         "model": name,
+        "same_picks": same_picks,
         "provenance": note,
         "logit_bits": layers[-1].bits[0],
         "layers": len(layers),
@@ -143,45 +162,35 @@ def _is_wide(layer: Layer) -> bool:
 
 
 def _taps(layer: Layer) -> int:
-    """Numbers that a kernel sees, rounded up to a multiple of 4; the first layer is not padded."""
-    number = int(layer.weight[0].size)
-    return -(-number // 4) * 4 if layer.sources else number
+    """Numbers that a kernel sees, rounded up to a multiple of 4."""
+    return -(-int(layer.weight[0].size) // 4) * 4
 
 
 def _tables(layers: Sequence[Layer], columns: Sequence[int], places: Sequence[int]) -> str:
     parts, rows = [], []
     for number, layer in enumerate(layers):
-        wide, short = _is_wide(layer), layer.name.replace(".", "_").upper()
-        weight = layer.weight.transpose(0, 2, 1).reshape(len(layer.bias), -1)  # for each output: column by column, all inputs
-        weight = np.pad(weight, ((0, 0), (0, _taps(layer) - weight.shape[1])))
-        if not wide:
-            weight = _grouped(weight)
-        parts.append(_array(f"{'int16_t' if wide else 'int8_t'} {short}_WEIGHTS", weight))
-        parts.append(_array(f"int32_t {short}_BIAS", layer.bias))
-        if not wide:
-            parts.append(_array(f"int32_t {short}_SCALE", layer.scale))
+        name = layer.name.replace(".", "_").upper()
+        parts += [_array(f"WORDS int16_t {name}_WEIGHTS", _weights(layer)), _array(f"int32_t {name}_BIAS", layer.bias)]
+        if not _is_wide(layer):
+            parts.append(_array(f"int32_t {name}_SCALE", layer.scale))
+        pointers = f"{name}_WEIGHTS, {name}_BIAS, {'0' if _is_wide(layer) else f'{name}_SCALE'}"
         sources = ", ".join([*map(str, layer.sources), "NONE", "NONE"][:2])
-        weights = ["0", f"{short}_WEIGHTS"] if wide else [f"{short}_WEIGHTS", "0"]
-        numbers = [
-            *weights,
-            f"{short}_BIAS",
-            "0" if wide else f"{short}_SCALE",
-            places[number],
-            columns[number],
-            len(layer.bias),
-            _taps(layer),
-        ]
-        rows.append(f"    {{{', '.join(map(str, numbers))}, {{{sources}}}, {layer.level}, {layer.dilation}}},")
+        numbers = f"{places[number]}, {columns[number]}, {len(layer.bias)}, {_taps(layer)}"
+        rows.append(f"    {{{pointers}, {numbers}, {{{sources}}}, {layer.level}, {layer.dilation}}},")
     parts.append(_array("uint8_t FIRST_SHIFT", layers[0].bits))
     return "\n".join([*parts, "static const layer LAYER[LAYERS] = {", *rows, "};"])
 
 
-def _grouped(weight: Whole) -> Whole:
-    """Weights `(outputs, taps)` in the order in which the kernels of the C read them."""
-    fours = weight.reshape(len(weight), -1, 4)[..., [0, 2, 1, 3]]
-    whole = len(weight) // 4 * 4
-    groups = [*fours[:whole].reshape(-1, 4, *fours.shape[1:]), *fours[whole:, None]]
-    return np.concatenate([group.swapaxes(0, 1).ravel() for group in groups])
+def _weights(layer: Layer) -> Whole:
+    """Weights as the C reads them: `(outputs, taps)` of 16 bits, or `(outputs / 2, taps)`, those of two outputs in one number."""
+    weight = layer.weight.transpose(0, 2, 1).reshape(len(layer.bias), -1)  # for each output: column by column, all inputs
+    weight = np.pad(weight, ((0, 0), (0, _taps(layer) - weight.shape[1])))
+    if layer.sources:
+        weight = weight.reshape(len(weight), -1, 4)[..., [0, 2, 1, 3]].reshape(weight.shape)
+    if _is_wide(layer):
+        return weight
+    weight = np.pad(weight, ((0, len(weight) % 2), (0, 0)))
+    return np.asarray(weight[0::2] + 256 * weight[1::2])
 
 
 def _array(declaration: str, values: Whole) -> str:

@@ -22,7 +22,7 @@ from xiaonet.runtime.header import HEADER
 from xiaonet.runtime.openvino_runtime import OpenVinoPredictor, import_openvino
 
 NOT_HERE: Mapping[str, str] = {
-    "litert": "its converter, litert-torch up to 0.9.3, requires torch below 2.13, and XiaoNet requires torch 2.13",
+    "litert": "its converter, litert-torch, takes 2 GB with JAX and wants other versions of packages than XiaoNet is tested with",
 }
 LARGEST_BATCH = 64  # windows that an ExecuTorch file accepts at once
 

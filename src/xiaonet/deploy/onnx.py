@@ -86,6 +86,7 @@ def header_of(model_file: Path) -> dict[str, Any]:
         "seal": EMPTY_CHECKSUM,
         "contract": content["contract"],
         "thresholds": content["thresholds"],
+        "stacking": content["stacking"],
         "arguments": content["arguments"],
         "precision": content["precision"],
         "parameters": sum(weight.numel() for weight in XiaoNet(**content["arguments"]).parameters()),

@@ -75,7 +75,7 @@ def quantize(
     make_folder(out)
     files = {name: out / name for name in ("saved_model_fp32.pth", "saved_model_int8.pth", "model_fp32.onnx", "model_int8.onnx")}
     quantize_for_torch(model_file, data, files["saved_model_int8.pth"], calibration, on_epoch)
-    save_model(model.float(), files["saved_model_fp32.pth"], content["provenance"], content["thresholds"])
+    save_model(model.float(), files["saved_model_fp32.pth"], content["provenance"], content["thresholds"], content["stacking"])
     for precision in ("fp32", "int8"):
         export_onnx(files[f"saved_model_{precision}.pth"], files[f"model_{precision}.onnx"])
     return files
@@ -102,7 +102,7 @@ def quantize_for_torch(
     origin = content["provenance"]
     note = ", ".join(filter(None, (origin.get("note"), "in INT8")))
     quantized = QuantizedXiaoNet.from_convolutions(model.arguments, convolutions, steps)
-    save_model(quantized, out, {**origin, "note": note, "calibration": settings}, content["thresholds"])
+    save_model(quantized, out, {**origin, "note": note, "calibration": settings}, content["thresholds"], content["stacking"])
 
 
 def calibration_windows(train: WaveformData, number: int = CALIBRATION_WINDOWS, seed: int = 0) -> Tensor:

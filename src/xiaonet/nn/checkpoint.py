@@ -10,13 +10,20 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
 
-from xiaonet.constants import DEFAULT_THRESHOLDS, checked_thresholds, input_specification, input_specification_differences
+from xiaonet.constants import (
+    DEFAULT_THRESHOLDS,
+    FIRST_STACKING,
+    Stacking,
+    checked_thresholds,
+    input_specification,
+    input_specification_differences,
+)
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.files import write_atomically
 from xiaonet.nn.model import XiaoNet
@@ -53,6 +60,7 @@ def save_model(
     path: str | Path,
     provenance: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, float] | None = None,
+    stacking: Stacking = "waveforms",
 ) -> None:
     """Write a model file, which `load_model` reads.
 
@@ -61,6 +69,7 @@ def save_model(
         path: the file, usually with the suffix `.pth`.
         provenance: plain values that describe the origin of the weights; folders are removed from paths in them.
         thresholds: minimum probabilities of a pick, `{"P": 0.3, "S": 0.3}` by default.
+        stacking: what the picker averages where the windows of a continuous record overlap: `probabilities` or `waveforms`.
 
     Raises:
         ConfigError: a threshold is missing, unknown or not between 0 and 1.
@@ -80,6 +89,7 @@ def save_model(
             "precision": INT8 if quantized else FP32,
             "contract": input_specification(),
             "thresholds": heights,
+            "stacking": stacking,
             "provenance": without_folders(provenance or {}),
             "weights": weights,
             "digest": digest(weights),
@@ -141,6 +151,7 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
     try:
         differences = input_specification_differences(content["contract"])
         known = content.setdefault("precision", FP32) in (FP32, INT8)
+        stacked = content.setdefault("stacking", FIRST_STACKING) in get_args(Stacking)
         intact = digest(content["weights"]) == content["digest"]
     except DAMAGE as error:
         raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}; copy it again") from error
@@ -148,6 +159,9 @@ def read_model_file(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has another input specification: {differences}; this XiaoNet wants {input_specification()}")
     if not known:
         raise CheckpointError(f"{path} holds weights in {content['precision']!r}; wanted {FP32} or {INT8}; pip install -U xiaonet")
+    if not stacked:
+        wanted = " or ".join(get_args(Stacking))
+        raise CheckpointError(f"{path} stacks {content['stacking']!r}; wanted {wanted}; pip install -U xiaonet")
     if not intact:
         raise CheckpointError(f"{path} is damaged: its weights are not the ones that were saved; copy it again")
     try:

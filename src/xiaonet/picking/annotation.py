@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import COMPONENTS, PHASES, WINDOW_SAMPLES
+from xiaonet.picking.blending import REACH, RecordNetwork, blend, run_over, whole_tiles
 from xiaonet.picking.cleaning import Samples
 from xiaonet.picking.segments import Condition, Instrument, Segment
 from xiaonet.picking.spans import true_spans
@@ -75,7 +76,9 @@ def chunks(segment: Segment) -> Iterator[tuple[int, int]]:
     return pairwise(bounds) if segment.first < segment.end else iter(())
 
 
-def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: int, network: Network) -> Annotation:
+def annotate_chunk(
+    instrument: Instrument, segment: Segment, first: int, end: int, network: Network, on_record: RecordNetwork | None = None
+) -> Annotation:
     """Compute probabilities of samples `first` up to `end` of a segment and of a margin around them.
 
     Args:
@@ -84,21 +87,34 @@ def annotate_chunk(instrument: Instrument, segment: Segment, first: int, end: in
         first: first sample, counted on the segment's grid.
         end: the sample after the last.
         network: gives probabilities `(batch, 3, 3001)` of P, S and noise for normalized windows `(batch, 3, 3001)`.
+        on_record: gives the probabilities of a normalized record. Waveforms are then averaged where windows overlap, and
+            `network` is not called.
     """
     start, stop = first - MARGIN, end + MARGIN
-    reach = WINDOW_SAMPLES + GUARD
-    waveform, unsafe, conditions = instrument.read(segment, start - reach, stop + reach)
-    has_data = ~np.isnan(waveform)
-    stretches = _stretches(has_data, reach, reach + stop - start)
-    windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, start - reach)]
+    low, high = (start, stop) if on_record is None else whole_tiles(start, stop)
+    reach = WINDOW_SAMPLES + GUARD if on_record is None else REACH
+    waveform, unsafe, conditions = instrument.read(segment, low - reach, high + reach)
+    has_data, offset, wanted = ~np.isnan(waveform), low - reach, slice(reach, reach + high - low)
+    if on_record is None:
+        probabilities = _stacked(waveform, has_data, offset, reach, network)[:, wanted]
+    else:
+        record = blend(waveform, offset, wanted.start, wanted.stop)
+        probabilities = run_over(record, np.asarray(has_data[:, wanted].any(axis=0)), on_record)[:, start - low : stop - low]
+    inside = slice(start - offset, stop - offset)
+    conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
+    return Annotation(first, end, start, probabilities, waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions)
+
+
+def _stacked(waveform: Samples, has_data: NDArray[np.bool_], offset: int, reach: int, network: Network) -> NDArray[np.float64]:
+    """Probabilities of windows, averaged where they overlap; of all samples but `reach` at both ends of the waveform."""
+    stretches = _stretches(has_data, reach, waveform.shape[1] - reach)
+    windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, offset)]
     stack = Stack(len(PHASES), waveform.shape[1])
     for group in range(0, len(windows), WINDOW_BATCH):
         batch = windows[group : group + WINDOW_BATCH]
         probabilities = network(normalize(_cut(waveform, batch)))
         stack.add_all(probabilities, [(at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end)) for stretch, at in batch])
-    inside = slice(reach, -reach)
-    conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
-    return Annotation(first, end, start, stack.mean()[:, inside], waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions)
+    return stack.mean()
 
 
 def _stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:

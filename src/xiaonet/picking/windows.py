@@ -4,6 +4,7 @@ Training, evaluation and picking all use these functions.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,20 @@ from numpy.typing import NDArray
 from xiaonet.errors import WaveformError
 
 DEAD = 1e-9  # of the largest sample: a component whose peak is smaller after detrending is dead
+
+
+class Straightened(NamedTuple):
+    """What normalization does to each component of a window: it subtracts a line and multiplies by a scale.
+
+    Attributes:
+        mean: `(…, components)`, the line in the middle of the window.
+        slope: `(…, components)`, of the line, for a sample.
+        scale: `(…, components)`, one over the peak that is left, or 0 for a dead component.
+    """
+
+    mean: NDArray[np.float64]
+    slope: NDArray[np.float64]
+    scale: NDArray[np.float64]
 
 
 def normalize(window: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -32,11 +47,7 @@ def normalize(window: NDArray[np.generic]) -> NDArray[np.float32]:
     x = window.astype(np.float64)
     if not np.isfinite(x.sum(axis=-1)).all():
         x = fill_nonfinite(x)
-    largest = _peak(x)
-    _detrend(x)
-    peak = _peak(x)
-    alive = peak > DEAD * largest
-    x *= np.divide(1.0, peak, out=np.zeros_like(peak), where=alive)
+    x *= straighten(x).scale[..., None]
     return x.astype(np.float32)
 
 
@@ -53,21 +64,23 @@ def fill_nonfinite(waveform: NDArray[np.generic]) -> NDArray[np.float64]:
 
 def silence_dead(window: NDArray[np.float64]) -> NDArray[np.float64]:
     """Set dead components to zero: those that are constant or only drift."""
-    detrended = window.copy()
-    _detrend(detrended)
-    return np.asarray(np.where(_peak(detrended) <= DEAD * _peak(window), 0.0, window))
+    return np.asarray(np.where(straighten(window.copy()).scale[..., None] == 0, 0.0, window))
 
 
 def _peak(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.maximum(x.max(axis=-1, keepdims=True, initial=0.0), -x.min(axis=-1, keepdims=True, initial=0.0)))
+    return np.asarray(np.maximum(x.max(axis=-1, initial=0.0), -x.min(axis=-1, initial=0.0)))
 
 
-def _detrend(x: NDArray[np.float64]) -> None:
+def straighten(x: NDArray[np.float64]) -> Straightened:
     """Remove the straight line of least squares in place, as `scipy.signal.detrend` does, which is slow to import."""
     time, power = _line(x.shape[-1])
-    x -= x.mean(axis=-1, keepdims=True)
+    largest = _peak(x)
+    mean = x.mean(axis=-1)
+    x -= mean[..., None]
     slope = x @ time / power
     x -= slope[..., None] * time
+    peak = _peak(x)
+    return Straightened(mean, slope, np.divide(1.0, peak, out=np.zeros_like(peak), where=peak > DEAD * largest))
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xiaonet.errors import ConfigError
-from xiaonet.runtime.predictor import Predictor, Windows
+from xiaonet.runtime.predictor import Predictor, Record, Tiles, Windows, common_stacking
 
 
 class Ensemble:
@@ -15,7 +15,7 @@ class Ensemble:
     Its thresholds are the means of the members' thresholds.
 
     Raises:
-        ConfigError: there are fewer than two members, or two are the same.
+        ConfigError: there are fewer than two members, two are the same, or they average different things where windows overlap.
     """
 
     def __init__(self, members: Sequence[Predictor]) -> None:
@@ -24,6 +24,7 @@ class Ensemble:
             raise ConfigError(f"an ensemble of {', '.join(member.description for member in members)}; wanted two or more different models")
         self.members = members
         self.runtime, self.version = members[0].runtime, members[0].version
+        self.stacking = common_stacking(members)
         self.thresholds = {phase: float(np.mean([member.thresholds[phase] for member in members])) for phase in members[0].thresholds}
         self.description = "mean of " + " and ".join(member.description for member in members)
         self.digest = hashlib.sha256(" ".join(digests).encode()).hexdigest()
@@ -31,4 +32,9 @@ class Ensemble:
     def __call__(self, windows: Windows) -> Windows:
         """Compute mean probabilities `(batch, 3, 3001)` of windows `(batch, 3, 3001)`."""
         mean: Windows = np.mean([member(windows) for member in self.members], axis=0, dtype=np.float32)
+        return mean
+
+    def curves(self, record: Record, wanted: Tiles) -> Record:
+        """Compute mean probabilities `(3, samples)` of a record, in the tiles that are wanted."""
+        mean: Record = np.mean([member.curves(record, wanted) for member in self.members], axis=0, dtype=np.float32)
         return mean

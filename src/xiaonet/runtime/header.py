@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from xiaonet.constants import checked_thresholds, input_specification, input_specification_differences
+from xiaonet.constants import FIRST_STACKING, Stacking, checked_thresholds, input_specification, input_specification_differences
 from xiaonet.errors import CheckpointError, ConfigError
 from xiaonet.runtime.checksum import EXPORT
 
@@ -27,10 +27,11 @@ def parse_header(path: Path, text: str) -> dict[str, Any]:
         raise CheckpointError(f"the header of {path} is not a JSON object: {error}; take a model file {EXPORT}") from error
     if found != (FORMAT, VERSION):
         raise CheckpointError(f"{path} has an unknown format: found {found}, wanted {(FORMAT, VERSION)}; take a model file {EXPORT}")
-    header = {"precision": "fp32", "arguments": {}, "provenance": {}, **header}  # older files may lack these
+    header = {"precision": "fp32", "stacking": FIRST_STACKING, "arguments": {}, "provenance": {}, **header}  # older files may lack these
     checks = {
         **{name: (isinstance(header.get(name), dict), "an object") for name in ("contract", "thresholds", "arguments", "provenance")},
         "precision": (header["precision"] in ("fp32", "int8"), "fp32 or int8"),
+        "stacking": (header["stacking"] in get_args(Stacking), " or ".join(get_args(Stacking))),
         "parameters": (type(header.get("parameters")) is int and header["parameters"] > 0, "a positive integer"),
     }
     for name, (right, wanted) in checks.items():

@@ -33,7 +33,7 @@ class NativePredictor(RuntimePredictor):
     A window gives the same bits in any batch. INT8 gives the logits of torch, to the bit.
     """
 
-    runtime, suffixes = "native", (".onnx",)
+    runtime, suffixes, together = "native", (".onnx",), TOGETHER
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._library, self._threads = load_library(), threads

@@ -2,19 +2,24 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, WINDOW_SAMPLES
-from xiaonet.errors import CheckpointError, WaveformError
+from xiaonet.constants import COMPONENTS, TILE_SAMPLES, WINDOW_SAMPLES, Stacking
+from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.extras import install_command
 
 Windows = NDArray[np.float32]
+Record = NDArray[np.float32]
+Tiles = NDArray[np.bool_]
+
+LONGEST_PART = 32  # tiles of a record that are computed at once, besides the two that are only seen
 
 
 class Predictor(Protocol):
@@ -33,6 +38,10 @@ class Predictor(Protocol):
         """Minimum probabilities of a pick that the model file recommends, for `P` and `S`."""
 
     @property
+    def stacking(self) -> Stacking:
+        """What is averaged where windows overlap: `probabilities` of the network, or `waveforms` before it sees them."""
+
+    @property
     def description(self) -> str:
         """Model, size and runtime in one line."""
 
@@ -47,6 +56,14 @@ class Predictor(Protocol):
             windows: `(batch, 3, 3001)` in E, N, Z order at 100 Hz, normalised.
         """
 
+    def curves(self, record: Record, wanted: Tiles) -> Record:
+        """Compute probabilities `(3, samples)` of P, S and noise of a record, where they are wanted; zeros elsewhere.
+
+        Args:
+            record: `(3, samples)` in E, N, Z order at 100 Hz, normalised: a whole number of tiles of 512 samples.
+            wanted: `(tiles,)`; the first and the last tile are only seen.
+        """
+
 
 class RuntimePredictor(ABC):
     """One model file on one runtime.
@@ -54,15 +71,18 @@ class RuntimePredictor(ABC):
     Attributes:
         runtime: its name, which is also the name of its Python package if it has one.
         suffixes: of the files that it reads.
+        together: number of windows that it is fastest with.
         header: what the file says of its model.
     """
 
     runtime: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    together: ClassVar[int] = 1
 
     def __init__(self, path: Path, raw: bytes, header: Mapping[str, Any], version: str) -> None:
         self.header = header
         self.thresholds: Mapping[str, float] = header["thresholds"]
+        self.stacking: Stacking = header["stacking"]
         self.digest = hashlib.sha256(raw).hexdigest()
         self.version = version
         self.description = f"{path.name}, {header['parameters']:,} parameters, {self.runtime} {version}"
@@ -83,6 +103,21 @@ class RuntimePredictor(ABC):
             )
         return self.infer(np.require(windows, requirements="W")) if len(windows) else np.empty_like(windows)
 
+    def curves(self, record: Record, wanted: Tiles) -> Record:
+        """Compute probabilities `(3, samples)` of a record `(3, samples)` in the tiles that are wanted; zeros elsewhere.
+
+        The network sees one more tile on either side, so the result does not depend on what else is wanted.
+        """
+        curves = np.zeros_like(record)
+        for tiles, starts in _parts(wanted).items():
+            for group in range(0, len(starts), self.together):
+                batch = [first * TILE_SAMPLES for first in starts[group : group + self.together]]
+                samples = tiles * TILE_SAMPLES
+                seen = np.stack([record[:, first - TILE_SAMPLES : first + samples + TILE_SAMPLES] for first in batch])
+                for first, found in zip(batch, self.infer(seen), strict=True):
+                    curves[:, first : first + samples] = found[:, TILE_SAMPLES:-TILE_SAMPLES]
+        return curves
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.description}>"
 
@@ -101,3 +136,27 @@ class RuntimePredictor(ABC):
         lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]  # places in C++
         upgrade = install_command(cls.runtime).replace("install", "install -U", 1)
         return CheckpointError(f"{path} requires a newer {cls.runtime}: {' '.join(lines[:3])}; {upgrade}")
+
+
+def common_stacking(predictors: Sequence[Predictor]) -> Stacking:
+    """What all of these networks average where windows overlap.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if len({predictor.stacking for predictor in predictors}) > 1:
+        found = ", ".join(f"{predictor.stacking} ({predictor.description})" for predictor in predictors)
+        raise ConfigError(f"these models average different things where windows overlap: {found}; wanted models with the same stacking")
+    return predictors[0].stacking
+
+
+def _parts(wanted: Tiles) -> dict[int, list[int]]:
+    """Cut runs of tiles into parts that fit into the processor's cache: their first tiles by the number of tiles."""
+    parts: dict[int, list[int]] = {}
+    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)).reshape(-1, 2)
+    for first, end in edges.tolist():
+        number = -(-(end - first) // LONGEST_PART)
+        bounds = [first + (end - first) * part // number for part in range(number + 1)]
+        for low, high in pairwise(bounds):
+            parts.setdefault(high - low, []).append(low)
+    return parts

@@ -8,27 +8,38 @@
  * Copyright (c) 2026 The XiaoNet developers
  *
  * How it works. The network is a U-Net of $layers convolutions with kernels of 3 samples. A column is what a layer says about one sample:
- * one byte for each of its channels. Instead of computing one layer after the other for the whole window, all layers advance together, a
- * few columns at a time, and each keeps only the columns that others still need, in a ring. So $state_bytes bytes are enough.
+ * one byte for each of its channels. Instead of computing one layer after the other for the whole window, all layers advance together, two
+ * columns at a time, and each keeps only the columns that others still need, in a ring. So $state_bytes bytes are enough.
  */
+#if !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L
+#error "xiaonet.c is C99; use a compiler for C99 or newer, with an option such as -std=c99"
+#endif
+
 #include "xiaonet.h"
 
 #include <string.h>
+#if defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#endif
 
 #define LENGTH 3000  /* the network's own length: a multiple of 8 */
-#define STRIDE 8     /* samples for which the bottleneck makes one column */
+#define STRIDE 16    /* samples for which the bottleneck makes two columns */
 #define LAYERS $layers
 #define NONE -1
+#if defined(__GNUC__)
+#define WORDS __attribute__((aligned(4))) /* numbers of 16 bits that are read two at a time */
+#else
+#define WORDS
+#endif
 
 typedef struct {
-    const int8_t *weights;        /* outputs in groups of 4, then one by one; for each group [taps / 4][outputs of the group][4] */
-    const int16_t *wide;          /* [outputs][taps], of the first and the last layer instead */
+    const int16_t *weights;       /* [outputs / 2][taps] of two outputs each; [outputs][taps] in the first and in the last layer */
     const int32_t *bias;          /* [outputs] */
     const int32_t *scale;         /* [outputs], in units of 2^-14 */
     uint32_t ring;                /* place of its columns in xn_state */
     uint16_t columns;             /* columns in the ring */
     uint16_t outputs;             /* channels */
-    uint16_t taps;                /* 3 columns of all inputs, rounded up to a multiple of 4 */
+    uint16_t taps;                /* 3 columns of all inputs, rounded up to a multiple of 4 with weights of 0 */
     int8_t source[2];             /* layers whose columns it reads */
     uint8_t level;                /* there are LENGTH >> level columns */
     uint8_t dilation;             /* columns between two that the kernel sees */
@@ -55,126 +66,121 @@ $tables
 #define MIDDLE 1500
 #define PEAK_BITS 11 /* the network reads samples in units of 2^-11 of the peak */
 
-/* The counts of a window, which may begin anywhere in a ring of XN_SAMPLES. */
+/* The counts of a window: those of xn_window, or the latest of a stream. */
 typedef struct {
     const xn_raw *raw;
-    int begin;
+    const xn_stream *stream; /* if raw is NULL */
 } window;
-
-static int32_t raw_count(const window *w, int c, int t)
-{
-    int place = w->begin + t;
-    return w->raw->component[c][place < XN_SAMPLES ? place : place - XN_SAMPLES];
-}
 
 static int32_t clipped(int32_t raw)
 {
     return raw > 8388607 ? 8388607 : raw < -8388608 ? -8388608 : raw;
 }
 
-static int32_t normalise(xn_state *s, const window *w)
+static int32_t read_24(const uint8_t *bytes)
 {
-    int32_t beyond = 0;
+    int32_t value = (int32_t)(bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16);
+    return value < 8388608 ? value : value - 16777216;
+}
+
+static void write_24(uint8_t *bytes, int32_t value)
+{
+    for (int i = 0; i < 3; i++) bytes[i] = (uint8_t)((uint32_t)value >> 8 * i & 255);
+}
+
+static int32_t raw_count(const window *w, int c, int t)
+{
+    if (w->raw != NULL) return clipped(w->raw->component[c][t]);
+    int place = w->stream->window_begin + t;
+    return read_24(w->stream->raw[place < XN_SAMPLES ? place : place - XN_SAMPLES][c]);
+}
+
+static void normalise(xn_state *s, const window *w)
+{
     for (int c = 0; c < 3; c++) {
-        int64_t sum = 0, moment = 0;
+        int64_t sum = 0, sums = 0;
         for (int t = 0; t < XN_SAMPLES; t++) {
-            int32_t r = clipped(raw_count(w, c, t));
-            beyond += r != raw_count(w, c, t);
-            sum += r;
-            moment += (int64_t)r * (t - MIDDLE);
+            sum += raw_count(w, c, t);
+            sums += sum; /* r[t] is in all sums from t on, so they add up to the sum of r[t] * (n - t) */
         }
+        int64_t moment = sum * (XN_SAMPLES - MIDDLE) - sums;
         s->slope[c] = moment;
         s->line[c] = sum * MEAN_UNIT - moment * MIDDLE;
         s->peak[c] = 0;
         int64_t line = s->line[c];
         for (int t = 0; t < XN_SAMPLES; t++, line += moment) {
-            int64_t y = TIME_SQUARES * clipped(raw_count(w, c, t)) - line;
+            int64_t y = TIME_SQUARES * raw_count(w, c, t) - line;
             uint64_t size = (uint64_t)(y < 0 ? -y : y);
             if (size > s->peak[c]) s->peak[c] = size;
         }
     }
-    return beyond;
 }
 
-/* 2^11 * y / peak, rounded with half to even; |y| <= peak < 2^56. Long division, because 2^11 * y does not fit into 64 bits. */
+/* 2^11 * y / peak, rounded with half to even; |y| <= peak < 2^56. */
 static int16_t divided(int64_t y, uint64_t peak)
 {
-    uint64_t rest = (uint64_t)(y < 0 ? -y : y);
-    int16_t quotient = 0;
+    uint64_t size = (uint64_t)(y < 0 ? -y : y);
+    int shift = 0, odd;
     if (peak == 0) return 0;
-    if (rest == peak) {
-        quotient = 1 << PEAK_BITS;
-    } else {
-        for (int bit = 0; bit < PEAK_BITS; bit++) {
-            rest <<= 1;
-            quotient = (int16_t)(quotient * 2);
-            if (rest >= peak) {
-                rest -= peak;
-                quotient++;
-            }
-        }
-        rest <<= 1;
-        if (rest > peak || (rest == peak && quotient % 2)) quotient++;
+    while (peak >> shift >= 1 << 20) shift += 4;
+    /* The quotient from the leading 17 bits or more, which may be wrong by 1. The rest, below 2^58, is right though 2^67 does not fit. */
+    uint32_t quotient = ((uint32_t)(size >> shift) << PEAK_BITS) / (uint32_t)(peak >> shift);
+    int64_t rest = (int64_t)((size << PEAK_BITS) - quotient * peak);
+    if (rest < 0) {
+        quotient--;
+        rest += (int64_t)peak;
+    } else if (rest >= (int64_t)peak) {
+        quotient++;
+        rest -= (int64_t)peak;
     }
-    return (int16_t)(y < 0 ? -quotient : quotient);
+    odd = (int)(quotient & 1);
+    if (2 * rest + odd > (int64_t)peak) quotient++;
+    return (int16_t)(y < 0 ? -(int32_t)quotient : (int32_t)quotient);
 }
 
 /* ---- Network ---- */
 
-/* Append the columns that the first layer sees at sample t: samples t - 1, t and t + 1. They come in order, so two of them are known. */
+/* Put what the first layer sees at samples t and t + 1 into x. Samples come in order, so those before t + 1 are there. */
 static void near_samples(xn_state *s, const window *w, int t)
 {
-    for (int first = t == 0 ? 0 : t + 1; first <= t + 1; first++) {
+    for (int next = t == 0 ? 0 : t + 1; next <= t + 2; next++) {
+        memmove(s->near, s->near + 3, 9 * sizeof *s->near);
         for (int c = 0; c < 3; c++) {
-            s->near[c] = s->near[3 + c];
-            s->near[3 + c] = s->near[6 + c];
-            s->near[6 + c] = 0;
-            if (first < LENGTH) {
-                s->near[6 + c] = divided(TIME_SQUARES * clipped(raw_count(w, c, first)) - s->line[c], s->peak[c]);
+            s->near[9 + c] = 0; /* after the window */
+            if (next < LENGTH) {
+                s->near[9 + c] = divided(TIME_SQUARES * raw_count(w, c, next) - s->line[c], s->peak[c]);
                 s->line[c] += s->slope[c];
             }
         }
-        if (first == 0) s->near[3] = s->near[4] = s->near[5] = 0; /* before the window */
+        if (next == 0) memset(s->near + 6, 0, 3 * sizeof *s->near); /* before the window */
     }
-    for (int i = 0; i < 9; i++) s->x[i] = s->near[i];
-}
-
-/* Append column t of a source at a level: the larger of two columns, the same column, or every column twice. */
-static int16_t *column_of(const xn_state *s, int source, int level, int t, int16_t *x)
-{
-    const layer *from = &LAYER[source];
-    const uint32_t channels = from->outputs, columns = from->columns;
-    const uint8_t *ring = s->columns + from->ring;
-    int16_t *end = x + channels;
-    if (t < 0 || t >= LENGTH >> level) {
-        while (x < end) *x++ = 0;
-    } else if (from->level < level) {
-        const uint8_t *a = ring + (uint32_t)(2 * t) % columns * channels;
-        const uint8_t *b = ring + (uint32_t)(2 * t + 1) % columns * channels;
-        for (; x < end; a++, b++) *x++ = *a > *b ? *a : *b;
-    } else {
-        const uint8_t *a = ring + (uint32_t)(t >> (from->level - level)) % columns * channels;
-        while (x < end) *x++ = *a++;
-    }
-    return x;
-}
-
-/* Collect all that a layer's kernel sees for its column t. */
-static void collect(xn_state *s, const layer *own, int t)
-{
     int16_t *x = s->x;
-    for (int tap = -1; tap <= 1; tap++)
-        for (int i = 0; i < 2; i++)
-            if (own->source[i] != NONE) x = column_of(s, own->source[i], own->level, t + tap * own->dilation, x);
-    while (x < s->x + own->taps) *x++ = 0;
+    for (int i = 0; i < 12; i += 2) {
+        *x++ = s->near[i];
+        *x++ = s->near[i + 1];
+        *x++ = s->near[i + 3];
+        *x++ = s->near[i + 4];
+    }
 }
 
-/* Sums of products, below 2^24 in size, for 1 or 4 outputs at once.
+/* ---- Two columns, two outputs ----
  *
- * Weights come in groups of four for each output, in the order 0, 2, 1, 3: so the instruction SXTB16, which extends bytes 0 and 2 or bytes
- * 1 and 3 of a word, gives two weights that are neighbours.
+ * A layer computes two columns at once, a and b. x holds what its kernel sees: for each two inputs, both of column a and then both of
+ * column b. Inputs are in the order 0, 2, 1, 3 in each group of four, because a mask gives bytes 0 and 2, or bytes 1 and 3, of a word.
+ *
+ * One multiplication serves two outputs. Their weights p and q, of one byte each, are one number h = p + 256 * q. The sum of h * x is
+ * P + 256 * Q, where P and Q are the sums of p * x and q * x. P is computed, too, because p is the low byte of h. That gives Q.
+ * Nothing overflows: |P| and |Q| are at most 2^22, which `xiaonet export` has checked.
  */
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+typedef struct {
+    int32_t a, b;
+} two;
+
+typedef struct {
+    two first, both; /* P, and P + 256 * Q */
+} sums;
+
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(__ARM_BIG_ENDIAN)
 static uint32_t word(const void *bytes)
 {
     uint32_t value;
@@ -182,55 +188,173 @@ static uint32_t word(const void *bytes)
     return value;
 }
 
-static int32_t smlad(uint32_t a, uint32_t b, int32_t sum)
+static void put_word(void *bytes, uint32_t value)
 {
-    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    memcpy(bytes, &value, sizeof value);
+}
+
+/* Two products of 16 bits, added to a sum. */
+static int32_t smlad(uint32_t w, uint32_t x, int32_t sum)
+{
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(w), "r"(x));
     return sum;
 }
 
-/* Four products, added to a sum. */
-static int32_t four(const int8_t *w, uint32_t x01, uint32_t x23, int32_t sum)
+static void copy(uint8_t *to, const uint8_t *from, int bytes)
 {
-    uint32_t weights = word(w), w01, w23;
-    __asm__("sxtb16 %0, %1" : "=r"(w01) : "r"(weights));
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(w23) : "r"(weights));
-    return smlad(w23, x23, smlad(w01, x01, sum));
+    for (const uint8_t *end = from + bytes; from < end; from += 4, to += 4) put_word(to, word(from));
 }
 
-__attribute__((noinline)) static void dots(const int8_t *w, const int16_t *x, int taps, int outputs, int32_t *sums)
+/* The larger of each two bytes. */
+static void copy_larger(uint8_t *to, const uint8_t *a, const uint8_t *b, int bytes)
 {
-    const int16_t *end = x + taps;
-    int32_t a = 0, b = 0, c = 0, d = 0;
-    if (outputs == 4) {
-        for (; x < end; x += 4, w += 16) {
-            uint32_t x01 = word(x), x23 = word(x + 2);
-            a = four(w, x01, x23, a);
-            b = four(w + 4, x01, x23, b);
-            c = four(w + 8, x01, x23, c);
-            d = four(w + 12, x01, x23, d);
-        }
-        sums[1] = b;
-        sums[2] = c;
-        sums[3] = d;
-    } else {
-        for (; x < end; x += 4, w += 4) a = four(w, word(x), word(x + 2), a);
+    for (int i = 0; i < bytes; i += 4) {
+        uint32_t one = word(a + i), other = word(b + i), larger;
+        __asm__("usub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(larger) : "r"(one), "r"(other));
+        put_word(to + i, larger);
     }
-    sums[0] = a;
+}
+
+static void spread(int16_t *x, const uint8_t *a, const uint8_t *b, int taps)
+{
+    for (const uint8_t *end = a + taps; a < end; a += 4, b += 4, x += 8) {
+        uint32_t four_a = word(a), four_b = word(b);
+        put_word(x, four_a & 0x00FF00FF);
+        put_word(x + 2, four_b & 0x00FF00FF);
+        put_word(x + 4, four_a >> 8 & 0x00FF00FF);
+        put_word(x + 6, four_b >> 8 & 0x00FF00FF);
+    }
+}
+
+static two dot(const int16_t *w, const int16_t *x, int taps)
+{
+    two sum = {0, 0};
+    for (const int16_t *end = w + taps; w < end; w += 2, x += 4) {
+        sum.a = smlad(word(w), word(x), sum.a);
+        sum.b = smlad(word(w), word(x + 2), sum.b);
+    }
+    return sum;
+}
+
+#if defined(__ARM_FEATURE_MVE)
+/* Eight inputs of both columns at once, with vectors of Helium. Where fewer are left, the other weights are 0. */
+static sums dots(const int16_t *w, const int16_t *x, int taps)
+{
+    two first = {0, 0}, both = {0, 0};
+    for (int left = taps; left > 0; left -= 8, w += 8, x += 16) {
+        uint32x4x2_t ab = vld2q_u32((const uint32_t *)(const void *)x);
+        int16x8_t a = vreinterpretq_s16_u32(ab.val[0]), b = vreinterpretq_s16_u32(ab.val[1]);
+        int16x8_t h = vldrhq_z_s16(w, vctp16q((uint32_t)left)), low = vmovlbq_s8(vreinterpretq_s8_s16(h));
+        both.a = vmladavaq_s16(both.a, h, a);
+        both.b = vmladavaq_s16(both.b, h, b);
+        first.a = vmladavaq_s16(first.a, low, a);
+        first.b = vmladavaq_s16(first.b, low, b);
+    }
+    return (sums){first, both};
 }
 #else
-static void dots(const int8_t *w, const int16_t *x, int taps, int outputs, int32_t *sums)
+/* For each four inputs: two weights h, twice; and twice two inputs of column a and of column b. */
+static sums dots(const int16_t *w, const int16_t *x, int taps)
 {
-    for (int o = 0; o < outputs; o++) sums[o] = 0;
-    for (int i = 0; i < taps; i += 4)
-        for (int o = 0; o < outputs; o++, w += 4) sums[o] += w[0] * x[i] + w[1] * x[i + 2] + w[2] * x[i + 1] + w[3] * x[i + 3];
+    two first = {0, 0}, both = {0, 0};
+    const int16_t *end = w + taps;
+    uint32_t h, next, a, b;
+    __asm__("1:\n\t"
+            "ldrd %[h], %[next], [%[w]], #8\n\t"
+            "ldrd %[a], %[b], [%[x]], #8\n\t"
+            "smlad %[both_a], %[h], %[a], %[both_a]\n\t"
+            "smlad %[both_b], %[h], %[b], %[both_b]\n\t"
+            "sxtb16 %[h], %[h]\n\t"
+            "smlad %[first_a], %[h], %[a], %[first_a]\n\t"
+            "smlad %[first_b], %[h], %[b], %[first_b]\n\t"
+            "ldrd %[a], %[b], [%[x]], #8\n\t"
+            "smlad %[both_a], %[next], %[a], %[both_a]\n\t"
+            "smlad %[both_b], %[next], %[b], %[both_b]\n\t"
+            "sxtb16 %[next], %[next]\n\t"
+            "smlad %[first_a], %[next], %[a], %[first_a]\n\t"
+            "smlad %[first_b], %[next], %[b], %[first_b]\n\t"
+            "cmp %[w], %[end]\n\t"
+            "bne 1b"
+            : [w] "+r"(w), [x] "+r"(x), [both_a] "+r"(both.a), [both_b] "+r"(both.b), [first_a] "+r"(first.a), [first_b] "+r"(first.b),
+              [h] "=&r"(h), [next] "=&r"(next), [a] "=&r"(a), [b] "=&r"(b)
+            : [end] "r"(end)
+            : "cc", "memory");
+    return (sums){first, both};
+}
+#endif
+#else
+static void copy(uint8_t *to, const uint8_t *from, int bytes)
+{
+    for (int i = 0; i < bytes; i++) to[i] = from[i];
+}
+
+static void copy_larger(uint8_t *to, const uint8_t *a, const uint8_t *b, int bytes)
+{
+    for (int i = 0; i < bytes; i++) to[i] = a[i] > b[i] ? a[i] : b[i];
+}
+
+static void spread(int16_t *x, const uint8_t *a, const uint8_t *b, int taps)
+{
+    for (int i = 0; i < taps; i += i % 4 == 1 ? 3 : 1, x += 4) {
+        x[0] = a[i];
+        x[1] = a[i + 2];
+        x[2] = b[i];
+        x[3] = b[i + 2];
+    }
+}
+
+static two dot(const int16_t *w, const int16_t *x, int taps)
+{
+    two sum = {0, 0};
+    for (int i = 0; i < taps; i += 2, w += 2, x += 4) {
+        sum.a += w[0] * x[0] + w[1] * x[1];
+        sum.b += w[0] * x[2] + w[1] * x[3];
+    }
+    return sum;
+}
+
+static int32_t low(int32_t w)
+{
+    return ((w + 128) & 255) - 128;
+}
+
+static sums dots(const int16_t *w, const int16_t *x, int taps)
+{
+    two first = {0, 0}, both = dot(w, x, taps);
+    for (int i = 0; i < taps; i += 2, w += 2, x += 4) {
+        first.a += low(w[0]) * x[0] + low(w[1]) * x[1];
+        first.b += low(w[0]) * x[2] + low(w[1]) * x[3];
+    }
+    return (sums){first, both};
 }
 #endif
 
-static int32_t wide_dot(const int16_t *w, const int16_t *x, int taps)
+/* Append column t of a source at a level: the larger of two columns, the same column, or every column twice. Up to 3 bytes after it change. */
+static uint8_t *column_of(const xn_state *s, int source, int level, int t, uint8_t *bytes)
 {
-    int32_t sum = 0;
-    for (int i = 0; i < taps; i++) sum += w[i] * x[i];
-    return sum;
+    const layer *from = &LAYER[source];
+    const uint32_t channels = from->outputs, columns = from->columns;
+    const uint8_t *ring = s->columns + from->ring;
+    if (t < 0 || t >= LENGTH >> level) {
+        memset(bytes, 0, channels);
+    } else if (from->level < level) {
+        copy_larger(bytes, ring + (uint32_t)(2 * t) % columns * channels, ring + (uint32_t)(2 * t + 1) % columns * channels, (int)channels);
+    } else {
+        copy(bytes, ring + (uint32_t)(t >> (from->level - level)) % columns * channels, (int)channels);
+    }
+    return bytes + channels;
+}
+
+/* Put what a layer's kernel sees at columns t and t + 1 into x. Bytes after that, up to a multiple of 4, meet weights of 0. */
+static void collect(xn_state *s, const layer *own, int t)
+{
+    for (int i = 0; i < 2; i++) {
+        uint8_t *bytes = s->bytes[i];
+        for (int tap = -1; tap <= 1; tap++)
+            for (int k = 0; k < 2; k++)
+                if (own->source[k] != NONE) bytes = column_of(s, own->source[k], own->level, t + i + tap * own->dilation, bytes);
+    }
+    spread(s->x, s->bytes[0], s->bytes[1], own->taps);
 }
 
 /* value / 2^bits as a byte, rounded with half to even. Negative values become 0: this is the ReLU, too. */
@@ -241,44 +365,73 @@ static uint8_t to_byte(int32_t value, int bits)
     return (uint8_t)(value > 255 ? 255 : value);
 }
 
+/* The same for 14 bits. */
+static uint8_t scaled_byte(int32_t value)
+{
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
+    value += 8191 + (value >> 14 & 1);
+    __asm__("usat %0, #8, %0, asr #14" : "+r"(value));
+    return (uint8_t)value;
+#else
+    return to_byte(value, 14);
+#endif
+}
+
 /* Takes the logits of sample t of a window. */
 typedef void (*take)(void *taker, int t, const int32_t logits[3]);
 
-/* Make the next column of a layer. */
-static void make_column(xn_state *s, const window *w, take give, void *taker, int number)
+/* Make the next two columns of a layer, or the last one. */
+static void make_columns(xn_state *s, const window *w, take give, void *taker, int number)
 {
     const layer *own = &LAYER[number];
-    int t = s->made[number]++;
-    uint8_t *column = s->columns + own->ring + (uint32_t)(t % own->columns) * own->outputs;
+    const int16_t *weights = own->weights;
+    const int32_t *bias = own->bias, *scale = own->scale;
+    int t = s->made[number], outputs = own->outputs, taps = own->taps, length = LENGTH >> own->level;
+    uint8_t *ring = s->columns + own->ring, *a = ring + t % own->columns * outputs, *b = ring + (t + 1) % own->columns * outputs;
+    s->made[number] = (uint16_t)(t + 2);
     if (number == 0) {
         near_samples(s, w, t);
-        for (int o = 0; o < own->outputs; o++) column[o] = to_byte(wide_dot(own->wide + 9 * o, s->x, 9) + own->bias[o], FIRST_SHIFT[o]);
+        for (int o = 0; o < outputs; o++, weights += taps) {
+            two sum = dot(weights, s->x, taps);
+            a[o] = to_byte(sum.a + bias[o], FIRST_SHIFT[o]);
+            b[o] = to_byte(sum.b + bias[o], FIRST_SHIFT[o]);
+        }
         return;
     }
     collect(s, own, t);
     if (number == LAYERS - 1) {
-        int32_t logits[3];
-        for (int o = 0; o < 3; o++) logits[o] = wide_dot(own->wide + own->taps * o, s->x, own->taps) + own->bias[o];
-        give(taker, t, logits);
-        if (t == LENGTH - 1) give(taker, XN_SAMPLES - 1, logits); /* the network has no say about the last sample */
+        int32_t logits[2][3];
+        for (int o = 0; o < 3; o++, weights += taps) {
+            two sum = dot(weights, s->x, taps);
+            logits[0][o] = sum.a + bias[o];
+            logits[1][o] = sum.b + bias[o];
+        }
+        give(taker, t, logits[0]);
+        give(taker, t + 1, logits[1]);
+        if (t + 2 == LENGTH) give(taker, XN_SAMPLES - 1, logits[1]); /* the network has no say about the last sample */
         return;
     }
-    const int8_t *weights = own->weights;
-    int outputs = own->outputs, taps = own->taps;
-    for (int o = 0, group; o < outputs; o += group, weights += group * taps) {
-        int32_t sums[4];
-        group = outputs - o >= 4 ? 4 : 1;
-        dots(weights, s->x, taps, group, sums);
-        for (int i = 0; i < group; i++) column[o + i] = to_byte((sums[i] + own->bias[o + i]) * own->scale[o + i], 14);
+    if (t + 1 == length) {
+        s->made[number] = (uint16_t)length;
+        b = s->bytes[0]; /* there is no such column */
+    }
+    for (int o = 0; o < outputs; o += 2, weights += taps) {
+        sums found = dots(weights, s->x, taps);
+        two sum[2] = {found.first, {(found.both.a - found.first.a) / 256, (found.both.b - found.first.b) / 256}};
+        for (int k = 0; k < 2 && o + k < outputs; k++) {
+            int32_t offset = bias[o + k], factor = scale[o + k];
+            a[o + k] = scaled_byte((sum[k].a + offset) * factor);
+            b[o + k] = scaled_byte((sum[k].b + offset) * factor);
+        }
     }
 }
 
-/* Whether all columns that a layer's next column needs are there. */
+/* Whether all columns that a layer's next two columns need are there. */
 static int is_ready(const xn_state *s, int number)
 {
     const layer *own = &LAYER[number];
     int length = LENGTH >> own->level;
-    int needed = s->made[number] + own->dilation + 1;
+    int needed = s->made[number] + own->dilation + 2;
     if (s->made[number] == length) return 0;
     if (needed > length) needed = length;
     for (int i = 0; i < 2; i++) {
@@ -291,15 +444,14 @@ static int is_ready(const xn_state *s, int number)
     return 1;
 }
 
-/* Compute all logits of a window. Returns the number of clipped counts. */
-static int32_t run_network(xn_state *s, const window *w, take give, void *taker)
+/* Compute all logits of a window. */
+static void run_network(xn_state *s, const window *w, take give, void *taker)
 {
-    int32_t beyond = normalise(s, w);
+    normalise(s, w);
     for (int i = 0; i < LAYERS; i++) s->made[i] = 0;
     while (s->made[LAYERS - 1] < LENGTH) /* the rings are just as long as this order needs */
         for (int i = 0; i < LAYERS; i++)
-            for (int n = STRIDE >> LAYER[i].level; n > 0 && is_ready(s, i); n--) make_column(s, w, give, taker, i);
-    return beyond;
+            for (int n = STRIDE >> LAYER[i].level; n > 0 && is_ready(s, i); n -= 2) make_columns(s, w, give, taker, i);
 }
 
 static void store(void *taker, int t, const int32_t logits[3])
@@ -309,8 +461,12 @@ static void store(void *taker, int t, const int32_t logits[3])
 
 int32_t xn_window(xn_state *state, const xn_raw *raw, xn_logits *logits)
 {
-    window whole = {raw, 0};
-    return run_network(state, &whole, store, logits);
+    window whole = {raw, NULL};
+    int32_t beyond = 0;
+    for (int c = 0; c < 3; c++)
+        for (int t = 0; t < XN_SAMPLES; t++) beyond += clipped(raw->component[c][t]) != raw->component[c][t];
+    run_network(state, &whole, store, logits);
+    return beyond;
 }
 
 /* ---- Probabilities ---- */
@@ -385,9 +541,9 @@ static int32_t onset(xn_curve *curve, int64_t peak)
 }
 
 /* Report the peaks of a cluster, in which each is close to the next: the highest first, and none closer than DISTANCE to a higher one. */
-static void close_cluster(xn_stream *s, int phase)
+static void close_cluster(xn_reader *r, int phase)
 {
-    xn_curve *curve = &s->curve[phase];
+    xn_curve *curve = &r->curve[phase];
     for (int left = curve->peaks; left > 0; left--) { /* mark them from the highest to the lowest */
         int best = -1;
         for (int i = 0; i < curve->peaks; i++)
@@ -402,15 +558,15 @@ static void close_cluster(xn_stream *s, int phase)
     for (int i = 0; i < curve->peaks; i++) {
         const xn_peak *peak = &curve->peak[i];
         xn_pick pick = {peak->sample * 10 + peak->tenths, (uint32_t)peak->height, phase};
-        if (peak->fate == 1) s->on_pick(s->context, &pick);
+        if (peak->fate == 1) r->on_pick(r->context, &pick);
     }
     curve->peaks = 0;
 }
 
 /* Take the next final probability of a phase, or UNKNOWN. */
-static void follow(xn_stream *s, int phase, int64_t sample, int32_t p)
+static void follow(xn_reader *r, int phase, int64_t sample, int32_t p)
 {
-    xn_curve *curve = &s->curve[phase];
+    xn_curve *curve = &r->curve[phase];
     *remembered(curve, sample) = p;
     if (p == UNKNOWN || curve->before == UNKNOWN) {
         curve->rising = 0;
@@ -418,8 +574,8 @@ static void follow(xn_stream *s, int phase, int64_t sample, int32_t p)
         curve->rising = 1;
         curve->top = sample;
     } else if (p < curve->before) {
-        if (curve->rising && curve->before >= s->threshold[phase]) {
-            if (curve->peaks == XN_PEAKS) close_cluster(s, phase);
+        if (curve->rising && curve->before >= r->threshold[phase]) {
+            if (curve->peaks == XN_PEAKS) close_cluster(r, phase);
             int64_t middle = curve->top + (sample - 1 - curve->top) / 2;
             int32_t late = middle + REACH < sample ? onset(curve, middle) : 0; /* otherwise it is not known yet */
             curve->peak[curve->peaks++] = (xn_peak){middle, curve->before, late, 0};
@@ -429,65 +585,103 @@ static void follow(xn_stream *s, int phase, int64_t sample, int32_t p)
     curve->before = p;
     for (int i = 0; i < curve->peaks; i++)
         if (curve->peak[i].sample + REACH == sample) curve->peak[i].tenths = onset(curve, curve->peak[i].sample);
-    if (curve->peaks && sample - curve->peak[curve->peaks - 1].sample >= DISTANCE) close_cluster(s, phase);
+    if (curve->peaks && sample - curve->peak[curve->peaks - 1].sample >= DISTANCE) close_cluster(r, phase);
+}
+
+static void begin_reading(xn_reader *r)
+{
+    for (int phase = 0; phase < 2; phase++) {
+        xn_curve *curve = &r->curve[phase];
+        curve->before = UNKNOWN;
+        curve->rising = curve->peaks = 0;
+        for (int i = 0; i < XN_RECENT; i++) curve->recent[i] = UNKNOWN;
+    }
+}
+
+/* Report what is left. */
+static void end_reading(xn_reader *r, int64_t end)
+{
+    for (int64_t t = end; t < end + DISTANCE; t++)
+        for (int phase = 0; phase < 2; phase++) follow(r, phase, t, UNKNOWN);
+}
+
+static void use_thresholds(xn_reader *r, xn_on_pick on_pick, void *context)
+{
+    r->on_pick = on_pick;
+    r->context = context;
+    r->threshold[XN_P] = XN_THRESHOLD_P;
+    r->threshold[XN_S] = XN_THRESHOLD_S;
+}
+
+void xn_picks(xn_reader *r, const xn_logits *logits, xn_on_pick on_pick, void *context)
+{
+    use_thresholds(r, on_pick, context);
+    begin_reading(r);
+    for (int t = 0; t < XN_SAMPLES; t++) {
+        int32_t three[3] = {logits->phase[XN_P][t], logits->phase[XN_S][t], logits->phase[XN_NOISE][t]};
+        uint32_t probability[2];
+        softmax(three, probability);
+        for (int phase = 0; phase < 2; phase++)
+            follow(r, phase, t, t < GUARD || t >= XN_SAMPLES - GUARD ? UNKNOWN : (int32_t)probability[phase] << 4);
+    }
+    end_reading(r, XN_SAMPLES);
 }
 
 /* A sample leaves the ring, so no window will change its probabilities any more. */
 static void finish_sample(xn_stream *s, int64_t sample, int trusted)
 {
     int place = (int)((sample - s->origin) % XN_SAMPLES);
-    for (int phase = 0; phase < 2; phase++) {
-        int32_t p = UNKNOWN;
-        if (trusted) p = (int32_t)(((uint64_t)s->total[phase][place] << 4) / s->weight[place]); /* in units of 2^-24 */
-        follow(s, phase, sample, p);
-        s->total[phase][place] = 0;
-    }
-    s->weight[place] = 0;
+    for (int phase = 0; phase < 2; phase++) follow(&s->reader, phase, sample, trusted ? read_24(s->mean[phase][place]) << 2 : UNKNOWN);
 }
 
-/* Add a window's probabilities of sample t. */
+/* The weight of sample t of a window. */
+static int32_t weight_of(int t)
+{
+    int to_end = t < XN_SAMPLES - 1 - t ? t : XN_SAMPLES - 1 - t;
+    return to_end < 0 ? 0 : to_end + 1 < TAPER ? to_end + 1 : TAPER;
+}
+
+/* Blend a window's probabilities of sample t into the weighted means, in units of 2^-22, over all windows so far. */
 static void blend(void *taker, int t, const int32_t logits[3])
 {
     xn_stream *s = taker;
-    int to_end = t < XN_SAMPLES - 1 - t ? t : XN_SAMPLES - 1 - t;
-    uint32_t weight = to_end + 1 < TAPER ? (uint32_t)to_end + 1 : TAPER, probability[2];
+    int32_t weight = weight_of(t), sum = weight;
+    uint32_t probability[2];
     int place = s->window_begin + t;
     if (place >= XN_SAMPLES) place -= XN_SAMPLES;
+    for (int i = 0; i < 3; i++) sum += weight_of(t + s->since[i]);
     softmax(logits, probability);
-    for (int phase = 0; phase < 2; phase++) s->total[phase][place] += weight * probability[phase]; /* up to 4 windows: below 2^31 */
-    s->weight[place] = (uint16_t)(s->weight[place] + weight);
+    for (int phase = 0; phase < 2; phase++) {
+        uint8_t *mean = s->mean[phase][place];
+        int32_t before = sum == weight ? 0 : read_24(mean), p = (int32_t)probability[phase] << 2;
+        write_24(mean, before + (p - before) * weight / sum); /* at most 2^22 * 500 < 2^31 */
+    }
 }
 
 /* Run the network on the latest XN_SAMPLES samples. */
 static void add_window(xn_stream *s)
 {
+    int moved = (int)(s->next - s->last_window);
+    s->since[2] = s->since[1] + moved; /* up to 3 earlier windows overlap with this one */
+    s->since[1] = s->since[0] + moved;
+    s->since[0] = moved;
     s->window_begin = (int)((s->next - s->origin) % XN_SAMPLES);
-    window latest = {&s->raw, s->window_begin};
+    window latest = {NULL, s};
     run_network(&s->state, &latest, blend, s);
     s->last_window = s->next;
 }
 
 static void start_run(xn_stream *s, int64_t sample)
 {
-    s->origin = s->next = sample;
-    s->last_window = sample;
-    for (int phase = 0; phase < 2; phase++) {
-        s->curve[phase].before = UNKNOWN;
-        s->curve[phase].rising = 0;
-        s->curve[phase].peaks = 0;
-        for (int i = 0; i < XN_RECENT; i++) s->curve[phase].recent[i] = UNKNOWN;
-        for (int i = 0; i < XN_SAMPLES; i++) s->total[phase][i] = 0;
-    }
-    for (int i = 0; i < XN_SAMPLES; i++) s->weight[i] = 0;
+    s->origin = s->next = s->last_window = sample;
+    s->since[0] = s->since[1] = 0;
+    begin_reading(&s->reader);
 }
 
 void xn_begin(xn_stream *s, int64_t sample, xn_on_pick on_pick, void *context)
 {
     s->begun = BEGUN;
-    s->on_pick = on_pick;
-    s->context = context;
-    s->threshold[XN_P] = XN_THRESHOLD_P;
-    s->threshold[XN_S] = XN_THRESHOLD_S;
+    use_thresholds(&s->reader, on_pick, context);
     s->clipped = 0;
     start_run(s, sample);
 }
@@ -498,10 +692,11 @@ int32_t xn_push(xn_stream *s, int32_t e, int32_t n, int32_t z)
     int64_t leaving = s->next - XN_SAMPLES;
     int place = (int)((s->next - s->origin) % XN_SAMPLES);
     if (leaving >= s->origin) finish_sample(s, leaving, leaving - s->origin >= GUARD);
-    s->clipped += (clipped(e) != e) + (clipped(n) != n) + (clipped(z) != z);
-    s->raw.component[XN_E][place] = e;
-    s->raw.component[XN_N][place] = n;
-    s->raw.component[XN_Z][place] = z;
+    const int32_t counts[3] = {e, n, z};
+    for (int c = 0; c < 3; c++) {
+        s->clipped += clipped(counts[c]) != counts[c];
+        write_24(s->raw[place][c], clipped(counts[c]));
+    }
     s->next++;
     /* The first window, and then those that begin at a multiple of STEP. */
     if (s->next - s->origin == XN_SAMPLES || (s->next - s->origin > XN_SAMPLES && (s->next - XN_SAMPLES) % STEP == 0)) add_window(s);
@@ -515,8 +710,7 @@ int32_t xn_gap(xn_stream *s, int64_t sample)
     if (end - s->origin >= XN_SAMPLES) {
         if (s->last_window != end) add_window(s); /* the last window ends at the last sample */
         for (int64_t t = end - XN_SAMPLES; t < end; t++) finish_sample(s, t, t - s->origin >= GUARD && end - t > GUARD);
-        for (int64_t t = end; t < end + DISTANCE; t++)
-            for (int phase = 0; phase < 2; phase++) follow(s, phase, t, UNKNOWN);
+        end_reading(&s->reader, end);
     }
     start_run(s, sample);
     return 0;

@@ -35,10 +35,11 @@ typedef struct {
 typedef struct {
     int64_t line[3], slope[3];                 /* straight line of each component, in units of 1 / XN_TIME_SQUARES */
     uint64_t peak[3];                          /* after the line is removed, in the same unit */
-    int16_t x[$widest];                        /* what a kernel sees */
-    int16_t near[9];                           /* three normalised samples of each component */
+    int16_t x[2 * $widest + 8];                /* what a kernel sees at two columns, and room for the last vector */
+    uint8_t bytes[2][$widest + 4];             /* the same, before it is spread to 16 bits */
+    int16_t near[16];                          /* four normalised samples of each component */
     uint16_t made[$layers];                      /* columns that each layer has made */
-    uint8_t columns[$columns_bytes];               /* the latest columns of each layer */
+    uint8_t columns[$columns_bytes + 4];           /* the latest columns of each layer */
 } xn_state;
 
 #define XN_THRESHOLD_P $threshold_p /* recommended thresholds, in units of 2^-24 */
@@ -77,21 +78,30 @@ typedef struct {
     xn_peak peak[XN_PEAKS];
 } xn_curve;
 
-/* A continuous record, about $stream_kilobytes kB. Change only `threshold`, after xn_begin. */
+/* Reads picks from probabilities. Change only `threshold`, after xn_begin. */
+typedef struct {
+    int32_t threshold[2];        /* of P and S, in units of 2^-24 */
+    xn_on_pick on_pick;
+    void *context;
+    xn_curve curve[2];
+} xn_reader;
+
+/* Pick the logits of a window, with the recommended thresholds. Tenths of a sample are counted from the start of the window.
+ * The reader is working memory. Nothing is picked in the half second at either end, as in any record. */
+void xn_picks(xn_reader *reader, const xn_logits *logits, xn_on_pick on_pick, void *context);
+
+/* A continuous record, about $stream_kilobytes kB. Change only `reader.threshold`, after xn_begin. */
 typedef struct {
     uint32_t begun;
-    int32_t threshold[2];        /* of P and S, in units of 2^-24 */
     int64_t clipped;             /* counts beyond 24 bits so far */
     int64_t origin, next;        /* the first sample since the latest gap, and the next sample */
     int64_t last_window;         /* end of the latest window */
-    int window_begin;            /* its place in `raw` */
-    xn_on_pick on_pick;
-    void *context;
+    int window_begin;            /* place of its first sample in `raw` */
+    int since[3];                /* samples from the start of each earlier window to that of the latest */
+    xn_reader reader;
     xn_state state;
-    xn_raw raw;                  /* the latest samples, a ring */
-    uint32_t total[2][XN_SAMPLES]; /* of their probabilities, in units of 2^-20, times weights */
-    uint16_t weight[XN_SAMPLES];
-    xn_curve curve[2];
+    uint8_t raw[XN_SAMPLES][3][3];  /* the latest samples, a ring; 24 bits each */
+    uint8_t mean[2][XN_SAMPLES][3]; /* of their probabilities */
 } xn_stream;
 
 /* Begin a continuous record. Windows begin at multiples of 2000 samples, so count samples from 1970-01-01, as XiaoNet does on a computer:
