@@ -22,8 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import obspy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -45,17 +48,19 @@ print(sum(len(model.classify(stream).picks) for stream in stations.values()))
 
 
 def measure(command: list[str]) -> tuple[float, float, float]:
-    """Seconds, processor time in seconds and peak memory in MB of a command and its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Seconds, processor time in seconds and peak memory in MB of a command; of the command line, of its largest worker."""
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"event": "result"')]
-    memory = told[0]["memory_mb"] if told and "memory_mb" in told[0] else after.ru_maxrss / 1024
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        output.seek(0)
+        told = output.read()
+    if status:
+        sys.exit(f"{' '.join(command)} failed:\n{told}")
+    results = [json.loads(line) for line in told.splitlines() if line.startswith('{"event": "result"')]
+    memory = results[0].get("memory_mb") if results else None
+    return seconds, usage.ru_utime + usage.ru_stime, memory or usage.ru_maxrss / 1024
 
 
 def objects(out: Path, *options: str) -> list[str]:
@@ -63,15 +68,19 @@ def objects(out: Path, *options: str) -> list[str]:
     return [*XIAONET, "s3://data/sds", "--layout", "sds", "--out", str(out), "--json", *options]
 
 
-def with_server(folder: Path, work: Callable[[], None]) -> None:
-    """Work with the day in an S3 server."""
+def with_server(folder: Path, days: int, work: Callable[[], None]) -> None:
+    """Work with station-days in an S3 server: the day, under other names."""
     from archives.servers import make_bucket, s3_server, upload
 
     os.environ.update(AWS_ACCESS_KEY_ID="me", AWS_SECRET_ACCESS_KEY="secret", AWS_REGION="us-east-1")
-    for path in DAY:
-        target = folder / "sds" / "2014" / path.relative_to(SHARED / "data" / "sds" / "2014")
+    for number, path in product(range(days), DAY):
+        stream = obspy.read(path)
+        for trace in stream:
+            trace.stats.station = f"{trace.stats.station[0]}{number:02}{trace.stats.station[-1]}"
+        _, station, _, channel, *_ = stream[0].id.split(".")
+        target = folder / "sds" / "2014" / "CX" / station / f"{channel}.D" / f"{stream[0].id}.D.2014.121"
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        stream.write(str(target), "MSEED")
     with s3_server() as proxy:
         os.environ["AWS_ENDPOINT"] = f"http://127.0.0.1:{proxy.behind}"
         make_bucket(proxy, "data")
@@ -79,7 +88,7 @@ def with_server(folder: Path, work: Callable[[], None]) -> None:
         work()
 
 
-def cost(folder: Path, repeats: int) -> None:
+def cost(folder: Path, days: int, repeats: int) -> None:
     plain = [*XIAONET, str(folder / "sds"), "--workers", "1", "--out", str(folder / "plain.csv")]
 
     def work() -> None:
@@ -94,14 +103,14 @@ def cost(folder: Path, repeats: int) -> None:
                 turns[model].append(measure(objects(out, "--workers", "1", "--model", model)))
         print("| | vCPU-s a station-day | times less than PhaseNet | MB |\n|---|---|---|---|")
         for name, found in turns.items():
-            spent = statistics.median(one[1] for one in found)
+            spent = statistics.median(one[1] for one in found) / days
             ratio = statistics.median(base[1] / one[1] for base, one in zip(turns["SeisBench PhaseNet"], found, strict=True))
             print(f"| {name} | {spent:.2f} | {ratio:.1f} | {max(one[2] for one in found):.0f} |")
 
-    with_server(folder, work)
+    with_server(folder, days, work)
 
 
-def workers(folder: Path, repeats: int) -> None:
+def workers(folder: Path, days: int, repeats: int) -> None:
     def work() -> None:
         ratios = []
         for _ in range(repeats):
@@ -109,7 +118,7 @@ def workers(folder: Path, repeats: int) -> None:
             ratios.append(one / two)
         print(f"2 workers of Dask are {statistics.median(ratios):.2f} times as fast as 1 ({min(ratios):.2f} to {max(ratios):.2f})")
 
-    with_server(folder, work)
+    with_server(folder, days, work)
 
 
 class Listing:
@@ -137,7 +146,7 @@ def paper_plan(folder: Path, station_days: int) -> Any:
     return Plan(Listing(station_days // 365), request, folder), request  # type: ignore[arg-type]
 
 
-def planning(folder: Path, repeats: int) -> None:
+def planning(folder: Path, days: int, repeats: int) -> None:
     started = time.perf_counter()
     plan, _ = paper_plan(folder, 10**6)
     listed = time.perf_counter() - started
@@ -168,7 +177,7 @@ def pretend(name: str, block: Any, *_: Any) -> Any:
     return Picked(days=len({one.day for one in block.own}), usage=Usage("paper", 0.0, 0.0))
 
 
-def simulation(folder: Path, repeats: int) -> None:
+def simulation(folder: Path, days: int, repeats: int) -> None:
     from dataclasses import replace
 
     from xiaonet.archives import running
@@ -207,7 +216,7 @@ class Pretender:
         return pretend(self.__name__, *arguments)
 
 
-def storage(folder: Path, repeats: int) -> None:
+def storage(folder: Path, days: int, repeats: int) -> None:
     """Download the day's objects one after the other with each library, in a new process each time."""
     programs = {
         "obstore": (
@@ -229,10 +238,10 @@ def storage(folder: Path, repeats: int) -> None:
             seconds, spent, memory = (statistics.median(one[number] for one in found) for number in range(3))
             print(f"{name}: {seconds:.2f} s, {spent:.2f} s of processor time, {memory:.0f} MB")
 
-    with_server(folder, work)
+    with_server(folder, days, work)
 
 
-PARTS: dict[str, Callable[[Path, int], None]] = {
+PARTS: dict[str, Callable[[Path, int, int], None]] = {
     "cost": cost,
     "workers": workers,
     "planning": planning,
@@ -244,12 +253,13 @@ PARTS: dict[str, Callable[[Path, int], None]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, default="cost")
+    parser.add_argument("--days", type=int, default=4, help="station-days of the parts cost, workers and storage")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     if not DAY:
         sys.exit(f"no records below {SHARED / 'data' / 'sds'}: set XIAONET_SHARED")
     with tempfile.TemporaryDirectory() as folder:
-        PARTS[arguments.part](Path(folder), arguments.repeats)
+        PARTS[arguments.part](Path(folder), arguments.days, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": D
 
 TILE_SAMPLES: Final = 512  # in which continuous records are computed: more than the network sees on either side of a sample
 
+EventFormat = Literal["nonlinloc", "hypoinverse", "scml", "real", "pyrocko"]  # of files for other programs
 Runtime = Literal["auto", "onnxruntime", "openvino", "native", "torch"]  # auto chooses by the file and the processor
 Stacking = Literal["probabilities", "waveforms"]  # what is averaged where the windows of a continuous record overlap
 FIRST_STACKING: Final[Stacking] = "probabilities"  # of model files that do not name one

@@ -20,6 +20,8 @@ EXTRAS: Final = {
     "obstore": "archive",
     "distributed": "archive",
     "dask_jobqueue": "archive",
+    "pyocto": "associate",
+    "pyproj": "associate",
 }
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from xiaonet import __version__
 from xiaonet.constants import DISTANCE, PHASES, PICKED_PHASES, SAMPLING_RATE, Runtime
 from xiaonet.errors import ConfigError, WaveformError, WaveformWarning
+from xiaonet.io.inventory import load_inventory
 from xiaonet.io.picks import Picks
+from xiaonet.picking.amplitudes import Amplitudes, Deconvolution
 from xiaonet.picking.annotation import Annotation, annotate_chunk, chunks
 from xiaonet.picking.channels import parse_components
 from xiaonet.picking.picks import Pick, read_picks
@@ -25,7 +27,7 @@ from xiaonet.runtime.loading import load_predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from obspy import Stream
+    from obspy import Inventory, Stream
 
 PREFILTER_THRESHOLD = 0.05  # probability of P or S from which on the model sees a window
 
@@ -45,11 +47,15 @@ class Picker:
         threads: number of threads of the runtime.
         components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
         prefer: codes of instruments, best first, such as `HH,BH`: pick one instrument of each station at any time; all by default.
+        inventory: StationXML file, or inventory of ObsPy, with responses: amplitudes are divided by the sensitivity of their channel,
+            and are in m/s, or in m/s**2 for accelerometers. Without it they are in the unit of the record.
+        deconvolve: remove the whole instrument response from amplitudes instead: `Deconvolution()`, with the defaults of ObsPy.
         scout: the old name of `prefilter`, accepted for one more release.
 
     Raises:
         CheckpointError: there is no such model, it is damaged, or it has another input specification.
         ConfigError: an argument has a wrong type or value, or the runtime is not installed.
+        DataError: the inventory is missing, or holds no responses.
 
     Example:
         >>> import obspy, xiaonet
@@ -69,6 +75,8 @@ class Picker:
         threads: int = 1,
         components: str | Mapping[str, str] | None = None,
         prefer: str | Sequence[str] = (),
+        inventory: "str | Path | Inventory | None" = None,
+        deconvolve: Deconvolution | None = None,
         scout: str | Path | None = None,
     ) -> None:
         if scout is not None:
@@ -79,6 +87,7 @@ class Picker:
         if prefilter is not None:
             self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
         self.thresholds = _thresholds(predictor.thresholds, threshold)
+        self._add_inventory(inventory, deconvolve)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -89,6 +98,7 @@ class Picker:
             "digest": self.predictor.digest,
             "runtime": self.predictor.runtime,
             "thresholds": ", ".join(f"{phase} {value:g}" for phase, value in self.thresholds.items()),
+            **self._amplitudes_said,
         }
 
     def annotate(self, stream: "Stream") -> "Stream":
@@ -178,7 +188,25 @@ class Picker:
 
     def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
         """Read the picks of an annotated chunk, in order of time."""
-        return read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
+        picks = read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
+        return self.amplitudes.convert(picks, annotation, instrument, segment) if self.amplitudes else picks
+
+    def amplitude_problems(self, instrument: Instrument, segments: Sequence[Segment]) -> list[str]:
+        """Channels of an instrument with data in segments whose amplitudes stay in counts, each with the reason."""
+        if self.amplitudes is None or not segments:
+            return []
+        return list(self.amplitudes.problems(instrument, segments[0].time_ns(segments[0].first), segments[-1].time_ns(segments[-1].end)))
+
+    def _add_inventory(self, inventory: "str | Path | Inventory | None", deconvolve: Deconvolution | None) -> None:
+        """Set what converts amplitudes, and what the provenance says about it."""
+        self.amplitudes: Amplitudes | None = None
+        self._amplitudes_said: dict[str, str] = {}
+        if inventory is not None:
+            stations, name = load_inventory(inventory)
+            self.amplitudes = Amplitudes(stations, deconvolve)
+            self._amplitudes_said = {"inventory": name, "amplitudes": str(deconvolve or "divided by sensitivity")}
+        elif deconvolve is not None:
+            raise ConfigError("deconvolution needs the instrument responses; give an inventory too, such as station.xml")
 
     def _annotated(self, instrument: Instrument, segment: Segment, channels: dict[str, Quality]) -> Iterator[Annotation]:
         """The chunks of a segment; adds the quality of each channel to `channels`."""
@@ -195,7 +223,10 @@ class Picker:
         if not instruments:
             raise WaveformError(f"nothing to pick: {'; '.join(skipped) or 'the stream is empty'}")
         several = "an arrival may have several picks; for one set each: Picker(prefer='HH,BH,EH,HN')"
-        return instruments, skipped + [f"{note}; {several}" for note in doubles(instruments)]
+        skipped += [f"{note}; {several}" for note in doubles(instruments)]
+        return instruments, skipped + [
+            problem for instrument in instruments for problem in self.amplitude_problems(instrument, instrument.segments)
+        ]
 
 
 def _thresholds(advised: Mapping[str, float], chosen: float | Mapping[str, float] | None) -> dict[str, float]:

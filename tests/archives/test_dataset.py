@@ -163,6 +163,7 @@ def test_a_layout_that_does_not_fit_shows_three_names(days: Path, run) -> None:
         (["--cluster", "local"], "--cluster needs --layout"),
         (["--layout", "sds", "--shard", "4/3"], "--shard is '4/3'; wanted a share such as 3/100"),
         (["--layout", "sds", "--shard", "1/3", "--cluster", "local"], "--shard and --cluster: these options exclude each other"),
+        (["--layout", "sds", "--inventory", "x.xml"], "--inventory works on one machine only; leave it out or leave --layout out"),
         (["--layout", "sds", "--plot"], "--plot works on one machine only"),
         (["--layout", "sds", "--stations", "ZZ.*"], "nothing to pick in "),
         (["--layout", "sds", "--cluster", "spark"], "--cluster is 'spark'; wanted local, slurm, or the address of a scheduler"),

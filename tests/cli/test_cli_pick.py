@@ -18,6 +18,7 @@ import pytest
 from obspy import Stream
 from typer.testing import CliRunner
 
+from inventories import channel, inventory_of, response
 from stand_in import MIDNIGHT, StandIn, record, write, write_days
 from xiaonet.cli import main as cli
 from xiaonet.shipped import shipped_models
@@ -462,7 +463,7 @@ def test_help_names_every_option_with_what_it_does() -> None:
     assert re.search(r"^ *Usage: \S+ pick \[OPTIONS\] ", told, re.MULTILINE)
     assert "Pick P and S in continuous records." in told
     options = {"model", "threshold", "out", "from", "to", "stations", "components", "prefer", "plot", "workers", "runtime"}
-    options |= {"prefilter", "resume", "drop-s-without-p", "quiet", "json", "help"}
+    options |= {"inventory", "deconvolve", "water-level", "corners", "prefilter", "resume", "drop-s-without-p", "quiet", "json", "help"}
     assert options == set(re.findall(r"^[│ ]+--([a-z-]+)", told, re.MULTILINE))
     assert "Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C." in told
     for text in (
@@ -486,6 +487,46 @@ def test_a_station_with_two_instruments_is_named_and_a_preference_picks_one(
     assert (0, ["XX.ABC..HNZ"]) == (status, pd.read_csv("picks.csv")["seed_id"].tolist())
     assert "! Skipped: XX.ABC..HH: left out where XX.ABC..HN has data" in lines
     assert not any(line.startswith("! Stations") for line in lines)
+
+
+def test_amplitudes_are_in_the_unit_of_the_sensor_and_say_so(run: Callable[..., tuple[int, list[str]]], data: Path) -> None:
+    assert 0 == run(data)[0]
+    plain = pd.read_csv("picks.csv")
+    names = [f"XX.ABC..HH{component}" for component in "ENZ"]
+    inventory_of(*(channel(name, response(1e8)) for name in names)).write("station.xml", "STATIONXML")
+    status, lines = run(data, "--inventory", "station.xml")
+    picks = pd.read_csv("picks.csv")
+    assert (0, {"count"}) == (status, set(plain["amp_unit"]))
+    assert plain.drop(columns=["amp", "amp_unit"]).equals(picks.drop(columns=["amp", "amp_unit"]))
+    at_abc = picks["station"] == "XX.ABC."
+    assert [{"m/s"}, {"count"}] == [set(picks["amp_unit"][rows]) for rows in (at_abc, ~at_abc)]
+    assert (plain["amp"][at_abc] / 1e8).tolist() == pytest.approx(picks["amp"][at_abc].tolist())
+    assert plain["amp"][~at_abc].tolist() == picks["amp"][~at_abc].tolist()
+    assert any("YY.DEF.00.EHZ: not in the inventory; its amplitudes stay in counts" in line for line in lines)
+    details = json.loads(Path("picks.csv.json").read_text())
+    assert "divided by sensitivity" == details["provenance"]["amplitudes"]
+    assert 3 == sum("not in the inventory" in warning for warning in details["warnings"])
+    assert 0 == run(data, "--inventory", "station.xml", "--deconvolve", "--corners", "0.5,1,40,45", "--water-level", "40")[0]
+    deconvolved = json.loads(Path("picks.csv.json").read_text())["provenance"]["amplitudes"]
+    assert "deconvolved, water level 40 dB, pre-filter 0.5, 1, 40, 45 Hz" == deconvolved
+    assert {"m/s"} == set(pd.read_csv("picks.csv")["amp_unit"][at_abc])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--inventory", "missing.xml"], "missing.xml cannot be read: No such file or directory"),
+        (["--deconvolve"], "deconvolution needs the instrument responses"),
+        (["--water-level", "60"], "--water-level and --corners are of --deconvolve; add it, or leave them out"),
+        (["--deconvolve", "--corners", "low"], "--corners is 'low'; wanted four frequencies in Hz such as 0.5,1,40,45"),
+        (["--deconvolve", "--corners", "1,2"], "the pre-filter is (1.0, 2.0); wanted four rising frequencies"),
+    ],
+)
+def test_amplitudes_that_cannot_be_made_are_refused(
+    run: Callable[..., tuple[int, list[str]]], data: Path, options: list[str], message: str
+) -> None:
+    status, lines = run(data, *options)
+    assert (1, True) == (status, any(message in line for line in lines)), lines
 
 
 def test_components_can_be_named(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:

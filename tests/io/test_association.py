@@ -88,6 +88,19 @@ def test_pyocto_finds_the_aftershocks_in_our_csv_file(picks: pd.DataFrame) -> No
     assert {"PB.B916.", "PB.B917.", "PB.B918.", "PB.B921."} == set(assignments["station"])
 
 
+def test_xiaonet_associate_finds_the_aftershocks(sds: Path) -> None:
+    from inventories import inventory_of
+    from xiaonet.events.association import AssociationSettings
+    from xiaonet.events.association import associate as associate_picks
+
+    stream = obspy.Stream(trace for path in sorted((sds / "2019").rglob("PB.*")) if path.is_file() for trace in obspy.read(path))
+    places = {row.id.rstrip("."): (row.latitude, row.longitude, row.elevation) for row in STATIONS.itertuples()}
+    events = associate_picks(Picker().pick(stream), inventory_of(places=places), AssociationSettings(min_picks=7)).events
+    table = pd.DataFrame([event.hypocentre for event in events]).assign(time=lambda held: held["time_ns"] / 1e9)
+    assert len(found(table)) >= 8, found(table)
+    assert np.median([event.rms for event in events]) < 0.4  # s, of constant velocities
+
+
 def test_the_same_picks_at_other_stations_are_no_aftershocks(picks: pd.DataFrame) -> None:
     shuffled = picks.assign(station=np.random.default_rng(0).permutation(picks["station"]))
     mirrored = picks.assign(station=picks["station"].map(dict(zip(STATIONS["id"], STATIONS["id"][[1, 0, 3, 2]], strict=True))))

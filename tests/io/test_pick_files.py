@@ -57,6 +57,7 @@ picks_lists = st.lists(
         uncertainty=numbers,
         amplitude=numbers,
         snr=numbers,
+        unit=st.sampled_from(["count", "m/s", "m/s**2", "m"]),
     ),
     max_size=8,
 )
@@ -71,10 +72,10 @@ def read_table(path: Path) -> pd.DataFrame:
 def test_csv_has_a_line_a_pick(tmp_path: Path) -> None:
     assert 2 == write_picks([P, S], tmp_path / "picks.csv", PROVENANCE)
     assert (
-        b"station,phase,time,timestamp,prob,uncertainty,amp,snr,seed_id,id,type\n"
-        b"PB.B918.,P,1562486930.867986123,2019-07-07T08:08:50.867986+00:00,0.875,0.05,1234.5,21.25,PB.B918..EHZ,PB.B918.,P\n"
+        b"station,phase,time,timestamp,prob,uncertainty,amp,snr,seed_id,id,type,amp_unit\n"
+        b"PB.B918.,P,1562486930.867986123,2019-07-07T08:08:50.867986+00:00,0.875,0.05,1234.5,21.25,PB.B918..EHZ,PB.B918.,P,count\n"
         b"PB.B918.,S,1562486932.697986000,2019-07-07T08:08:52.697986+00:00,0.5221331715583801,0.1,0.30000000000000004,,"
-        b"PB.B918..EH1,PB.B918.,S\n"
+        b"PB.B918..EH1,PB.B918.,S,count\n"
     ) == (tmp_path / "picks.csv").read_bytes()
 
 
@@ -118,6 +119,7 @@ def test_every_digit_comes_back_from_csv(tmp_path_factory: pytest.TempPathFactor
             number(line["uncertainty"]),
             number(line["amp"]),
             number(line["snr"]),
+            line["amp_unit"],
         )
         for line in lines
     ]
@@ -139,7 +141,7 @@ def test_csv_and_parquet_hold_the_same_table(tmp_path_factory: pytest.TempPathFa
     assert list(COLUMNS) == list(lines) == list(table)
     for name in ("time", "prob", "uncertainty", "amp", "snr"):
         pd.testing.assert_series_equal(lines[name].astype("float64"), table[name], check_exact=True)
-    for name in ("station", "phase", "seed_id", "id", "type"):
+    for name in ("station", "phase", "seed_id", "id", "type", "amp_unit"):
         assert lines[name].astype(str).tolist() == table[name].tolist()
     assert [pick.time_ns for pick in picks] == table["timestamp"].astype("int64").tolist()
 
@@ -148,7 +150,7 @@ def test_parquet_has_types_nulls_and_provenance(tmp_path: Path) -> None:
     assert 3 == write_picks([P, S, LATER], tmp_path / "picks.parquet", PROVENANCE)
     table = parquet.read_table(tmp_path / "picks.parquet")
     number, text = "double", "string"
-    assert [text, text, number, "timestamp[ns, tz=UTC]", number, number, number, number, text, text, text] == [
+    assert [text, text, number, "timestamp[ns, tz=UTC]", number, number, number, number, text, text, text, text] == [
         str(kind) for kind in table.schema.types
     ]
     assert {b"model": b"xiaonet", b"thresholds": b"P 0.3, S 0.25"} == table.schema.metadata
@@ -229,9 +231,9 @@ def test_quakeml_follows_its_schema_and_obspy_reads_the_picks_back(tmp_path: Pat
     assert ["automatic"] * 3 == [pick.evaluation_mode for pick in event.picks]
     assert ["smi:local/xiaonet/picker"] * 3 == [pick.method_id.id for pick in event.picks]
     assert [
-        ["probability=0.875, amplitude=1234.5, snr_db=21.25"],
-        ["probability=0.5221331715583801, amplitude=0.30000000000000004"],
-        ["probability=1.0, amplitude=0.0, snr_db=-inf"],
+        ["probability=0.875, amplitude=1234.5, snr_db=21.25, amplitude_unit=count"],
+        ["probability=0.5221331715583801, amplitude=0.30000000000000004, amplitude_unit=count"],
+        ["probability=1.0, amplitude=0.0, snr_db=-inf, amplitude_unit=count"],
     ] == [[comment.text for comment in pick.comments] for pick in event.picks]
     assert ["picks that no event has been sought for", "model: xiaonet", "thresholds: P 0.3, S 0.25"] == [
         comment.text for comment in event.comments
@@ -375,6 +377,22 @@ def test_picks_are_read_from_quakeml_to_the_microsecond(tmp_path: Path) -> None:
     write_picks([P, S, LATER], tmp_path / "picks.xml", PROVENANCE)
     expected = [replace(P, time_ns=1562486930_867986000), S, LATER]
     assert list(map(repr, expected)) == list(map(repr, read_pick_file(tmp_path / "picks.xml")))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_unit_of_an_amplitude_is_read_back(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picks{suffix}"
+    write_picks([replace(P, unit="m/s**2"), replace(S, unit="m/s"), LATER], path, PROVENANCE)
+    assert ["m/s**2", "m/s", "count"] == [pick.unit for pick in read_pick_file(path)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_amplitudes_in_a_file_without_units_are_in_counts(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picks{suffix}"
+    write_picks([P], path, PROVENANCE)
+    table = read_table(path).drop(columns="amp_unit")
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    assert [("count", 1234.5)] == [(pick.unit, pick.amplitude) for pick in read_pick_file(path)]
 
 
 def test_a_pick_of_an_analyst_in_quakeml_has_no_probability(tmp_path: Path) -> None:

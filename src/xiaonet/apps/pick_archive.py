@@ -197,6 +197,9 @@ def _plan_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, is
         planned[name] = defaultdict(list)
         for task in tasks:
             planned[name][task.instrument.name, task.instrument.rate].append(task.key)
+        for instrument in instruments:
+            parts = [part for part in map(run.archive.within, instrument.segments) if part.first < part.end]
+            run.archive.problems |= dict.fromkeys(run.picker.amplitude_problems(instrument, parts))
         run.on_station(instruments, sum(task.seconds for task in tasks) - expected)
         yield tasks
 

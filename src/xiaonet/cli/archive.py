@@ -65,17 +65,17 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     return int(number), int(total)
 
 
-def check_objects(paths: Sequence[str], *, drop_s_without_p: bool, plot: bool, shard_on_cluster: object) -> None:
-    """Check that the options of `xiaonet pick` can be used with `--layout`.
+def check_objects(paths: Sequence[str], cluster: str | None, shard: str | None, **given: bool) -> None:
+    """Check that the options of `xiaonet pick` can be used with `--layout`; those that are `given` cannot.
 
     Raises:
         ConfigError: one cannot.
     """
     if len(paths) > 1:
         raise ConfigError(f"{len(paths)} paths were given; wanted one folder or URL with --layout")
-    if drop_s_without_p or plot:
-        raise ConfigError(f"{'--plot' if plot else '--drop-s-without-p'} works on one machine only; leave it out or leave --layout out")
-    if shard_on_cluster:
+    if used := [name.replace("_", "-") for name, value in given.items() if value]:
+        raise ConfigError(f"--{used[0]} works on one machine only; leave it out or leave --layout out")
+    if cluster and shard:
         raise ConfigError("--shard and --cluster: these options exclude each other; a cluster shares out the work itself")
 
 

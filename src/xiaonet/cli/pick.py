@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xiaonet.apps.summary import StationSummary, Summary
     from xiaonet.io.archive import Archive
     from xiaonet.picker import Picker
+    from xiaonet.picking.amplitudes import Deconvolution
     from xiaonet.picking.segments import Instrument
 
 SHOWN_STATIONS = 12  # in the table at the end
@@ -33,6 +34,15 @@ Prefilter = Annotated[
     str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
+InventoryFile = Annotated[
+    Path | None, typer.Option(help="StationXML with responses: amplitudes in m/s or m/s**2.", show_default="amplitudes in counts")
+]
+Deconvolve = Annotated[bool, typer.Option("--deconvolve", help="Remove the whole response from amplitudes, not only the sensitivity.")]
+WaterLevel = Annotated[float | None, typer.Option(help="Of --deconvolve, in dB below the peak of the response.", show_default="60")]
+Corners = Annotated[
+    str | None,
+    typer.Option(metavar="F1,F2,F3,F4", help="Of --deconvolve: ObsPy's pre_filt in Hz, such as 0.5,1,40,45.", show_default="none"),
+]
 DropLoneS = Annotated[bool, typer.Option("--drop-s-without-p", help="Leave out S picks without a P on their station in the 30 s before.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command, if there is one.")]
 Layout = Annotated[
@@ -60,6 +70,10 @@ def pick(
     workers: Workers = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
+    inventory: InventoryFile = None,
+    deconvolve: Deconvolve = False,
+    water_level: WaterLevel = None,
+    corners: Corners = None,
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
     resume: Resume = False,
     layout: Layout = None,
@@ -86,8 +100,8 @@ def pick(
     workers = workers or usable_cores()
     thresholds = _thresholds(threshold)
     if layout is not None:
+        check_objects(paths, cluster, shard, drop_s_without_p=drop_s_without_p, plot=plot, inventory=inventory is not None)
         picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter)
-        check_objects(paths, drop_s_without_p=drop_s_without_p, plot=plot, shard_on_cluster=shard and cluster)
         how = (model, picker.thresholds, runtime, prefilter, picker.provenance)
         limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer)
         request = Request(paths[0], layout, out, *how, *limits, shard=parse_shard(shard))
@@ -96,12 +110,20 @@ def pick(
     check_plain(cluster=cluster, shard=shard, price=price)
     check_format(Path(out))
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
-    picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // tasks))
+    spectral = _deconvolution(deconvolve, water_level, corners)
+    picker = Picker(
+        model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // tasks), inventory=inventory, deconvolve=spectral
+    )
+    _pick_files(archive, picker, Path(out), plot, workers=workers, resume=resume, drop_lone_s=drop_s_without_p)
+
+
+def _pick_files(archive: "Archive", picker: "Picker", out: Path, plot: bool, **options: Any) -> None:
+    """Pick an archive of files, and tell what was done."""
     console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
-    drawing = _day_plots(Path(out), picker.thresholds) if plot else None
-    summary = _pick(archive, picker, Path(out), workers=workers, resume=resume, drop_lone_s=drop_s_without_p, on_chunk=drawing)
-    _tell(summary, Path(out), time.monotonic() - started)
+    drawing = _day_plots(out, picker.thresholds) if plot else None
+    summary = _pick(archive, picker, out, on_chunk=drawing, **options)
+    _tell(summary, out, time.monotonic() - started)
 
 
 def _day_plots(out: Path, thresholds: Mapping[str, float]) -> "OnChunk":
@@ -164,6 +186,21 @@ def _thresholds(text: str | None) -> float | dict[str, float] | None:
         return {phase.strip(): float(value) for phase, value in (item.split("=") for item in text.split(","))}
     except ValueError as error:
         raise ConfigError(f"--threshold is {text!r}; wanted a probability such as 0.3, or one each such as P=0.3,S=0.2") from error
+
+
+def _deconvolution(wanted: bool, water_level: float | None, corners: str | None) -> "Deconvolution | None":
+    """How to remove responses, from the options that say so."""
+    from xiaonet.picking.amplitudes import Deconvolution
+
+    if not wanted:
+        if water_level is not None or corners is not None:
+            raise ConfigError("--water-level and --corners are of --deconvolve; add it, or leave them out")
+        return None
+    try:
+        pre_filt = tuple(map(float, corners.split(","))) if corners else None
+    except ValueError as error:
+        raise ConfigError(f"--corners is {corners!r}; wanted four frequencies in Hz such as 0.5,1,40,45") from error
+    return Deconvolution(60.0 if water_level is None else water_level, pre_filt)
 
 
 def _find(

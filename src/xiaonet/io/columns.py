@@ -11,10 +11,11 @@ or newer, read the CSV for GaMMA with `parse_dates=["timestamp"]`.
 | `timestamp` | | the same in ISO 8601, UTC; to the microsecond in CSV, to the nanosecond in Parquet |
 | `prob` | | probability, 0 to 1 |
 | `uncertainty` | s | width of the probability's peak as a standard deviation; most onsets are nearer |
-| `amp` | of the record | largest absolute sample after the pick; GaMMA's magnitudes need records in m/s |
+| `amp` | `amp_unit` | largest absolute sample after the pick; GaMMA's magnitudes need m/s, from `--inventory` |
 | `snr` | dB | signal-to-noise ratio |
 | `seed_id` | | NET.STA.LOC.CHA |
 | `id`, `type` | | `station` and `phase` again, with GaMMA's names |
+| `amp_unit` | | `m/s`, `m/s**2` or `m`; `count` without an inventory, for the unit of the record |
 
 Numbers have all their digits. NaN is an empty field in CSV and a null in Parquet.
 """
@@ -25,15 +26,15 @@ from collections.abc import Collection
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import Pick
 
-COLUMNS = ("station", "phase", "time", "timestamp", "prob", "uncertainty", "amp", "snr", "seed_id", "id", "type")
-READ = ("seed_id", "phase", "time", "prob", "uncertainty", "amp", "snr")  # the columns that make a pick
+COLUMNS = ("station", "phase", "time", "timestamp", "prob", "uncertainty", "amp", "snr", "seed_id", "id", "type", "amp_unit")
+READ = ("seed_id", "phase", "time", "prob", "uncertainty", "amp", "snr")  # the columns that make a pick; older files have no `amp_unit`
 
 
 def pick_row(pick: Pick, time: str | float, timestamp: str | int) -> tuple[object, ...]:
     """The values of a pick in the order of `COLUMNS`. The formats write `time` and `timestamp` in their own ways."""
     numbers = (pick.probability, pick.uncertainty, pick.amplitude, pick.snr)
     prob, uncertainty, amp, snr = (None if math.isnan(number) else number for number in numbers)
-    return pick.trace_id, pick.phase, time, timestamp, prob, uncertainty, amp, snr, pick.seed_id, pick.trace_id, pick.phase
+    return pick.trace_id, pick.phase, time, timestamp, prob, uncertainty, amp, snr, pick.seed_id, pick.trace_id, pick.phase, pick.unit
 
 
 def check_columns(found: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from typing import IO
 
 from xiaonet.constants import SECOND_NS
 from xiaonet.io.columns import COLUMNS, READ, check_columns, pick_row
-from xiaonet.picking.picks import Pick
+from xiaonet.picking.picks import COUNT, Pick
 
 ROW_GROUP = 16_384  # number of picks in memory: about 30 MB
 
@@ -42,8 +42,9 @@ def read_parquet(file: IO[bytes]) -> Iterator[Pick]:
 
     table = ParquetFile(file)
     check_columns(table.schema_arrow.names)
-    for batch in table.iter_batches(ROW_GROUP, columns=["timestamp", *READ]):
+    unit = ["amp_unit"] if "amp_unit" in table.schema_arrow.names else []
+    for batch in table.iter_batches(ROW_GROUP, columns=["timestamp", *READ, *unit]):
         times = batch.column("timestamp").cast(int64()).to_pylist()  # exact, unlike the float64 of `time`
-        for time_ns, row in zip(times, batch.select(READ).to_pylist(), strict=True):
-            numbers = (math.nan if row[name] is None else row[name] for name in ("prob", "uncertainty", "amp", "snr"))
-            yield Pick(time_ns, row["seed_id"], row["phase"], *numbers)
+        for time_ns, row in zip(times, batch.select([*READ, *unit]).to_pylist(), strict=True):
+            prob, uncertainty, amp, snr = (math.nan if row[name] is None else row[name] for name in ("prob", "uncertainty", "amp", "snr"))
+            yield Pick(time_ns, row["seed_id"], row["phase"], prob, uncertainty, amp, snr, row.get("amp_unit") or COUNT)

@@ -152,15 +152,25 @@ def read_pick_file(path: Path) -> list[Pick]:
     try:
         with path.open("rb") as file:
             picks = list(_READERS[path.suffix.lower()](file))
-        if strange := [pick.seed_id for pick in picks if pick.seed_id.count(".") != 3]:
-            raise DataError(f"its channel {strange[0]!r} is no NET.STA.LOC.CHA")
-        if strange := sorted({pick.phase for pick in picks} - set(PICKED_PHASES)):
-            raise DataError(f"its phases include {strange[0]!r}, which is neither P nor S")
+        check_picks(picks)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}; wanted a file of picks from xiaonet pick") from error
     except Exception as error:  # of ObsPy, pyarrow or a decoder, about any content
         raise DataError(f"{path} holds no picks of XiaoNet: {error}; wanted a file that xiaonet pick wrote") from error
     return picks
+
+
+def check_picks(picks: Iterable[Pick]) -> None:
+    """Check that picks from a file are of P and S, and of channels.
+
+    Raises:
+        DataError: one is not.
+    """
+    for pick in picks:
+        if pick.seed_id.count(".") != 3:
+            raise DataError(f"its channel {pick.seed_id!r} is no NET.STA.LOC.CHA")
+        if pick.phase not in PICKED_PHASES:
+            raise DataError(f"its phases include {pick.phase!r}, which is neither P nor S")
 
 
 def _check_suffix(path: Path) -> None:

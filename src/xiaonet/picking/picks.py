@@ -15,6 +15,8 @@ from xiaonet.picking.segments import Instrument, Segment
 if TYPE_CHECKING:
     from obspy import UTCDateTime
 
+COUNT = "count"  # the unit of an amplitude without an inventory
+
 
 @dataclass(frozen=True, order=True, slots=True, repr=False)
 class Pick:
@@ -28,9 +30,10 @@ class Pick:
         probability: at the peak, 0 to 1.
         uncertainty: s, the standard deviation of a normal curve with the same width at half height.
         amplitude: largest absolute sample of any component in the two seconds after the pick, minus the
-            mean before it, in the unit of the record.
+            mean before it, in `unit`.
         snr: dB, root mean square after the pick over standard deviation before it, on the component where
             this is largest; NaN if there is no noise to compare with.
+        unit: of the amplitude: `count` for that of the record, whatever it is; or with an inventory, `m/s`, `m/s**2` or `m`.
     """
 
     time_ns: int
@@ -40,6 +43,7 @@ class Pick:
     uncertainty: float
     amplitude: float
     snr: float
+    unit: str = COUNT
 
     @property
     def time(self) -> "UTCDateTime":

@@ -1,0 +1,1 @@
+"""Events from picks: association, and files for programs that locate."""
