@@ -142,7 +142,7 @@ class Listing:
 def paper_plan(folder: Path, station_days: int) -> Any:
     from xiaonet.archives.planning import Plan, Request
 
-    request = Request("s3://paper", "sds", "s3://paper", "xiaonet", {}, "auto", None, {})
+    request = Request("s3://paper", "sds", "s3://paper", "xiaonet", {}, {}, {})
     return Plan(Listing(station_days // 365), request, folder), request  # type: ignore[arg-type]
 
 

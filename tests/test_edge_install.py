@@ -11,6 +11,8 @@ from zipfile import ZipFile
 import obspy
 import pytest
 
+from native_library import COMPILER
+
 ROOT = Path(__file__).parents[1]
 NEEDED = ["numpy", "obspy", "onnxruntime"]
 EXTRA = ["obspy", "scipy", "matplotlib", "torch", "seisbench", "lightning_fabric", "openvino", "onnx"]
@@ -22,7 +24,7 @@ started = time.perf_counter()
 import obspy
 from importlib.util import find_spec
 from xiaonet import Picker
-picks = Picker().pick(obspy.read())
+picks = Picker(runtime="onnxruntime").pick(obspy.read())
 told = {
     "seconds": time.perf_counter() - started,
     "picks": [[pick.phase, str(pick.time)] for pick in picks],
@@ -96,12 +98,12 @@ def run_here(blocked: list[str], program: str, *words: str) -> subprocess.Comple
 @pytest.fixture(scope="module")
 def picks(record: Path) -> bytes:
     """Its picks as CSV, where all packages are there."""
-    assert 0 == run_here([], COMMAND, "pick", str(record), "--out", f"{record}.csv").returncode
+    assert 0 == run_here([], COMMAND, "pick", str(record), "--runtime", "onnxruntime", "--out", f"{record}.csv").returncode
     return Path(f"{record}.csv").read_bytes()
 
 
 def test_miniseed_at_100_hz_is_picked_without_any_extra_to_the_same_bytes(record: Path, picks: bytes, tmp_path: Path) -> None:
-    done = run_here(EXTRA, COMMAND, "pick", str(record), "--out", str(tmp_path / "picks.csv"))
+    done = run_here(EXTRA, COMMAND, "pick", str(record), "--runtime", "onnxruntime", "--out", str(tmp_path / "picks.csv"))
     assert 0 == done.returncode, done.stdout + done.stderr
     assert picks.count(b"\n") == 3  # the head, P and S
     assert picks == (tmp_path / "picks.csv").read_bytes()
@@ -119,7 +121,10 @@ def test_what_needs_obspy_or_scipy_names_the_extra(record: Path, tmp_path: Path)
             ["pick", str(sac), "--out", str(tmp_path / "picks.csv")],
             f"one.sac: no waveforms in miniSEED; another format needs obspy, {missing}",
         ),
-        (["pick", str(record), "--out", str(tmp_path / "picks.xml")], f"picks.xml needs obspy, {missing}, or write .csv"),
+        (
+            ["pick", str(record), "--runtime", "onnxruntime", "--out", str(tmp_path / "picks.xml")],
+            f"picks.xml needs obspy, {missing}, or write .csv",
+        ),
     ):
         done = run_here(EXTRA, COMMAND, *words)
         assert (1, True) == (done.returncode, reason in " ".join(done.stdout.split())), done.stdout + done.stderr
@@ -135,9 +140,14 @@ def test_the_wheel_holds_all_models_and_stays_below_3_mb(wheel: Path) -> None:
 
 def test_the_wheel_alone_picks_miniseed_to_the_same_bytes(wheel: Path, record: Path, picks: bytes, tmp_path: Path) -> None:
     python = environment(tmp_path / "lean", str(wheel))
-    done = run(python, "-I", "-m", "xiaonet", "pick", str(record), "--out", str(tmp_path / "picks.csv"))
+    done = run(python, "-I", "-m", "xiaonet", "pick", str(record), "--runtime", "onnxruntime", "--out", str(tmp_path / "picks.csv"))
     assert 0 == done.returncode, done.stdout + done.stderr
     assert picks == (tmp_path / "picks.csv").read_bytes()
+    if COMPILER:  # the wheel holds the runtime native, which picks the same times
+        done = run(python, "-I", "-m", "xiaonet", "pick", str(record), "--runtime", "native", "--out", str(tmp_path / "native.csv"))
+        assert 0 == done.returncode, done.stdout + done.stderr
+        found = (tmp_path / "native.csv").read_bytes()
+        assert [row.split(b",")[:3] for row in picks.splitlines()] == [row.split(b",")[:3] for row in found.splitlines()]
     finder = "import sys; from importlib.util import find_spec; print([name for name in sys.argv[1:] if find_spec(name)])"
     assert "[]\n" == run(python, "-I", "-c", finder, *EXTRA).stdout
     packages = Path(run(python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())

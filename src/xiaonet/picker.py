@@ -47,6 +47,9 @@ class Picker:
         threads: number of threads of the runtime.
         components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
         prefer: codes of instruments, best first, such as `HH,BH`: pick one instrument of each station at any time; all by default.
+        centred: compute the probabilities around each pick again, in windows centred on it. So a pick does not move when
+            the clock of the record is set on or the polarity is reversed. Without it, the picks are those of the
+            curves of `annotate`, as on a microcontroller.
         inventory: StationXML file, or inventory of ObsPy, with responses: amplitudes are divided by the sensitivity of their channel,
             and are in m/s, or in m/s**2 for accelerometers. Without it they are in the unit of the record.
         deconvolve: remove the whole instrument response from amplitudes instead: `Deconvolution()`, with the defaults of ObsPy.
@@ -75,6 +78,7 @@ class Picker:
         threads: int = 1,
         components: str | Mapping[str, str] | None = None,
         prefer: str | Sequence[str] = (),
+        centred: bool = True,
         inventory: "str | Path | Inventory | None" = None,
         deconvolve: Deconvolution | None = None,
         scout: str | Path | None = None,
@@ -87,6 +91,7 @@ class Picker:
         if prefilter is not None:
             self.predictor = Cascade(load_predictor(prefilter, runtime, threads), predictor, PREFILTER_THRESHOLD)
         self.thresholds = _thresholds(predictor.thresholds, threshold)
+        self.centred = centred
         self._add_inventory(inventory, deconvolve)
 
     @property
@@ -97,6 +102,7 @@ class Picker:
             "model": self.predictor.description,
             "digest": self.predictor.digest,
             "runtime": self.predictor.runtime,
+            "windows": "centred" if self.centred else "grid",
             "thresholds": ", ".join(f"{phase} {value:g}" for phase, value in self.thresholds.items()),
             **self._amplitudes_said,
         }
@@ -188,7 +194,8 @@ class Picker:
 
     def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
         """Read the picks of an annotated chunk, in order of time."""
-        picks = read_picks(annotation, instrument, segment, self.thresholds, DISTANCE)
+        network = self.predictor if self.centred else None
+        picks = read_picks(annotation, instrument, segment, self.thresholds, DISTANCE, network)
         return self.amplitudes.convert(picks, annotation, instrument, segment) if self.amplitudes else picks
 
     def amplitude_problems(self, instrument: Instrument, segments: Sequence[Segment]) -> list[str]:

@@ -72,7 +72,7 @@ def ask(days: Path, picker: Picker, tmp_path: Path):
 
     def make(**changes: object) -> Request:
         usual = {"source": str(days), "layout": "sds", "out": str(tmp_path / "out"), "model": MODEL, "thresholds": picker.thresholds}
-        return Request(**{**usual, "runtime": "auto", "prefilter": None, "provenance": picker.provenance, **changes})
+        return Request(**{**usual, "how": {"prefilter": None}, "provenance": picker.provenance, **changes})
 
     return make
 

@@ -463,7 +463,19 @@ def test_help_names_every_option_with_what_it_does() -> None:
     assert re.search(r"^ *Usage: \S+ pick \[OPTIONS\] ", told, re.MULTILINE)
     assert "Pick P and S in continuous records." in told
     options = {"model", "threshold", "out", "from", "to", "stations", "components", "prefer", "plot", "workers", "runtime"}
-    options |= {"inventory", "deconvolve", "water-level", "corners", "prefilter", "resume", "drop-s-without-p", "quiet", "json", "help"}
+    options |= {
+        "not-centred",
+        "inventory",
+        "deconvolve",
+        "water-level",
+        "corners",
+        "prefilter",
+        "resume",
+        "drop-s-without-p",
+        "quiet",
+        "json",
+        "help",
+    }
     assert options == set(re.findall(r"^[│ ]+--([a-z-]+)", told, re.MULTILINE))
     assert "Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C." in told
     for text in (

@@ -100,7 +100,7 @@ def run_c(program: Path, runs: list[tuple[int, np.ndarray]]) -> tuple[list[tuple
 def picked(stream: obspy.Stream) -> tuple[list[tuple[str, int, float]], int]:
     """Picks of the picker in the same form, and the number of the first sample."""
     grid = Grid.of(stream[0].stats.starttime.ns, Fraction(100))
-    picks = Picker(MODEL).pick(stream)
+    picks = Picker(MODEL, centred=False).pick(stream)
     found = sorted((pick.phase, round((pick.time_ns - grid.phase_ns) / 1e6), pick.probability) for pick in picks)
     return found, grid.index(stream[0].stats.starttime.ns)
 

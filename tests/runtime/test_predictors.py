@@ -94,6 +94,14 @@ def test_a_later_call_leaves_earlier_probabilities_and_windows_alone(
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_windows_of_other_lengths_give_as_many_probabilities(windows: np.ndarray, predictors: dict[str, Predictor], runtime: str) -> None:
+    long = predictors[runtime](np.concatenate([windows[:2, :, :3000], windows[2:4, :, :3000]], axis=2))
+    assert (2, 3, 6000) == long.shape
+    # Half of the receptive field away from the join, the join makes no difference.
+    np.testing.assert_allclose(predictors[runtime](windows[:2])[:, :, :2480], long[:, :, :2480], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_windows_may_lie_anyhow_in_memory(windows: np.ndarray, predictors: dict[str, Predictor], runtime: str) -> None:
     expected = predictors[runtime](windows[:3])
     np.testing.assert_array_equal(expected, predictors[runtime](np.asfortranarray(windows[:3])))
@@ -109,7 +117,8 @@ def test_no_windows_give_no_probabilities(predictors: dict[str, Predictor], runt
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((3, 3001), "float32"), ((2, 3, 3000), "float32"), ((2, 1, 3001), "float32"), ((2, 3, 3001), "float64")]
+    ("shape", "dtype"),
+    [((3, 3001), "float32"), ((2, 3, 3002), "float32"), ((2, 3, 0), "float32"), ((2, 1, 3001), "float32"), ((2, 3, 3001), "float64")],
 )
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_windows_that_do_not_fit_are_refused(predictors: dict[str, Predictor], runtime: str, shape: tuple[int, ...], dtype: str) -> None:

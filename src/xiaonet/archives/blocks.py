@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 from xiaonet.apps.pick_archive import DAY_SAMPLES, Task, days_of, pick_task
 from xiaonet.archives.dataset import Complete, Dataset, digest
 from xiaonet.archives.planning import DAY_NS, Block, DayObject, Request
 from xiaonet.archives.storage import Storage
-from xiaonet.constants import Runtime
 from xiaonet.errors import ConfigError
 from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
@@ -208,8 +207,7 @@ def _pick_day(tasks: Sequence[Task], whole: Archive, picker: Picker) -> tuple[li
 def _key(day: int, block: Block, tasks: Sequence[Task], request: Request) -> str:
     """A digest of all that the picks of a day depend on."""
     objects = [one.object for one in block.objects if day - 1 <= one.day <= day + 1]
-    made = [request.provenance, request.prefilter, request.components, request.prefer]
-    return digest(block.station, day, objects, made, _clipped(day, request), [_facts(task) for task in tasks])
+    return digest(block.station, day, objects, request.made, _clipped(day, request), [_facts(task) for task in tasks])
 
 
 def _clipped(day: int, request: Request) -> tuple[int, int]:
@@ -271,7 +269,7 @@ def _fetched(objects: Sequence[DayObject], request: Request) -> Iterator[_Files]
 
 def _checked_picker(request: Request) -> Picker:
     """The picker of a request, which is the same as that of the one who asks."""
-    picker = _picker(request.model, tuple(sorted(request.thresholds.items())), request.runtime, request.prefilter)
+    picker = _picker(request.model, tuple(sorted(request.thresholds.items())), tuple(request.how.items()))
     for name, wanted in request.provenance.items():
         if (found := picker.provenance.get(name)) != wanted:
             raise ConfigError(f"this worker has {name} {found!r}; wanted {wanted!r}: install the same XiaoNet and model on all workers")
@@ -279,8 +277,8 @@ def _checked_picker(request: Request) -> Picker:
 
 
 @lru_cache(4)
-def _picker(model: str, thresholds: tuple[tuple[str, float], ...], runtime: str, prefilter: str | None) -> Picker:
-    return Picker(model, dict(thresholds), runtime=cast(Runtime, runtime), prefilter=prefilter, threads=1)
+def _picker(model: str, thresholds: tuple[tuple[str, float], ...], how: tuple[tuple[str, Any], ...]) -> Picker:
+    return Picker(model, dict(thresholds), threads=1, **dict(how))
 
 
 @lru_cache(8)

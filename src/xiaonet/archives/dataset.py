@@ -210,14 +210,7 @@ def digest(*content: object) -> str:
 
 def _identity(request: Request) -> dict[str, object]:
     """What makes a run another one. Days, stations and shards of the same run may differ."""
-    return {
-        "source": request.source.partition("?")[0],
-        "layout": request.layout,
-        **request.provenance,
-        "prefilter": request.prefilter,
-        "components": request.components,
-        "prefer": request.prefer,
-    }
+    return {"source": request.source.partition("?")[0], "layout": request.layout, **request.made}
 
 
 def _is_named(pick: Pick, names: Sequence[str]) -> bool:

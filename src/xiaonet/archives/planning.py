@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from xiaonet.archives.layouts import EPOCH, Layout, Named
@@ -34,18 +34,17 @@ class Request:
         source: URL of the archive.
         layout: of its names.
         out: URL of the dataset.
-        model: as that of a `Picker`, like the next three.
+        model: as that of a `Picker`.
         thresholds: by phase.
-        runtime: of the model.
-        prefilter: a smaller model that runs first.
+        how: further arguments of a `Picker`, such as its runtime.
         provenance: that of the picker here. A worker whose own differs is refused.
         start_ns: skip data before this time.
         end_ns: skip data from this time on.
         stations: names of stations or instruments to keep.
         components: channel codes that the user gives for components.
         prefer: codes of instruments, best first.
-        days: in a block.
         shard: which share of the stations, and of how many.
+        days: in a block.
     """
 
     source: str
@@ -53,16 +52,21 @@ class Request:
     out: str
     model: str
     thresholds: dict[str, float]
-    runtime: str
-    prefilter: str | None
+    how: dict[str, Any]
     provenance: dict[str, str]
     start_ns: int | None = None
     end_ns: int | None = None
     stations: Sequence[str] = ()
     components: str | None = None
     prefer: str = ""
-    days: int = 10
     shard: tuple[int, int] = (1, 1)
+    days: int = 10
+
+    @property
+    def made(self) -> dict[str, object]:
+        """What the picks are made with. The provenance names the runtime that was found."""
+        chosen = {"components": self.components, "prefer": self.prefer, **self.how}
+        return {**self.provenance, **{name: value for name, value in chosen.items() if name != "runtime"}}
 
     @property
     def picked_days(self) -> range | None:

@@ -33,6 +33,9 @@ From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick f
 Prefilter = Annotated[
     str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
 ]
+NotCentred = Annotated[
+    bool, typer.Option("--not-centred", help="Read picks in the windows of the grid alone: faster, but they may move with the clock.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
 InventoryFile = Annotated[
     Path | None, typer.Option(help="StationXML with responses: amplitudes in m/s or m/s**2.", show_default="amplitudes in counts")
@@ -70,6 +73,7 @@ def pick(
     workers: Workers = None,
     runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
+    not_centred: NotCentred = False,
     inventory: InventoryFile = None,
     deconvolve: Deconvolve = False,
     water_level: WaterLevel = None,
@@ -99,21 +103,19 @@ def pick(
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
     workers = workers or usable_cores()
     thresholds = _thresholds(threshold)
+    how: dict[str, Any] = {"runtime": runtime, "prefilter": prefilter, "centred": not not_centred}
     if layout is not None:
         check_objects(paths, cluster, shard, drop_s_without_p=drop_s_without_p, plot=plot, inventory=inventory is not None)
-        picker = Picker(model, thresholds, runtime=runtime, prefilter=prefilter)
-        how = (model, picker.thresholds, runtime, prefilter, picker.provenance)
-        limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer)
-        request = Request(paths[0], layout, out, *how, *limits, shard=parse_shard(shard))
+        limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer, parse_shard(shard))
+        picker = Picker(model, thresholds, **how)
+        request = Request(paths[0], layout, out, model, picker.thresholds, how, picker.provenance, *limits)
         pick_objects(request, cluster=cluster, workers=workers, resume=resume, price=price)
         return
     check_plain(cluster=cluster, shard=shard, price=price)
     check_format(Path(out))
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
     spectral = _deconvolution(deconvolve, water_level, corners)
-    picker = Picker(
-        model, thresholds, runtime=runtime, prefilter=prefilter, threads=max(1, workers // tasks), inventory=inventory, deconvolve=spectral
-    )
+    picker = Picker(model, thresholds, threads=max(1, workers // tasks), inventory=inventory, deconvolve=spectral, **how)
     _pick_files(archive, picker, Path(out), plot, workers=workers, resume=resume, drop_lone_s=drop_s_without_p)
 
 

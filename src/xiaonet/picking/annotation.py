@@ -33,7 +33,9 @@ CHUNK = 180 * WINDOW_STEP  # samples in memory at once: an hour
 WINDOW_BATCH = 8  # windows given to the network at once; more do not fit into the processor's cache
 GUARD = 50  # samples beside a gap or an end of data where nothing is picked
 MARGIN = 1000  # samples on either side of a chunk that its picks may look at
+AROUND = WINDOW_SAMPLES + GUARD  # samples on either side of the probabilities that are kept, too, for windows around picks
 NO_CONDITIONS: Mapping[str, Condition] = {}
+NO_SAMPLES: Samples = np.empty((len(COMPONENTS), 0))
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -49,6 +51,7 @@ class Annotation(NamedTuple):
         waveform: `(3, samples)` in E, N, Z order, in the unit of the record; NaN where there is no data.
         trusted: `(samples,)`: true where a pick may be made, far enough from gaps and ends of data.
         conditions: of the samples of each channel.
+        surroundings: the waveform with `AROUND` more samples on both sides.
     """
 
     first: int
@@ -58,9 +61,10 @@ class Annotation(NamedTuple):
     waveform: Samples
     trusted: NDArray[np.bool_]
     conditions: Mapping[str, Condition] = NO_CONDITIONS
+    surroundings: Samples = NO_SAMPLES
 
 
-class _Stretch(NamedTuple):
+class Stretch(NamedTuple):
     """Samples `first` up to `end`, covered by windows of the components `rows` between samples `low` and `high`."""
 
     first: int
@@ -92,7 +96,7 @@ def annotate_chunk(
     """
     start, stop = first - MARGIN, end + MARGIN
     low, high = (start, stop) if on_record is None else whole_tiles(start, stop)
-    reach = WINDOW_SAMPLES + GUARD if on_record is None else REACH
+    reach = AROUND if on_record is None else REACH
     waveform, unsafe, conditions = instrument.read(segment, low - reach, high + reach)
     has_data, offset, wanted = ~np.isnan(waveform), low - reach, slice(reach, reach + high - low)
     if on_record is None:
@@ -102,27 +106,29 @@ def annotate_chunk(
         probabilities = run_over(record, np.asarray(has_data[:, wanted].any(axis=0)), on_record)[:, start - low : stop - low]
     inside = slice(start - offset, stop - offset)
     conditions = {seed_id: condition._replace(marks=condition.marks[inside]) for seed_id, condition in conditions.items()}
-    return Annotation(first, end, start, probabilities, waveform[:, inside], _trusted(has_data, unsafe)[inside], conditions)
+    trusted = _trusted(has_data, unsafe)[inside]
+    surroundings = waveform[:, start - AROUND - offset : stop + AROUND - offset]
+    return Annotation(first, end, start, probabilities, waveform[:, inside], trusted, conditions, surroundings)
 
 
 def _stacked(waveform: Samples, has_data: NDArray[np.bool_], offset: int, reach: int, network: Network) -> NDArray[np.float64]:
     """Probabilities of windows, averaged where they overlap; of all samples but `reach` at both ends of the waveform."""
-    stretches = _stretches(has_data, reach, waveform.shape[1] - reach)
+    stretches = find_stretches(has_data, reach, waveform.shape[1] - reach)
     windows = [(stretch, at) for stretch in stretches for at in _window_starts(stretch, offset)]
     stack = Stack(len(PHASES), waveform.shape[1])
     for group in range(0, len(windows), WINDOW_BATCH):
         batch = windows[group : group + WINDOW_BATCH]
-        probabilities = network(normalize(_cut(waveform, batch)))
+        probabilities = network(normalize(cut_windows(waveform, batch)))
         stack.add_all(probabilities, [(at, max(at, stretch.first), min(at + WINDOW_SAMPLES, stretch.end)) for stretch, at in batch])
     return stack.mean()
 
 
-def _stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[_Stretch]:
+def find_stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[Stretch]:
     """Cut samples `first` up to `end` where the components or their range change."""
     changes = _changes(has_data)
     spans = [true_spans(row) for row in has_data]
     bounds = [first, *changes[(changes > first) & (changes < end)].tolist(), end]
-    stretches: list[_Stretch] = []
+    stretches: list[Stretch] = []
     for low, high in pairwise(bounds):
         if not has_data[:, low].any():
             continue
@@ -130,7 +136,7 @@ def _stretches(has_data: NDArray[np.bool_], first: int, end: int) -> list[_Stret
         if stretches and stretches[-1][2:] == cover:
             stretches[-1] = stretches[-1]._replace(end=high)
         else:
-            stretches.append(_Stretch(low, high, *cover))
+            stretches.append(Stretch(low, high, *cover))
     return stretches
 
 
@@ -150,7 +156,7 @@ def _cover(spans: list[NDArray[np.int64]], rows: list[int], sample: int) -> tupl
     return max(choices, key=lambda choice: choice[0])[1:]
 
 
-def _window_starts(stretch: _Stretch, offset: int) -> Iterator[int]:
+def _window_starts(stretch: Stretch, offset: int) -> Iterator[int]:
     """First samples of the windows that cover a stretch; `offset` is the array's first sample on the grid."""
     latest = stretch.high - WINDOW_SAMPLES
     if latest <= stretch.low:  # shorter than a window
@@ -165,10 +171,13 @@ def _window_starts(stretch: _Stretch, offset: int) -> Iterator[int]:
         yield latest
 
 
-def _cut(waveform: Samples, batch: Sequence[tuple[_Stretch, int]]) -> Samples:
-    """`(batch, 3, 3001)` samples; a short stretch is extended with its mean, and components that are not used are zeros."""
-    windows = np.empty((len(batch), len(COMPONENTS), WINDOW_SAMPLES))
-    for window, (stretch, at) in zip(windows, batch, strict=True):
+def cut_windows(waveform: Samples, places: Sequence[tuple[Stretch, int]]) -> Samples:
+    """Cut windows `(windows, 3, 3001)` that start at samples of stretches.
+
+    A short stretch is extended with its mean, and components that are not used are zeros.
+    """
+    windows = np.empty((len(places), len(COMPONENTS), WINDOW_SAMPLES))
+    for window, (stretch, at) in zip(windows, places, strict=True):
         samples = min(stretch.high - at, WINDOW_SAMPLES)
         if samples == WINDOW_SAMPLES and len(stretch.rows) == len(COMPONENTS):
             window[:] = waveform[:, at : at + WINDOW_SAMPLES]

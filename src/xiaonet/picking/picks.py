@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE
 from xiaonet.extras import import_for
-from xiaonet.picking.annotation import Annotation
+from xiaonet.picking.annotation import AROUND, Annotation, Network
+from xiaonet.picking.centred import SIDE, centred_curves
 from xiaonet.picking.segments import Instrument, Segment
 
 if TYPE_CHECKING:
@@ -74,12 +75,33 @@ AFTER = slice(0, 200)  # samples relative to a pick that count as signal
 ONSET_SIGMA = 16  # samples: standard deviation of the weights around an onset
 ONSET_REACH = 3 * ONSET_SIGMA  # samples on either side of a peak that its onset depends on
 ONSET_STEPS = 4
+CANDIDATE = 0.6  # of the threshold: a peak of at least this height may be a pick when it is computed again
+FARTHEST = 50  # samples by which a candidate may move then
 WIDEST = 500  # samples on either side of a peak that its width may reach
 SIGMAS = 2 * np.sqrt(2 * np.log(2))  # standard deviations in the full width at half height of a normal curve
 
 
+class Peak(NamedTuple):
+    """A peak of a phase's probability.
+
+    Attributes:
+        onset: sample, to a tenth.
+        height: probability.
+        width: at half height, in samples.
+    """
+
+    onset: float
+    height: float
+    width: float
+
+
 def read_picks(
-    annotation: Annotation, instrument: Instrument, segment: Segment, thresholds: Mapping[str, float], distance: int
+    annotation: Annotation,
+    instrument: Instrument,
+    segment: Segment,
+    thresholds: Mapping[str, float],
+    distance: int,
+    network: Network | None = None,
 ) -> list[Pick]:
     """Read the picks of a chunk, in order of time.
 
@@ -89,22 +111,52 @@ def read_picks(
         segment: the segment that the chunk is part of.
         thresholds: minimum probability of a pick, by phase.
         distance: minimum number of samples between two picks of a phase.
+        network: computes the probabilities around each pick again, in windows centred on it; None reads those of the annotation.
     """
     picks = []
     for phase in PICKED_PHASES:
-        curve = annotation.probabilities[PHASES.index(phase)]
         preferred = "ZNE" if phase == "P" else "NEZ"
         seed_id = next(instrument.channels[component] for component in preferred if component in instrument.channels)
-        trusted = np.where(annotation.trusted, curve, np.nan)  # so that no peak beside a gap suppresses another
-        for peak, height in zip(*find_picks(trusted, thresholds[phase], distance), strict=True):
-            sample = onset(trusted, int(peak))  # may be midway, where `round` would depend on where the array starts
-            if annotation.first <= annotation.start + sample < annotation.end:
-                time_ns = segment.time_ns(annotation.start) + round(sample * SAMPLE_NS)
-                uncertainty = float(width(curve, peak) / SIGMAS / SAMPLING_RATE)
-                picks.append(
-                    Pick(time_ns, seed_id, phase, float(height), uncertainty, *amplitude_and_snr(annotation.waveform, int(sample + 0.5)))
-                )
+        for peak in _peaks(annotation, phase, thresholds[phase], distance, network):
+            if annotation.first <= annotation.start + peak.onset < annotation.end:
+                time_ns = segment.time_ns(annotation.start) + round(peak.onset * SAMPLE_NS)
+                uncertainty = float(peak.width / SIGMAS / SAMPLING_RATE)
+                # An onset may be midway between samples, where `round` would depend on where the array starts.
+                measured = amplitude_and_snr(annotation.waveform, int(peak.onset + 0.5))
+                picks.append(Pick(time_ns, seed_id, phase, peak.height, uncertainty, *measured))
     return sorted(picks)
+
+
+def _peaks(annotation: Annotation, phase: str, threshold: float, distance: int, network: Network | None) -> list[Peak]:
+    row = PHASES.index(phase)
+    curve = annotation.probabilities[row]
+    trusted = np.where(annotation.trusted, curve, np.nan)  # so that no peak beside a gap suppresses another
+    if network is None:
+        return [_peak(curve, trusted, int(sample)) for sample in find_picks(trusted, threshold, distance)[0]]
+    candidates, _ = find_picks(trusted, CANDIDATE * threshold, distance)
+    candidates = candidates[(candidates >= SIDE) & (candidates < len(curve) - SIDE)]
+    found = []
+    for candidate, curves in zip(candidates.tolist(), centred_curves(annotation.surroundings, candidates + AROUND, network), strict=True):
+        first = candidate - SIDE
+        trusted = np.where(annotation.trusted[first : first + len(curves[row])], curves[row], np.nan)
+        near = np.where(np.abs(np.arange(-SIDE, SIDE + 1)) <= FARTHEST, trusted, np.nan)
+        for sample in find_picks(near, threshold, distance)[0]:
+            peak = _peak(curves[row], trusted, int(sample))
+            found.append(peak._replace(onset=first + peak.onset))
+    return _far_apart(found, distance)
+
+
+def _peak(curve: NDArray[np.floating], trusted: NDArray[np.floating], sample: int) -> Peak:
+    return Peak(onset(trusted, sample), float(trusted[sample]), float(width(curve, sample)))
+
+
+def _far_apart(peaks: list[Peak], distance: int) -> list[Peak]:
+    """Of peaks that are closer than `distance`, the highest."""
+    kept: list[Peak] = []
+    for peak in sorted(peaks, key=lambda peak: (-peak.height, peak.onset)):
+        if all(abs(peak.onset - other.onset) >= distance for other in kept):
+            kept.append(peak)
+    return kept
 
 
 def onset(curve: NDArray[np.floating], peak: int) -> float:

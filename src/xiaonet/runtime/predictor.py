@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, TILE_SAMPLES, WINDOW_SAMPLES, Stacking
+from xiaonet.constants import COMPONENTS, STRIDE, TILE_SAMPLES, WINDOW_SAMPLES, Stacking
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.extras import install_command
 
@@ -50,10 +50,10 @@ class Predictor(Protocol):
         """SHA-256 of the model file."""
 
     def __call__(self, windows: Windows) -> Windows:
-        """Compute probabilities `(batch, 3, 3001)` of P, S and noise.
+        """Compute probabilities `(batch, 3, samples)` of P, S and noise.
 
         Args:
-            windows: `(batch, 3, 3001)` in E, N, Z order at 100 Hz, normalised.
+            windows: `(batch, 3, samples)` in E, N, Z order at 100 Hz, normalised: 3001 samples, or a multiple of 8.
         """
 
     def curves(self, record: Record, wanted: Tiles) -> Record:
@@ -88,15 +88,16 @@ class RuntimePredictor(ABC):
         self.description = f"{path.name}, {header['parameters']:,} parameters, {self.runtime} {version}"
 
     def __call__(self, windows: Windows) -> Windows:
-        """Compute probabilities `(batch, 3, 3001)` in P, S, noise order.
+        """Compute probabilities `(batch, 3, samples)` in P, S, noise order.
 
         Args:
-            windows: `(batch, 3, 3001)`, float32, in E, N, Z order at 100 Hz, normalised.
+            windows: `(batch, 3, samples)`, float32, in E, N, Z order at 100 Hz, normalised: 3001 samples, or a multiple of 8.
 
         Raises:
             WaveformError: the shape or the type is wrong.
         """
-        if windows.shape[1:] != (len(COMPONENTS), WINDOW_SAMPLES) or windows.dtype != np.float32:
+        whole = windows.ndim == 3 and (windows.shape[2] == WINDOW_SAMPLES or windows.shape[2] % STRIDE == 0 < windows.shape[2])
+        if not whole or windows.shape[1] != len(COMPONENTS) or windows.dtype != np.float32:
             raise WaveformError(
                 f"windows are {windows.dtype} {windows.shape}; wanted float32 (batch, {len(COMPONENTS)}, {WINDOW_SAMPLES}), "
                 "as xiaonet.picking.windows.normalize returns them"
