@@ -113,6 +113,17 @@ def test_a_disk_that_fails_late_leaves_nothing_behind(path: Path, monkeypatch: p
     assert untouched(path)
 
 
+def test_a_file_that_another_program_has_open_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:  # as Windows does
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OutputError, match="unchanged; close the program that has it open or choose another folder"):
+            write_atomically(path, newer)
+    assert untouched(path)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"missing/file could not be written: .*No such file or directory"):
         write_atomically(tmp_path / "missing" / "file", newer)

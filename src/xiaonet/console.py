@@ -5,6 +5,7 @@ another form: `quiet` prints only warnings and errors, to standard error; `json`
 progress as one JSON object on a line of standard output.
 """
 
+import io
 import json
 import os
 import re
@@ -14,13 +15,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from rich.console import Console
 from rich.text import Text
 
 _console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)
 PLAIN_SECONDS = 5.0  # between two progress lines without a terminal
+REDRAW_SECONDS = 0.1  # between two updates of a bar that may have very many
 SHOWN_SKIPS = 20  # reasons for skipping that are printed; the others are only counted
 DAY_SECONDS = 86400
 TIME_UNITS = (("station-days", DAY_SECONDS), ("station-hours", 3600), ("station-minutes", 60))
@@ -31,9 +33,11 @@ _form: Form = "text"
 
 
 def choose_form(form: Form) -> None:
-    """Choose what is printed from now on, and how."""
+    """Choose what is printed from now on, and how. JSON is UTF-8 on any terminal."""
     global _form
     _form = form
+    if form == "json" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     silence(form != "text")
 
 
@@ -215,6 +219,28 @@ class WindowProgress(_Bar):
         self.done += windows
         text = f"{self.done}/{self.total:.0f} windows, {self._rate(self.done):.0f}/s"
         self._show(self.done, text, text)
+
+
+class FileProgress(_Bar):
+    """Progress in files, of which a large one may take a while. After its `with` block, it shows no more."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, 1.0)
+        self.ended = False
+
+    def __exit__(self, *error: Any) -> None:
+        self.ended = True
+        super().__exit__(*error)
+
+    def update(self, done: float, total: int) -> None:
+        """Show that a number of files are done, the last of them in part. It may be called very often."""
+        if self.ended or time.monotonic() - self.now < REDRAW_SECONDS:
+            return
+        self._rate(done)
+        self.total = total
+        self.bar.update(self.task, total=total)
+        text = f"{done:.2f}/{total} files"
+        self._show(done, text, f"{self.title}: {text}")
 
 
 class DataProgress(_Bar):

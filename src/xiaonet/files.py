@@ -42,8 +42,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        fix = "close the program that has it open" if isinstance(error, PermissionError) else "free some space"
         raise OutputError(
-            f"{path} could not be written: {error}; an older file there is unchanged; free some space or choose another folder"
+            f"{path} could not be written: {error}; an older file there is unchanged; {fix} or choose another folder"
         ) from error
     finally:
         with suppress(OSError):  # it has replaced `path`, or was never made

@@ -218,7 +218,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is scanned and picked, in order."""
     steps: list[str] = []
     scan, annotate_chunk = archive.scan, Picker.annotate_chunk
-    monkeypatch.setattr(archive, "scan", lambda path, report: steps.append(path.name) or scan(path, report))
+    monkeypatch.setattr(archive, "scan", lambda path, *others: steps.append(path.name) or scan(path, *others))
     monkeypatch.setattr(
         Picker, "annotate_chunk", lambda self, instrument, *rest: steps.append("picked") or annotate_chunk(self, instrument, *rest)
     )

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from inventories import channel, inventory_of, response
 from stand_in import MIDNIGHT, StandIn, record, write, write_days
+from xiaonet import console
 from xiaonet.cli import main as cli
 from xiaonet.shipped import shipped_models
 
@@ -130,6 +131,19 @@ def test_one_of_two_copies_wins_and_the_others_are_told(run: Callable[..., tuple
     ]
 
 
+def test_a_copy_that_was_sent_again_with_a_corrected_clock_is_told(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    copy = record(onsets=ONSETS).slice(MIDNIGHT - 100, MIDNIGHT + 199.99)
+    for trace in copy:
+        trace.stats.starttime += 0.003  # less than half a sample
+    write(copy, tmp_path / "data" / "a.mseed")
+    write(record(onsets=ONSETS), tmp_path / "data" / "b.mseed")
+    status, told = run("data")
+    assert (0, LINES) == (status, lines_of(tmp_path / "picks.csv"))
+    reason = "300.0 s left out because two pieces disagree; the longer one is used, or of two as long the one that was read first"
+    assert [f"! Skipped: XX.ABC..HH{component}: {reason}" for component in "ENZ"] == told[1:4]
+
+
 def test_of_two_copies_as_long_the_one_that_was_read_first_wins(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name, second in (("a", 40.0), ("b", 80.0)):
@@ -180,6 +194,38 @@ def test_json_is_one_object_a_line(run: Callable[..., tuple[int, list[str]]], tm
     status, [told] = run(data, "--json", "--stations", "CX.*")
     assert (1, "error") == (status, json.loads(told)["event"])
     assert run(data)[1][0].startswith("✓ Model")  # the next command prints text again
+
+
+def test_a_long_search_for_records_shows_progress(
+    run: Callable[..., tuple[int, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(record(onsets=ONSETS), tmp_path / "a")
+    write(record(onsets=ONSETS), tmp_path / "b")
+    raw = path.read_bytes()
+    path.write_bytes(raw[:5120] + bytes(3 * 10**6) + raw[5120:])
+    monkeypatch.setattr(console, "REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    status, told = run("a", "b", "--json")
+    shown = [event for event in map(json.loads, told) if event.get("task") == "Reading headers"]
+    assert (0, {2}) == (status, {event["total"] for event in shown})
+    done = [event["done"] for event in shown]
+    assert done == sorted(done)
+    assert len([value for value in done if 0 < value < 1]) >= 8
+    assert 1 <= done[-1] <= 2
+    status, told = run("a", "b")
+    assert (0, True) == (status, any(re.fullmatch(r"Reading headers: 0\.\d\d/2 files", line) for line in told))
+
+
+def test_json_is_utf_8_on_any_terminal(tmp_path: Path) -> None:
+    write(record(seconds=60), tmp_path / "Öçé 地震")
+    words = [sys.executable, "-m", "xiaonet", "pick", "Öçé 地震", "nowhere 地震", "--json", "--model", "xiaonet-nano"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, env=environment, check=False)
+    events = [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
+    assert (0, b"") == (done.returncode, done.stderr)
+    assert "nowhere 地震: no such file or folder" in [event.get("status") for event in events]
+    done = subprocess.run(words[:-3], cwd=tmp_path, capture_output=True, env=environment, check=False)
+    assert (0, b"") == (done.returncode, done.stderr)  # a mark that the terminal does not have is no error
 
 
 def test_quiet_prints_warnings_and_errors_alone(

@@ -41,7 +41,7 @@ def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are opened, in order."""
     opened: list[str] = []
     scan = archive.scan
-    monkeypatch.setattr(archive, "scan", lambda path, report: opened.append(path.name) or scan(path, report))
+    monkeypatch.setattr(archive, "scan", lambda path, *others: opened.append(path.name) or scan(path, *others))
     return opened
 
 
@@ -460,7 +460,7 @@ def test_an_empty_folder_and_a_path_that_leads_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, report: object) -> None:
+    def refuse(path: Path, *others: object) -> None:
         raise PermissionError(13, "Permission denied", str(path)) if path.name == "denied" else OSError(5, "Input/output error")
 
     for name in ("denied", "broken"):

@@ -2,7 +2,7 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import obspy
@@ -579,3 +579,34 @@ def test_any_bytes_can_be_scanned(tmp_path: Path, raw: bytes, tail: bytes) -> No
     (tmp_path / "file").write_bytes(raw + tail)
     found, _ = instants(tmp_path / "file")
     assert found.total() >= (len(of(MADE["Steim 2"][0])) if tail == MADE["Steim 2"][0].raw else 0)
+
+
+def test_a_file_with_damage_at_many_places_is_not_read_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = records(noise(200_000))
+    damaged = [patched(record, 6, b"\0") if number % 2 else record for number, record in enumerate(made)]
+    path, amounts = write(tmp_path / "file", *damaged), []
+    assert len(made) > 500
+    read = headers.read_range
+
+    def counted(file: IO[bytes], first: int, end: int) -> bytes:
+        amounts.append(len(content := read(file, first, end)))
+        return content
+
+    monkeypatch.setattr(headers, "read_range", counted)
+    said: list[str] = []
+    found = list(headers.headers(path, said.append))
+    assert ([512 * number for number in range(0, len(made), 2)], len(made) // 2) == ([one.offset for one in found], len(said))
+    assert sum(amounts) < 60 * path.stat().st_size  # a search of the rest each time reads 250 times as much
+
+
+@pytest.mark.parametrize("junk", [b"\0", b"000000D ", bytes(range(256))])
+def test_a_long_search_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, junk: bytes) -> None:
+    monkeypatch.setattr(headers, "BLOCK", 2**14)
+    path, shares = tmp_path / "file", []
+    first, last = records(noise(1000)), records(noise(1000), start_ns=10**18)
+    path.write_bytes(b"".join(record.raw for record in first) + junk * (10**6 // len(junk)) + b"".join(record.raw for record in last))
+    found = list(headers.headers(path, lambda _: None, shares.append))
+    assert len(found) >= 2
+    assert shares == sorted(shares)
+    assert 50 <= len(set(shares))
+    assert 0 < shares[0] < shares[-1] <= 1

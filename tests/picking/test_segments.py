@@ -329,6 +329,22 @@ def test_where_traces_disagree_the_longer_one_is_used_or_the_one_that_was_read_f
     np.testing.assert_array_equal(disputed, reading.conditions["XX.STA..HHZ"].marks & DISPUTED > 0)
 
 
+@pytest.mark.parametrize("rate", [50.0, 100.0, 200.0])
+@pytest.mark.parametrize(("apart", "named"), [(0.0, False), (0.1, False), (0.2, True), (-0.2, True), (0.45, True), (-0.45, True)])
+def test_copies_of_one_record_that_are_a_part_of_a_sample_apart_disagree_about_the_time(rate: float, apart: float, named: bool) -> None:
+    samples, length = noise(int(60 * rate)), int(40 * rate)
+    copy = trace(samples[:length], round((10 * rate + apart) * 10**9 / rate), rate)
+    copy.data = samples[int(10 * rate) :][:length]
+    instrument = only_instrument([trace(samples, rate=rate), copy])
+    reading = instrument.read(instrument.segments[0], 0, 6000)
+    disputed = spans_of(reading.conditions["XX.STA..HHZ"].marks & DISPUTED > 0)
+    assert len(disputed) == named
+    np.testing.assert_allclose(disputed, [[1000, 5000]] * named, rtol=0, atol=1)
+    assert not reading.unsafe.any()
+    alone = only_instrument([trace(samples, rate=rate)])
+    np.testing.assert_array_equal(alone.read(alone.segments[0], 0, 6000).waveform, reading.waveform)
+
+
 @pytest.mark.parametrize("rate", [20.0, 100.0, 500.0])
 def test_a_jump_between_two_pieces_that_disagree_is_unsafe(rate: float) -> None:
     raw, filtered = trace(noise(int(60 * rate)), rate=rate), trace(noise(int(40 * rate), 1), 40 * 10**9, rate)

@@ -312,6 +312,9 @@ class Lock:
         with suppress(OSError):
             self.path.unlink()
         self._database.close()
+        if os.name == "nt":  # Windows removes no file that is open, so this cannot be the lock of another run
+            with suppress(OSError):
+                self.path.unlink()
 
     def _read_holder(self) -> str:
         try:

@@ -216,8 +216,8 @@ def _find(
     start_ns, end_ns = time_ns("--from", first), time_ns("--to", last)
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise WaveformError(f"nothing to pick in {', '.join(paths)}: --from {first} is not before --to {last}; exchange them")
-    with console.busy("Reading headers"):
-        archive = Archive(paths, start_ns, end_ns, split_stations(stations), components, prefer)
+    with console.FileProgress("Reading headers") as progress:
+        archive = Archive(paths, start_ns, end_ns, split_stations(stations), components, prefer, progress.update)
         tasks = first_tasks(archive, workers)
     if not tasks:
         console.skipped(list(archive.problems))

@@ -5,6 +5,7 @@ other files are scanned when the archive is opened. A scan reads only headers. S
 that follow each other in time are one record.
 """
 
+import os
 import stat
 from array import array
 from bisect import bisect_left
@@ -46,6 +47,8 @@ CACHED_CHANNELS = 4096  # whose names were judged
 CACHED_FILES = 64  # whose pieces stay in memory as objects
 CACHED_PIECES = 32  # whose samples stay in memory, 1 MB each
 
+OnFiles = Callable[[float, int], object]
+
 
 class FileRange(NamedTuple):
     """A time range in which a file holds a channel, without a long gap. `file` is its number in the archive."""
@@ -84,6 +87,7 @@ class Archive:
         stations: names of stations or instruments to keep, such as `CX.PB01`, `PB*` or `CX.PB01.10.HH`; all by default.
         components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
         prefer: codes of instruments, best first, such as `HH,BH`: keep one instrument of each station at any time; all by default.
+        on_progress: called with the number of files whose headers are read, and the number of those to read now.
 
     Attributes:
         formats: number of files with usable data in each other format than miniSEED, of those that were scanned.
@@ -104,6 +108,7 @@ class Archive:
         stations: str | Sequence[str] = (),
         components: str | Mapping[str, str] | None = None,
         prefer: str | Sequence[str] = (),
+        on_progress: OnFiles = lambda done, total: None,
     ) -> None:
         self.problems: dict[str, None] = {}  # in order, each once
         self._reported: list[str] = []  # the same, without those that others added to `problems`
@@ -117,6 +122,7 @@ class Archive:
         self._decode = lru_cache(CACHED_PIECES)(partial(decode, report=self._report))
         self._is_chosen = lru_cache(CACHED_CHANNELS)(lambda seed_id: is_chosen(instrument_name(seed_id, self.components), self.stations))
         self._why_unusable = lru_cache(CACHED_CHANNELS)(partial(why_unusable, components=self.components))
+        self._on_progress, self._read, self._to_read = on_progress, 0, 0  # number of files
         self._paths: list[str] = []
         self._batch_of: list[_Batch] = []  # of each file
         self._waiting: defaultdict[str, _Batch] = defaultdict(_Batch)  # files that are not scanned yet, by the station in their names
@@ -205,7 +211,7 @@ class Archive:
                     wanted[real] = None
         others = _Batch()
         for file, path in enumerate(wanted):
-            day = parse_name(path.rpartition("/")[2])
+            day = parse_name(os.path.basename(path))
             batch = others if day is None else self._waiting[day.station]
             batch.files.append(file)
             if day is not None:
@@ -231,10 +237,13 @@ class Archive:
     def _scan_batch(self, batch: _Batch, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Scan files, and keep what is found in them, instead of what was found in earlier batches if all takes too much memory."""
         batch.kept = KeptPieces(KEPT_PIECES)
+        self._to_read += len(batch.files)
         for file in batch.files:
             if is_stopped():
                 raise CancelledError
+            self._on_progress(self._read, self._to_read)
             self._add(file, batch.kept)
+            self._read += 1
         self._scanned.append(batch)
         while len(self._scanned) > 1 and sum(len(one.kept or ()) for one in self._scanned) > KEPT_PIECES:
             self._scanned.pop(0).kept = None
@@ -267,7 +276,7 @@ class Archive:
             if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe might never end
                 self._report(f"{path}: neither a file nor a folder")
                 return {}
-            found = scan(path, reasons.append)
+            found = scan(path, reasons.append, lambda share: self._on_progress(self._read + share, self._to_read))
         except OSError as error:
             self._report(unreadable(path, error))
             return {}

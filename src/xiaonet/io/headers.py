@@ -21,6 +21,7 @@ from pymseed.mstracelist import MS3TraceID
 from xiaonet.constants import SECOND_NS
 
 BLOCK = 2**22  # bytes read at once
+FIRST_STEP = 2**12  # bytes that a search reads first, and then twice as many each time; the next record is often near
 SPAN = 2**17  # bytes of records that are read together
 FEW = 8  # fewer records in a span are not worth it
 CHANNELS = 16  # nor are more channels
@@ -40,6 +41,11 @@ MARKS = bytes(byte in b"DRQM" for byte in range(256))  # the quality indicators,
 NAME = re.compile(r"([0-9A-Za-z_-]*\.){3}[0-9A-Za-z_-]*")
 
 Report = Callable[[str], None]
+OnShare = Callable[[float], object]
+
+
+def ignore(share: float) -> None:
+    """Show no progress."""
 
 
 class Header(NamedTuple):
@@ -57,8 +63,11 @@ class Header(NamedTuple):
     rate: float
 
 
-def headers(path: Path, report: Report) -> Iterator[Header]:
-    """Headers of the records of a file, in order. What lies between them is reported."""
+def headers(path: Path, report: Report, on_share: OnShare = ignore) -> Iterator[Header]:
+    """Headers of the records of a file, in order. What lies between them is reported.
+
+    Calls `on_share` with the share of the file that is searched, from 0 to 1.
+    """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         offset = usual = 0
@@ -76,9 +85,11 @@ def headers(path: Path, report: Report) -> Iterator[Header]:
                 if searched and (inner := _inner(file, header)) is not None:
                     break  # miniSEED 2 has no checksum that reveals a wrong length
                 usual = header.length
+                on_share(offset / size)
             if last is None:
                 lost = offset
-                offset = _next_record(file, offset + 1, size if usual else min(size, SEARCH)) or size
+                end = size if usual else min(size, SEARCH)
+                offset = _next_record(file, offset + 1, end, lambda at: on_share(at / size)) or size
             elif (inner := inner if searched else _inner(file, last)) is None:
                 yield last
             else:
@@ -88,9 +99,9 @@ def headers(path: Path, report: Report) -> Iterator[Header]:
             report(f"{path}: {size - lost} bytes from byte {lost} skipped: no complete record")
 
 
-def _next_record(file: IO[bytes], first: int, end: int) -> int | None:
-    """The first byte of the next record that begins in a range of a file."""
-    for candidate in islice(_find(file, first, end), FAILED):
+def _next_record(file: IO[bytes], first: int, end: int, on_byte: Callable[[int], object]) -> int | None:
+    """The first byte of the next record that begins in a range of a file. Calls `on_byte` with each byte up to which it is read."""
+    for candidate in islice(_find(file, first, end, on_byte), FAILED):
         if next(_consecutive(file, candidate, 2**10), None) is not None:
             return candidate
     return None
@@ -227,11 +238,14 @@ def _inner(file: IO[bytes], header: Header) -> int | None:
     return next(_find(file, header.offset + 1, header.end), None) if alone else None
 
 
-def _find(file: IO[bytes], first: int, end: int) -> Iterator[int]:
-    """The bytes of a range of a file at which a record may begin."""
-    for start in range(first, end, BLOCK):
-        stop = min(start + BLOCK, end)
-        yield from (start + at for at in header_starts(read_range(file, start, stop + HEADER_BYTES - 1)) if start + at < stop)
+def _find(file: IO[bytes], first: int, end: int, on_byte: Callable[[int], object] = ignore) -> Iterator[int]:
+    """The bytes of a range of a file at which a record may begin. Calls `on_byte` with each byte up to which the file is read."""
+    step = FIRST_STEP
+    while first < end:
+        stop = min(first + step, end)
+        yield from (first + at for at in header_starts(read_range(file, first, stop + HEADER_BYTES - 1)) if first + at < stop)
+        on_byte(stop)
+        first, step = stop, min(2 * step, BLOCK)
 
 
 def header_starts(content: bytes) -> list[int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pymseed import MiniSEEDError, MS3TraceList, get_error_messages
 
 from xiaonet.constants import SECOND_NS
-from xiaonet.io.headers import Header, Report, header_starts, headers, parse, read_range, seed_id_of, why_skipped
+from xiaonet.io.headers import Header, OnShare, Report, header_starts, headers, ignore, parse, read_range, seed_id_of, why_skipped
 
 LONGEST = 2**18  # samples of a piece: 44 minutes at 100 Hz
 
@@ -50,8 +50,10 @@ class Packed:
         return self.start_ns + round(self.samples * SECOND_NS / self.rate)
 
 
-def scan(path: Path, report: Report) -> list[Packed]:
+def scan(path: Path, report: Report, on_share: OnShare = ignore) -> list[Packed]:
     """Find the pieces in a file without decoding them. What cannot be read is reported and skipped.
+
+    Calls `on_share` with the share of the file that is searched.
 
     Raises:
         OSError: the file cannot be read.
@@ -59,7 +61,7 @@ def scan(path: Path, report: Report) -> list[Packed]:
     found: list[Packed] = []
     latest: dict[str, Packed] = {}  # piece of each channel
     skipped: dict[str, list[int]] = {}  # first bytes of records, by reason
-    for header in headers(path, report):
+    for header in headers(path, report, on_share):
         before = latest.get(header.source_id)
         if reason := why_skipped(header):
             skipped.setdefault(reason, []).append(header.offset)

@@ -18,7 +18,7 @@ from xiaonet.constants import SECOND_NS
 from xiaonet.extras import MissingPackageError, import_for
 from xiaonet.io import miniseed
 from xiaonet.io.compressed import Expanded, expand, is_compressed
-from xiaonet.io.headers import Report
+from xiaonet.io.headers import OnShare, Report, ignore
 
 if TYPE_CHECKING:
     from obspy import Stream
@@ -66,8 +66,10 @@ class Stored:
         return self.start_ns + round(self.samples * SECOND_NS / self.rate)
 
 
-def scan(path: Path, report: Report) -> list[Stored]:
+def scan(path: Path, report: Report, on_share: OnShare = ignore) -> list[Stored]:
     """Find the pieces in a file. What cannot be read is reported and skipped.
+
+    Calls `on_share` with the share of the file that is searched.
 
     Raises:
         OSError: the file cannot be read.
@@ -76,11 +78,12 @@ def scan(path: Path, report: Report) -> list[Stored]:
         report(f"{path}: empty")
         return []
     if not is_compressed(path):
-        return _scan_file(path, report)
+        return _scan_file(path, report, on_share)
     expanded = expand(path)
     found = []
     for number in range(len(expanded.names)):
-        for piece in _scan_file(expanded.file(number), _renamed(path, expanded, number, report)):
+        on_share(number / len(expanded.names))
+        for piece in _scan_file(expanded.file(number), _renamed(path, expanded, number, report), ignore):
             found.append(replace(piece, path=path, member=number))
     for problem in expanded.problems:
         report(f"{path}: {problem}")
@@ -112,12 +115,12 @@ def _renamed(path: Path, expanded: Expanded, number: int, report: Report) -> Rep
     return lambda reason: report(reason.replace(f"{expanded.file(number)}", f"{path}: {expanded.names[number]}"))
 
 
-def _scan_file(path: Path, report: Report) -> list[Stored]:
+def _scan_file(path: Path, report: Report, on_share: OnShare) -> list[Stored]:
     """The pieces in a file that is not compressed."""
     reasons: list[str] = []
     found = [
         Stored(path, MINISEED, packed.seed_id, packed.start_ns, packed.samples, packed.rate, packed.source_id, packed.places)
-        for packed in miniseed.scan(path, reasons.append)
+        for packed in miniseed.scan(path, reasons.append, on_share)
     ]
     if not found:
         found, reasons = _scan_with_obspy(path)

@@ -48,6 +48,14 @@ def to_float(data: NDArray[Any], out: Samples | None = None) -> Samples:
     return values
 
 
+def extremes(samples: Samples) -> tuple[float, float]:
+    """Lowest and highest sample, without NaN; infinite if there is none."""
+    low, high = samples.min(initial=np.inf), samples.max(initial=-np.inf)
+    if np.isnan(low):
+        low, high = np.fmin.reduce(samples, initial=np.inf), np.fmax.reduce(samples, initial=-np.inf)
+    return float(low), float(high)
+
+
 def cleaning_reach(rate: float) -> int:
     """Number of samples on either side of a range that `clean` needs to treat the range correctly."""
     return int(BRIDGE * rate) + int(FLAT * rate) + 1 + int(BESIDE * rate) + 1

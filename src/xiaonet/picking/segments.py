@@ -23,7 +23,7 @@ from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.errors import WaveformError
 from xiaonet.extras import import_for
 from xiaonet.picking.channels import NO_COMPONENTS, place, why_no_component
-from xiaonet.picking.cleaning import DISPUTED, JOINED, SMOOTH, UNSAFE, Marks, Samples, clean, cleaning_reach, to_float
+from xiaonet.picking.cleaning import DISPUTED, JOINED, SMOOTH, UNSAFE, Marks, Samples, clean, cleaning_reach, extremes, to_float
 from xiaonet.picking.time_index import TimeIndex
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ LOWEST_RATE = 20.0  # Hz: below, too little of a local earthquake is left
 HIGHEST_RATE = 5000.0  # Hz: above, the header is wrong, and an hour would need gigabytes of memory
 LONGEST_GAP_NS = 30 * SECOND_NS  # within a segment
 SLIP = 0.1  # samples that a clock may drift within a piece
+APART = 0.15  # samples between two copies of a record that show that their times differ; drift and rounding in headers stay below
 MIDWAY = 487  # thousandths of a sample; not 500, or a microsecond would decide for records sampled midway
 
 Channel = tuple[str, Fraction]  # NET.STA.LOC.CHA and nominal rate in Hz
@@ -80,6 +81,10 @@ class Grid:
     def time_ns(self, index: int) -> int:
         """The time of a sample."""
         return self.phase_ns + round(index * SECOND_NS / self.rate)
+
+    def lateness(self, time_ns: int) -> float:
+        """Samples by which a time is later than the sample nearest to it."""
+        return (time_ns - self.time_ns(self.index(time_ns))) * float(self.rate) / SECOND_NS
 
 
 class Segment(NamedTuple):
@@ -216,16 +221,18 @@ class Instrument:
         margin = cleaning_reach(rate)
         samples, marks = self._recorded(channel, grid, first - margin, end + margin)
         inside = slice(margin, len(samples) - margin)
-        low, high = _extremes(samples[inside])
+        low, high = extremes(samples[inside])
         marks |= clean(samples, rate)
         return samples[inside], Condition(marks[inside], low, high)
 
     def _recorded(self, channel: Channel, grid: Grid, first: int, end: int) -> tuple[Samples, Marks]:
         """One channel as it was recorded, NaN in gaps; and where pieces disagree.
 
-        Pieces that overlap by up to `SMOOTH` show that a clock was set. Where they disagree, neither is used.
+        Pieces that overlap by up to `SMOOTH` show that a clock was set. Where they disagree, neither is used. Pieces with the same
+        samples disagree about the time if they are more than `APART` of a sample apart.
         """
         samples, marks = np.full(end - first, np.nan), np.zeros(end - first, dtype=np.uint8)
+        placed: list[tuple[int, int, float]] = []  # pieces, and by how many samples each is later than the grid
         joins: list[int] = []
         slips: list[int] = []
         smooth, latest = int(SMOOTH * grid.rate), 0  # no sample from `latest` on is filled yet
@@ -234,7 +241,8 @@ class Instrument:
             low, high = max(at, 0), min(at + piece.samples, len(samples))
             if low >= high:
                 continue
-            data, target = piece.load()[low - at : high - at], samples[low:high]
+            data, target, late = piece.load()[low - at : high - at], samples[low:high], grid.lateness(piece.start_ns)
+            placed.append((low, high, late))
             if low >= latest or (empty := np.isnan(target)).all():
                 to_float(data, target)
                 latest = max(latest, high)
@@ -243,10 +251,11 @@ class Instrument:
             shared = ~empty & ~np.isnan(data)
             differs = shared & (target != data)
             target[empty] = data[empty]
-            if differs.any() and shared.sum() <= smooth:
+            if shared.sum() <= smooth:
                 slips += (low + np.flatnonzero(differs)).tolist()
-            elif differs.any():
-                marks[low:high] |= DISPUTED * differs.astype(np.uint8)
+            else:
+                moved = shared & (np.abs(_lateness(placed, low, high) - late) > APART)
+                marks[low:high] |= DISPUTED * (differs | moved).astype(np.uint8)
                 joins += (low + 1 + np.flatnonzero((empty[1:] & differs[:-1]) | (differs[1:] & empty[:-1]))).tolist()
         for join in joins:
             marks[max(join - 1 - smooth, 0) : join + 1 + smooth] |= JOINED
@@ -254,12 +263,12 @@ class Instrument:
         return samples, marks
 
 
-def _extremes(samples: Samples) -> tuple[float, float]:
-    """Lowest and highest sample, without NaN; infinite if there is none."""
-    low, high = samples.min(initial=np.inf), samples.max(initial=-np.inf)
-    if np.isnan(low):
-        low, high = np.fmin.reduce(samples, initial=np.inf), np.fmax.reduce(samples, initial=-np.inf)
-    return float(low), float(high)
+def _lateness(placed: list[tuple[int, int, float]], low: int, high: int) -> Samples:
+    """The lateness of the first piece that was placed at each sample of a range."""
+    found = np.zeros(high - low)
+    for first, end, late in reversed(placed):
+        found[max(first - low, 0) : max(end - low, 0)] = late
+    return found
 
 
 def _segment(spans: list[tuple[int, int, int, Fraction]]) -> Segment:
