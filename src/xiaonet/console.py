@@ -274,6 +274,31 @@ class DataProgress(_Bar):
             self._show(self.done, text, line, last=_form == "json" and self.done >= self.total)
 
 
+class ArchiveProgress(_Bar):
+    """Progress of many workers in station-days, with failures, the time left and the cost.
+
+    Args:
+        total: station-days.
+        price: of a core for an hour, in $; no cost is shown without it.
+    """
+
+    def __init__(self, total: int, price: float | None) -> None:
+        super().__init__("Picking", total)
+        self.price = price
+
+    def update(self, fresh: int, known: int, failed: int, processor_s: float, cores: int) -> None:
+        """Show how many station-days this run has done, how many were known and how many failed, and what the workers used."""
+        rate = self._rate(fresh)
+        done = fresh + known + failed
+        text = f"{done}/{self.total:.0f} station-days, {3600 * rate:.0f} an hour"
+        text += f", {processor_s / fresh:.2f} vCPU-s each" if fresh else ""
+        text += f", {failed} failed" if failed else ""
+        left_s = (self.total - done) / rate if rate else float("inf")
+        if self.price is not None and rate:
+            text += f", $ {(self.now - self.started + left_s) / 3600 * cores * self.price:.2f} in all"
+        self._show(done, text, f"{text}, {left_s:.0f} s left", last=_form == "json" and done >= self.total)
+
+
 def _line(event: str, mark: str, component: str, status: str, details: str) -> None:
     if _form == "json":
         _emit(event, {"component": component, "status": status, "details": details})

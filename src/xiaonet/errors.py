@@ -6,6 +6,7 @@ XiaoNetError
 ├── TeacherError     the teacher's weights could not be loaded or do not fit
 ├── CheckpointError  a model or run file is missing, damaged or not from XiaoNet
 ├── OutputError      a file or folder cannot be written
+├── StorageError     an object or a bucket cannot be read, written or listed
 ├── TrainingError    a check before training failed, or the loss stopped being a number
 └── WaveformError    an array of samples has the wrong shape, type or content
 
@@ -41,6 +42,10 @@ class CheckpointError(XiaoNetError):
 
 class OutputError(XiaoNetError):
     """A file or folder cannot be written, or another run is writing it."""
+
+
+class StorageError(XiaoNetError):
+    """An object or a bucket cannot be read, written or listed."""
 
 
 class TrainingError(XiaoNetError):

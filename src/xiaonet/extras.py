@@ -17,6 +17,9 @@ EXTRAS: Final = {
     "onnxscript": "export",
     "openvino": "openvino",
     "pyarrow": "parquet",
+    "obstore": "archive",
+    "distributed": "archive",
+    "dask_jobqueue": "archive",
     "pyocto": "associate",
     "pyproj": "associate",
 }

@@ -262,7 +262,7 @@ def test_what_is_kept_of_a_file_is_what_was_found_in_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(archive, "KEPT_PIECES", 0)
     again = Archive([tmp_path])
     channel = ("XX.ABC..HHZ", HUNDRED)
-    [pieces, expected] = [[piece[:4] + piece[5:] for piece in found._pieces(channel, 0, 2**62)] for found in (kept, again)]
+    [pieces, expected] = [[piece[:4] + piece[5:] for piece in found.pieces(channel, 0, 2**62)] for found in (kept, again)]
     assert {"MSEED": 4}.get(kind, 6) == len(pieces)
     assert expected == pieces
     assert same(again.instruments[0], kept.instruments[0])

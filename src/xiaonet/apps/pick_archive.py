@@ -65,15 +65,15 @@ TaskKeys = dict[tuple[str, Fraction], list[str]]  # of each instrument, by its n
 
 def plan(archive: Archive) -> list[Task]:
     """Days of all instruments, in order."""
-    return list(_days(archive.instruments, archive))
+    return list(days_of(archive.instruments, archive))
 
 
 def first_tasks(archive: Archive, number: int) -> list[Task]:
     """At most `number` days of instruments, of as few stations as possible, because their files are scanned."""
-    return list(islice(chain.from_iterable(_days(archive.of_station(name), archive) for name in archive.station_names()), number))
+    return list(islice(chain.from_iterable(days_of(archive.of_station(name), archive) for name in archive.station_names()), number))
 
 
-def _days(instruments: Iterable[Instrument], archive: Archive) -> Iterator[Task]:
+def days_of(instruments: Iterable[Instrument], archive: Archive) -> Iterator[Task]:
     """Days of instruments, in order."""
     for instrument in instruments:
         ranges = [(segment, first, end) for segment in instrument.segments for first, end in chunks(archive.within(segment))]
@@ -181,7 +181,7 @@ def _pick_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, wo
                     ready.extend(task for task in tasks or () if task.key not in run.journal.counts)
                 running -= done
                 while ready and len(running) < 2 * workers:
-                    running.add(pool.submit(_pick_task, ready.popleft(), run, stop))
+                    running.add(pool.submit(pick_task, ready.popleft(), run.archive, run.picker, stop, run.on_progress, run.on_chunk))
         except BaseException:  # Ctrl-C too; a worker stops after its current hour of data
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -193,7 +193,7 @@ def _plan_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, is
     for name in names:
         expected = 0.0 if name in planned else run.archive.expected_seconds(name)
         instruments = run.archive.of_station(name, is_stopped)
-        tasks = list(_days(instruments, run.archive))
+        tasks = list(days_of(instruments, run.archive))
         planned[name] = defaultdict(list)
         for task in tasks:
             planned[name][task.instrument.name, task.instrument.rate].append(task.key)
@@ -204,22 +204,30 @@ def _plan_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, is
         yield tasks
 
 
-def _pick_task(task: Task, run: _Run, stop: Event) -> TaskResult:
+def pick_task(
+    task: Task,
+    archive: Archive,
+    picker: Picker,
+    stop: Event | None = None,
+    on_progress: OnSeconds = lambda seconds, fresh=True: None,
+    on_chunk: OnChunk | None = None,
+) -> TaskResult:
+    """Pick a day of an instrument, hour by hour. `stop` ends it after an hour; the other arguments are those of `pick_archive`."""
     picks: list[Pick] = []
     total = Quality()
     channels: dict[str, Quality] = {}
     for segment, first, end in task.ranges:
-        if stop.is_set():
+        if stop is not None and stop.is_set():
             break
-        annotation = run.picker.annotate_chunk(task.instrument, segment, first, end)
-        found = run.picker.read_picks(annotation, task.instrument, segment)
-        quality, by_channel = measure(annotation, begins=first == run.archive.within(segment).first)
+        annotation = picker.annotate_chunk(task.instrument, segment, first, end)
+        found = picker.read_picks(annotation, task.instrument, segment)
+        quality, by_channel = measure(annotation, begins=first == archive.within(segment).first)
         total += quality
         add_qualities(channels, by_channel)
         picks += found
-        if run.on_chunk is not None:
-            run.on_chunk(task, annotation, found)
-        run.on_progress((end - first) * SAMPLE_NS / SECOND_NS)
+        if on_chunk is not None:
+            on_chunk(task, annotation, found)
+        on_progress((end - first) * SAMPLE_NS / SECOND_NS)
     return TaskResult(task.key, picks, total, channels, seconds=task.seconds)
 
 

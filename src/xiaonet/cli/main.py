@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from xiaonet import __version__, console
+from xiaonet.cli.archive import picks
 from xiaonet.cli.deploy import export, quantize
 from xiaonet.cli.evaluate import evaluate
 from xiaonet.cli.events import associate, convert
@@ -52,7 +53,7 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
-for command in (pick, look, associate, convert, info, evaluate, demo, train, finetune, recipe, quantize, export):
+for command in (pick, picks, look, associate, convert, info, evaluate, demo, train, finetune, recipe, quantize, export):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 """What several commands share: the types of their options, with one help text each."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,21 @@ def renamed(old: str, old_value: str | None, new: str, new_value: str | None) ->
         raise ConfigError(f"{new} and {old}: these options exclude each other; use {new} alone")
     console.warn("Option", f"{old} is now {new}", "the next release will not accept the old name")
     return old_value
+
+
+def time_ns(option: str, text: str | None) -> int | None:
+    """Nanoseconds since 1970-01-01 of a UTC time on the command line.
+
+    Raises:
+        ConfigError: this is no time.
+    """
+    if text is None:
+        return None
+    try:
+        time_utc = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} is {text!r}; wanted a UTC time such as 2014-05-01 or 2014-05-01T06:00:00") from error
+    return round((time_utc if time_utc.tzinfo else time_utc.replace(tzinfo=UTC)).timestamp() * 1e6) * 1000
 
 
 def usable_cores() -> int:

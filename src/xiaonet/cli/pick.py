@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xiaonet import console
-from xiaonet.cli.options import RUNTIME, Components, Prefer, Stations, renamed, split_stations, usable_cores
+from xiaonet.cli.archive import check_objects, check_plain, parse_shard, pick_objects
+from xiaonet.cli.options import RUNTIME, Components, Prefer, Stations, renamed, split_stations, time_ns, usable_cores
 from xiaonet.constants import Runtime, Stacking
 from xiaonet.errors import ConfigError, WaveformError
 
@@ -51,6 +51,13 @@ Corners = Annotated[
 ]
 DropLoneS = Annotated[bool, typer.Option("--drop-s-without-p", help="Leave out S picks without a P on their station in the 30 s before.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command, if there is one.")]
+Layout = Annotated[
+    str | None,
+    typer.Option(help="Pick an archive by its names, into a dataset: sds, scedc, ncedc, earthscope, or {network}/{station}/{year}/{doy}/…"),
+]
+Cluster = Annotated[str | None, typer.Option(help="Pick with Dask: local, slurm, or tcp://… of a scheduler.", show_default="this process")]
+Shard = Annotated[str | None, typer.Option(metavar="N/TOTAL", help="Pick one share of the stations, such as 3/100, in a job of its own.")]
+Price = Annotated[float | None, typer.Option(min=0, help="$ for an hour of a core, such as 0.0133, to estimate the cost.")]
 Json = Annotated[bool, typer.Option("--json", help="Print progress and results as JSON, one object a line.")]
 
 
@@ -58,7 +65,7 @@ def pick(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="miniSEED files, globs, folders or SDS archives; also SAC, .zip, …")],
     model: Annotated[str, typer.Option(help="Shipped model or model file; join several with + to average them.")] = "xiaonet",
     threshold: Threshold = None,
-    out: Annotated[Path, typer.Option(help="File of the picks: .csv, .xml (QuakeML) or .parquet.")] = Path("picks.csv"),
+    out: Annotated[str, typer.Option(help="File of the picks: .csv, .xml (QuakeML) or .parquet. With --layout a dataset.")] = "picks.csv",
     first: From = None,
     last: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Pick up to this UTC time.")] = None,
     stations: Stations = None,
@@ -77,6 +84,10 @@ def pick(
     corners: Corners = None,
     scout: Annotated[str | None, typer.Option(hidden=True)] = None,
     resume: Resume = False,
+    layout: Layout = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    price: Price = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors, to standard error.")] = False,
     json: Json = False,
 ) -> None:
@@ -86,6 +97,7 @@ def pick(
 
     Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C.
     """
+    from xiaonet.archives.planning import Request
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
@@ -93,25 +105,30 @@ def pick(
         raise ConfigError("--quiet and --json: these options exclude each other; use one of them")
     console.choose_form("json" if json else "quiet" if quiet else "text")
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
-    check_format(out)
-    thresholds = _thresholds(threshold)
     workers = workers or usable_cores()
+    thresholds = _thresholds(threshold)
+    how: dict[str, Any] = {"runtime": runtime, "prefilter": prefilter, "centred": not not_centred, "stacking": stacking}
+    if layout is not None:
+        check_objects(paths, cluster, shard, drop_s_without_p=drop_s_without_p, plot=plot, inventory=inventory is not None)
+        limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer, parse_shard(shard))
+        picker = Picker(model, thresholds, **how)
+        request = Request(paths[0], layout, out, model, picker.thresholds, how, picker.provenance, *limits)
+        pick_objects(request, cluster=cluster, workers=workers, resume=resume, price=price)
+        return
+    check_plain(cluster=cluster, shard=shard, price=price)
+    check_format(Path(out))
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
-    picker = Picker(
-        model,
-        thresholds,
-        runtime=runtime,
-        prefilter=prefilter,
-        centred=not not_centred,
-        stacking=stacking,
-        threads=max(1, workers // tasks),
-        inventory=inventory,
-        deconvolve=_deconvolution(deconvolve, water_level, corners),
-    )
+    spectral = _deconvolution(deconvolve, water_level, corners)
+    picker = Picker(model, thresholds, threads=max(1, workers // tasks), inventory=inventory, deconvolve=spectral, **how)
+    _pick_files(archive, picker, Path(out), plot, workers=workers, resume=resume, drop_lone_s=drop_s_without_p)
+
+
+def _pick_files(archive: "Archive", picker: "Picker", out: Path, plot: bool, **options: Any) -> None:
+    """Pick an archive of files, and tell what was done."""
     console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
     started = time.monotonic()
     drawing = _day_plots(out, picker.thresholds) if plot else None
-    summary = _pick(archive, picker, out, workers=workers, resume=resume, drop_lone_s=drop_s_without_p, on_chunk=drawing)
+    summary = _pick(archive, picker, out, on_chunk=drawing, **options)
     _tell(summary, out, time.monotonic() - started)
 
 
@@ -200,7 +217,7 @@ def _find(
     from xiaonet.apps.pick_archive import first_tasks
     from xiaonet.io.archive import Archive
 
-    start_ns, end_ns = _time_ns("--from", first), _time_ns("--to", last)
+    start_ns, end_ns = time_ns("--from", first), time_ns("--to", last)
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise WaveformError(f"nothing to pick in {', '.join(paths)}: --from {first} is not before --to {last}; exchange them")
     with console.FileProgress("Reading headers") as progress:
@@ -213,14 +230,3 @@ def _find(
         numbers = ", ".join(f"{number} of {name}" for name, number in archive.formats.items())
         console.ok("Files", f"{numbers} are read by ObsPy", "it takes longer than miniSEED")
     return archive, len(tasks)
-
-
-def _time_ns(option: str, text: str | None) -> int | None:
-    """Nanoseconds since 1970-01-01 of a UTC time on the command line."""
-    if text is None:
-        return None
-    try:
-        time_utc = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"{option} is {text!r}; wanted a UTC time such as 2014-05-01 or 2014-05-01T06:00:00") from error
-    return round((time_utc if time_utc.tzinfo else time_utc.replace(tzinfo=UTC)).timestamp() * 1e6) * 1000

@@ -152,6 +152,13 @@ class Archive:
         usable = {*self._usable}
         return (path for file, path in enumerate(self._paths) if file in usable or self._batch_of[file].named)
 
+    def ranges(self) -> Iterator[tuple[Channel, str, FileRange]]:
+        """Each usable channel, the path of a file, and a time range in which the file holds it. This scans all files."""
+        self._scan_all()
+        for channels in self._ranges.values():
+            for channel, table in channels.items():
+                yield from ((channel, self._paths[found.file], found) for found in table)
+
     def station_names(self) -> list[str]:
         """The stations in the names of files and in files that were scanned, as NET.STA, in the order of their instruments."""
         return sorted({*self._waiting, *self._ranges}, key="{}.".format)
@@ -245,7 +252,7 @@ class Archive:
         """The instruments of a station whose files were scanned."""
         indexes = {channel: TimeIndex(found, partial(IntegerTable, FileRange)) for channel, found in self._ranges[station].items()}
         self._indexes |= indexes
-        instruments, spare = build_instruments(indexes, self._pieces, self.components)
+        instruments, spare = build_instruments(indexes, self.pieces, self.components)
         chosen, left_out = one_per_station(instruments, self.prefer)
         for reason in spare + left_out:
             self._report(reason)
@@ -311,8 +318,10 @@ class Archive:
             if self._built.pop(station, None) is not None:
                 self.changed.add(station)
 
-    def _pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
-        for file in dict.fromkeys(found.file for found in self._indexes[channel].find(first_ns, end_ns)):
+    def pieces(self, channel: Channel, first_ns: int, end_ns: int) -> Iterator[Piece]:
+        """The pieces of a channel of a station that you have asked for, as far as they touch a time range."""
+        ranges = self._indexes[channel].find(first_ns, end_ns) if channel in self._indexes else []
+        for file in dict.fromkeys(found.file for found in ranges):
             index = self._channels(file).get(channel)
             for stored in index.find(first_ns, end_ns) if index else ():  # the file may be gone by now
                 piece = Piece(stored.seed_id, stored.start_ns, stored.samples, stored.rate, partial(self._load, stored), stored.rank)

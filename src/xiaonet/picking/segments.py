@@ -182,7 +182,7 @@ class Instrument:
         for row, component in enumerate(COMPONENTS):
             waiting = True
             for channel, index in self.recorded.get(component, {}).items():
-                start_ns = _first_time(index, segment)
+                start_ns = first_time(index, segment)
                 if start_ns is None:
                     continue
                 samples, condition = self._component(channel, segment, start_ns, first, end)
@@ -279,7 +279,7 @@ def _segment(spans: list[tuple[int, int, int, Fraction]]) -> Segment:
     return Segment(grid, (first - grid.phase_ns) // SAMPLE_NS, -((grid.phase_ns - end) // SAMPLE_NS))
 
 
-def _first_time(index: TimeIndex[Any], segment: Segment) -> int | None:
+def first_time(index: TimeIndex[Any], segment: Segment) -> int | None:
     """The time of the first sample of a channel in a segment; None if it has none there."""
     first_ns, end_ns = segment.time_ns(segment.first), segment.time_ns(segment.end)
     return next((extent.start_ns for extent in index.find(first_ns, end_ns)), None)

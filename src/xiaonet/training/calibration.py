@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import nn
 
-from xiaonet.constants import DISTANCE, NOISE, PICKED_PHASES, SAMPLING_RATE, WINDOW_SAMPLES
+from xiaonet.constants import DISTANCE, NOISE, PICKED_PHASES, SAMPLING_RATE
 from xiaonet.nn.model import XiaoNet
-from xiaonet.picking.annotation import WINDOW_STEP
-from xiaonet.picking.stacking import Stack
-from xiaonet.picking.windows import normalize
+from xiaonet.picking.blending import REACH, blend, whole_tiles
 from xiaonet.scoring.matching import MatchedPeaks
 from xiaonet.scoring.peaks import Peaks, find_peaks
 from xiaonet.training.dev_set import THRESHOLDS, DevSet
@@ -86,14 +84,15 @@ class ContinuousRecords:
         self.waveforms = [waveform[:, :longest] for waveform in waveforms]
 
     @torch.inference_mode()
-    def _curves(self, network: nn.Module) -> Iterable[NDArray[np.float64]]:
-        """Probabilities `(1, 3, samples)` of each record, stacked from windows as in the picker."""
+    def _curves(self, network: nn.Module) -> Iterable[NDArray[np.float32]]:
+        """Probabilities `(1, 3, samples)` of each record, whose windows are averaged before the network sees it, as in the picker."""
         for waveform in self.waveforms:
-            stack, last = Stack(3, waveform.shape[1]), waveform.shape[1] - WINDOW_SAMPLES
-            for start in [*range(0, last, WINDOW_STEP), last]:
-                window = normalize(waveform[None, :, start : start + WINDOW_SAMPLES])
-                stack.add(network(torch.from_numpy(window)).numpy()[0], start)
-            yield stack.mean()[None]
+            samples = waveform.shape[1]
+            low, high = whole_tiles(0, samples)
+            sides = REACH - low, REACH + high - samples
+            padded = np.pad(waveform.astype(np.float64), ((0, 0), sides), constant_values=np.nan)
+            record = blend(padded, low - REACH, REACH, REACH + high - low)
+            yield network(torch.from_numpy(record[None])).numpy()[:, :, -low : samples - low]
 
     def peaks(self, network: nn.Module) -> dict[str, Peaks]:
         """Peaks of P and S of all records."""
