@@ -511,6 +511,7 @@ def test_help_names_every_option_with_what_it_does() -> None:
     options = {"model", "threshold", "out", "from", "to", "stations", "components", "prefer", "plot", "workers", "runtime"}
     options |= {
         "not-centred",
+        "stacking",
         "inventory",
         "deconvolve",
         "water-level",

@@ -21,7 +21,8 @@ from xiaonet.picking.windows import normalize
 
 SIDE = 100  # samples on either side of a candidate that are computed: as far as it may move, and what its onset depends on
 TILE = 1232  # samples that the network sees: 504 around each of these, at every place; a multiple of its stride
-GROUP = 64  # candidates in memory at once
+BEFORE = range(TILE // 2, TILE // 2 + STRIDE)  # samples of a tile before the candidate, at each place
+TOGETHER = 2  # candidates at once: 16 tiles fill the lanes of a processor
 
 
 def centred_curves(waveform: Samples, candidates: NDArray[np.int64], network: Network) -> NDArray[np.float32]:
@@ -39,12 +40,13 @@ def centred_curves(waveform: Samples, candidates: NDArray[np.int64], network: Ne
     if not len(candidates):
         return curves
     stretches = find_stretches(~np.isnan(waveform), int(candidates[0]), int(candidates[-1]) + 1)
-    for group in range(0, len(candidates), GROUP):
-        places = [_window_around(int(sample), stretches) for sample in candidates[group : group + GROUP]]
+    for first in range(0, len(candidates), TOGETHER):
+        group = candidates[first : first + TOGETHER]
+        places = [_window_around(int(sample), stretches) for sample in group]
         windows = normalize(cut_windows(waveform, places))
-        windows *= np.where((windows**3).sum(axis=(1, 2), keepdims=True) < 0, np.float32(-1), np.float32(1))
-        for row, (window, (_, start)) in enumerate(zip(windows, places, strict=True), group):
-            curves[row] = _mean_of_places(window, int(candidates[row]) - start, network)
+        windows *= np.where(np.einsum("wcs,wcs,wcs->w", windows, windows, windows) < 0, np.float32(-1), np.float32(1))[:, None, None]
+        samples = [int(sample) - start for sample, (_, start) in zip(group, places, strict=True)]
+        curves[first : first + len(group)] = _mean_of_places(windows, samples, network)
     return curves
 
 
@@ -54,12 +56,15 @@ def _window_around(sample: int, stretches: Sequence[Stretch]) -> tuple[Stretch, 
     return stretch, max(min(sample - WINDOW_SAMPLES // 2, stretch.high - WINDOW_SAMPLES), stretch.low)
 
 
-def _mean_of_places(window: NDArray[np.float32], sample: int, network: Network) -> NDArray[np.float32]:
-    """The mean curve around a sample of a window, over tiles that start at each place of the network's stride."""
-    padded = np.pad(window, ((0, 0), (TILE, TILE)))
-    starts = [sample - TILE // 2 - place for place in range(STRIDE)]
-    curves = network(np.stack([padded[:, TILE + start : 2 * TILE + start] for start in starts]))
-    middles = [sample - start for start in starts]
-    around = [curve[:, middle - SIDE : middle + SIDE + 1] for curve, middle in zip(curves, middles, strict=True)]
+def _mean_of_places(windows: NDArray[np.float32], samples: Sequence[int], network: Network) -> NDArray[np.float32]:
+    """The mean curve around a sample of each window, over tiles that start at each place of the network's stride."""
+    padded = np.pad(windows, ((0, 0), (0, 0), (TILE, TILE)))
+    tiles = [
+        window[:, TILE + sample - before : 2 * TILE + sample - before]
+        for window, sample in zip(padded, samples, strict=True)
+        for before in BEFORE
+    ]
+    curves = network(np.stack(tiles)).reshape(len(windows), STRIDE, -1, TILE)
+    around = [curves[:, place, :, before - SIDE : before + SIDE + 1] for place, before in enumerate(BEFORE)]
     mean: NDArray[np.float32] = np.mean(around, axis=0, dtype=np.float32)
     return mean
