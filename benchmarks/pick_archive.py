@@ -50,6 +50,20 @@ for path in sys.argv[2:]:
         stations.setdefault(trace.id[:-1], obspy.Stream()).append(trace)
 print(sum(len(model.classify(stream).picks) for stream in stations.values()))
 """
+OPTIONS = {  # of `xiaonet pick`; the runtime is native where it was built
+    "xiaonet": [],
+    "xiaonet, not centred": ["--not-centred"],
+    "xiaonet with prefilter": ["--prefilter", "xiaonet-nano"],
+    "xiaonet with prefilter, not centred": ["--prefilter", "xiaonet-nano", "--not-centred"],
+    "xiaonet-int8": ["--model", "xiaonet-int8"],
+    "xiaonet-int8, not centred": ["--model", "xiaonet-int8", "--not-centred"],
+    "xiaonet-nano": ["--model", "xiaonet-nano"],
+    "xiaonet-nano, not centred": ["--model", "xiaonet-nano", "--not-centred"],
+    "xiaonet-nano-int8": ["--model", "xiaonet-nano-int8"],
+    "xiaonet, onnxruntime": ["--runtime", "onnxruntime"],
+    "xiaonet, onnxruntime, not centred": ["--runtime", "onnxruntime", "--not-centred"],
+    "xiaonet-nano, onnxruntime": ["--model", "xiaonet-nano", "--runtime", "onnxruntime"],
+}
 PLAN = """
 import resource, sys, time
 from xiaonet.io.archive import Archive
@@ -108,13 +122,7 @@ def missing(reference: dict[tuple[str, str], np.ndarray], other: dict[tuple[str,
 def speed(folder: Path, threads: int, repeats: int) -> None:
     models = {
         "SeisBench PhaseNet": [sys.executable, "-c", SEISBENCH, str(threads), *map(str, DAY)],
-        "xiaonet, onnxruntime": ours(folder / "a.csv", DAY, threads, "--runtime", "onnxruntime"),
-        "xiaonet, OpenVINO": ours(folder / "b.csv", DAY, threads, "--runtime", "openvino"),
-        "with prefilter, onnxruntime": ours(folder / "c.csv", DAY, threads, "--runtime", "onnxruntime", "--prefilter", "xiaonet-nano"),
-        "with prefilter, OpenVINO": ours(folder / "d.csv", DAY, threads, "--runtime", "openvino", "--prefilter", "xiaonet-nano"),
-        "xiaonet-int8, onnxruntime": ours(folder / "g.csv", DAY, threads, "--model", "xiaonet-int8", "--runtime", "onnxruntime"),
-        "xiaonet-nano, onnxruntime": ours(folder / "e.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "onnxruntime"),
-        "xiaonet-nano, OpenVINO": ours(folder / "f.csv", DAY, threads, "--model", "xiaonet-nano", "--runtime", "openvino"),
+        **{name: ours(folder / f"{name}.csv", DAY, threads, *options) for name, options in OPTIONS.items()},
     }
     rounds = [{name: measure(command, threads) for name, command in models.items()} for _ in range(repeats)]
     print(f"{threads} thread(s), medians of {repeats}")

@@ -253,9 +253,11 @@ def test_shipped_int8_files_are_of_the_shipped_model_and_calibrated_on_training_
     for key in ("arguments", "thresholds", "contract"):
         assert precise[key] == rounded[key]
     own = dict(rounded["provenance"])
-    calibration = own.pop("calibration")
-    assert ("labelled+unlabelled", 512, "least squares", 0) == tuple(calibration[key] for key in ("data", "windows", "rule", "epochs"))
-    assert {**precise["provenance"], "note": f"{precise['provenance']['note']}, in eight-bit integers"} == own
+    calibration = own.pop("quantization")
+    assert ("labelled+labelled_more+unlabelled+unlabelled_more", 512, "least squares", 0) == tuple(
+        calibration[key] for key in ("data", "windows", "rule", "epochs")
+    )
+    assert {**precise["provenance"], "note": f"{precise['provenance']['note']}, in INT8"} == own
     assert [name not in FLOAT for name in NAMES] == [eight for _, eight in convolutions_in(onnx.load(model_path(f"{name}-int8", ".onnx")))]
 
 

@@ -371,6 +371,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(tmp_path: Path, write_limit
         ("https://zenodo.org/records/1", "https://zenodo.org/records/1"),
         ("P and/or S at 1/2", "P and/or S at 1/2"),
         ("stead", "stead"),
+        ("sds/2014/CX/*/*/*.091", "sds/2014/CX/*/*/*.091"),
         ("P / S, and /or 1 / 2", "P / S, and /or 1 / 2"),
         ("/home/me/a.log shows P / S", "a.log shows P / S"),
         ("/ and P/S are no paths", "/ and P/S are no paths"),

@@ -50,7 +50,7 @@ def compare(folder: Path, evaluator: Evaluator, on_progress: OnWindows = lambda 
     bytes_of = {path.name: path.stat().st_size for path in sorted(folder.glob("*model_*")) if path.suffix in (".pth", ".onnx")}
     results: dict[str, Any] = {
         "format": "xiaonet-quantization-1",
-        "calibration": content["provenance"]["calibration"],
+        "calibration": content["provenance"]["quantization"],
         "data": found.metrics.data,
         "split": found.metrics.split,
         "records": found.metrics.records,

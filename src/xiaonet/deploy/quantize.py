@@ -102,7 +102,7 @@ def quantize_for_torch(
     origin = content["provenance"]
     note = ", ".join(filter(None, (origin.get("note"), "in INT8")))
     quantized = QuantizedXiaoNet.from_convolutions(model.arguments, convolutions, steps)
-    save_model(quantized, out, {**origin, "note": note, "calibration": settings}, content["thresholds"], content["stacking"])
+    save_model(quantized, out, {**origin, "note": note, "quantization": settings}, content["thresholds"], content["stacking"])
 
 
 def calibration_windows(train: WaveformData, number: int = CALIBRATION_WINDOWS, seed: int = 0) -> Tensor:

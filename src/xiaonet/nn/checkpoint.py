@@ -36,7 +36,7 @@ FP32, INT8 = "fp32", "int8"
 # text or follows a +. Elsewhere a path needs a folder, because a slash alone may stand between words ("P / S").
 FOLDERS = re.compile(
     r"(?:^|(?<=\+))(?:(?:~|[A-Za-z]:)[/\\]|\\\\|/(?=[^\s/\\]))(?:[^/\\+\s](?:[^/\\+]*[^/\\+\s])?[/\\])*"
-    r"|(?<![\w.:/\\~])(?:(?:~|[A-Za-z]:)[/\\]|\\\\|/(?=[^/\\+\s]+/))(?:[^/\\+\s]+[/\\])*"
+    r"|(?<![\w.:/\\~*?\]])(?:(?:~|[A-Za-z]:)[/\\]|\\\\|/(?=[^/\\+\s]+/))(?:[^/\\+\s]+[/\\])*"
 )
 
 # What torch, pickle and zip raise when they read a damaged file.
