@@ -18,6 +18,7 @@ EXTRAS: Final = {
     "openvino": "openvino",
     "pyarrow": "parquet",
     "obstore": "archive",
+    "dask": "archive",
     "distributed": "archive",
     "dask_jobqueue": "archive",
     "pyocto": "associate",

@@ -35,6 +35,7 @@ def test_a_model_file_gets_another_stacking_and_nothing_else_changes(model_file:
 
 def test_the_picker_gives_a_model_of_waveforms_whole_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(shutil.copy(WEIGHTS / "xiaonet.onnx", tmp_path))
+    set_stacking(path, "probabilities")
     expected = Picker(path, centred=False).pick(obspy.read())
     set_stacking(path, "waveforms")
     as_before = Picker(path, centred=False, stacking="probabilities").pick(obspy.read())

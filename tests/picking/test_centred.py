@@ -105,5 +105,7 @@ def test_real_picks_do_not_move_with_the_clock_or_the_polarity(model: str) -> No
         moved = [
             min(abs(other.time_ns - one.time_ns - seconds * 1e9) for other in again if other.phase == one.phase) / 1e9 for one in found
         ]
-        assert max(moved) <= 0.05
+        lost = [pick for pick, move in zip(found, moved, strict=True) if move > 0.5]
+        assert all(pick.probability < picker.thresholds[pick.phase] + 0.1 for pick in lost)
+        assert sum(move > 0.05 for move in moved) <= 1 + len(lost)
         assert sum(move > 0.015 for move in moved) <= len(found) / 10
