@@ -510,6 +510,10 @@ def test_help_names_every_option_with_what_it_does() -> None:
     assert "Pick P and S in continuous records." in told
     options = {"model", "threshold", "out", "from", "to", "stations", "components", "prefer", "plot", "workers", "runtime"}
     options |= {
+        "cluster",
+        "layout",
+        "price",
+        "shard",
         "not-centred",
         "stacking",
         "inventory",
