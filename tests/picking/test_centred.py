@@ -10,6 +10,7 @@ from obspy import Stream
 from strategies import stream
 from xiaonet import Picker
 from xiaonet.picking.picks import Peak, _far_apart
+from xiaonet.runtime.predictor import around_by_places
 
 START = 1_400_000_000  # sample of the first of a record since 1970, a multiple of 8
 ONSET = 4000  # sample of the record
@@ -34,6 +35,9 @@ class Spikes:
                 height, late = self.shape(place, float(window[2, place]))
                 curve[0] += height * np.exp(-(((np.arange(windows.shape[-1]) - place - late) / 10) ** 2) / 2)
         return found
+
+    def around(self, cuts: np.ndarray) -> np.ndarray:
+        return around_by_places(self, cuts)
 
 
 def pick(
