@@ -196,7 +196,7 @@ def test_around_a_candidate_models_may_have_other_widths_and_dilations(
     expected = around_by_places(predictor, cuts)
     assert expected.std() > 0.005
     np.testing.assert_allclose(expected, predictor.around(cuts), rtol=0, atol=2e-6)
-    assert enough == predictor._sees_all  # otherwise places are computed one by one
+    assert enough == predictor._model.fits_around  # otherwise places are computed one by one
 
 
 @pytest.mark.parametrize("kind", KINDS)

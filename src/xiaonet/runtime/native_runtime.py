@@ -42,7 +42,6 @@ class NativePredictor(RuntimePredictor):
         kind, name = instructions(self._library)
         raw, weights = read_weights(path)
         self._model = _Model(self._library, kind, weights)
-        self._sees_all = self._library.xn_around(self._model.handle, None, None, 0, AROUND_SAMPLES, *_MIDDLE) > 0
         super().__init__(path, raw, weights.header, f"{__version__} ({name})")
 
     @classmethod
@@ -72,7 +71,7 @@ class NativePredictor(RuntimePredictor):
 
         The places share what they have in common, and each layer computes only what the result depends on.
         """
-        if not self._sees_all:
+        if not self._model.fits_around:
             return super().around(cuts)
         results = np.empty((len(cuts), len(PHASES), _MIDDLE[1]), np.float32)
         self._on_threads(self._library.xn_around, cuts, results, TOGETHER_AROUND, *_MIDDLE)
@@ -116,6 +115,7 @@ class _Model:
         self.handle = library.xn_new(kind, len(weights.biases[0]), dilations, int8, *tables)
         if not self.handle:
             raise MemoryError("no memory for the network")
+        self.fits_around = library.xn_around(self.handle, None, None, 0, AROUND_SAMPLES, *_MIDDLE) > 0  # it sees no further than the cuts
 
     def __del__(self) -> None:
         if handle := getattr(self, "handle", None):
