@@ -24,6 +24,7 @@ class Spikes:
 
     runtime, description, digest, thresholds = "stand-in", "spikes", "0" * 64, {"P": 0.6, "S": 0.6}
     stacking = "probabilities"
+    around = around_by_places
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -35,9 +36,6 @@ class Spikes:
                 height, late = self.shape(place, float(window[2, place]))
                 curve[0] += height * np.exp(-(((np.arange(windows.shape[-1]) - place - late) / 10) ** 2) / 2)
         return found
-
-    def around(self, cuts: np.ndarray) -> np.ndarray:
-        return around_by_places(self, cuts)
 
 
 def pick(
