@@ -112,7 +112,9 @@ def test_a_page_holds_the_picks_of_the_day_with_their_values(page: Path) -> None
 
 
 def test_picks_without_a_record_are_counted(data: Path) -> None:
-    found = find_views([*PICKS, pick(400, "P", 0.9)], [data], DAY)
+    files = []
+    found = find_views([*PICKS, pick(400, "P", 0.9)], [data], DAY, on_progress=lambda done, total: files.append((done, total)))
+    assert (12, 12) == files[-1]
     assert {"ZZ.GHI..EH": 1, "XX.ABC..HH": 1} == found.without_record
     assert (600.0, [3, 1]) == (found.seconds, [len(view.picks) for view in found.views])
     assert ["YY.DEF.00.EH"] == [view.instrument.name for view in find_views(PICKS, [data], DAY, ["DEF"]).views]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import obspy
-import openvino
 import pytest
 import torch
 
@@ -21,6 +20,7 @@ from xiaonet.picker import Picker
 from xiaonet.picking.windows import normalize
 from xiaonet.runtime.checksum import add_checksum
 from xiaonet.runtime.loading import load_predictor
+from xiaonet.runtime.openvino_runtime import open_core
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory, real: np.ndarray) -> Path:
 @pytest.mark.parametrize("samples", [8, 2400, 3001])
 def test_openvino_files_give_what_torch_gives_on_a_real_window(folder: Path, real: np.ndarray, precision: str, samples: int) -> None:
     windows = np.ascontiguousarray(np.concatenate([real, real[:, ::-1]])[..., :samples])
-    found = openvino.Core().compile_model(folder / f"{precision}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([windows])[0]
+    found = open_core().compile_model(folder / f"{precision}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([windows])[0]
     with torch.inference_mode():
         expected = load_model(folder / f"{precision}.pth")(torch.from_numpy(windows)).numpy()
     np.testing.assert_allclose(expected, found, rtol=0, atol=1e-5)
 
 
 def test_openvino_files_carry_the_input_specification(folder: Path) -> None:
-    header = json.loads(openvino.Core().read_model(folder / "int8.xml").get_rt_info(["framework", "xiaonet"]).value)
+    header = json.loads(open_core().read_model(folder / "int8.xml").get_rt_info(["framework", "xiaonet"]).value)
     assert (input_specification(), {"P": 0.25, "S": 0.5}, "int8") == (header["contract"], header["thresholds"], header["precision"])
 
 
@@ -78,7 +78,7 @@ def test_the_picker_reads_openvino_files(folder: Path, precision: str) -> None:
 
 
 def test_openvino_files_upsample_as_openvino_likes_it(folder: Path) -> None:
-    kinds = [node.get_type_name() for node in openvino.Core().read_model(folder / "int8.xml").get_ops()]
+    kinds = [node.get_type_name() for node in open_core().read_model(folder / "int8.xml").get_ops()]
     assert (3, 0) == (kinds.count("Interpolate"), kinds.count("Transpose"))
 
 

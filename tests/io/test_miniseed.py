@@ -419,6 +419,31 @@ def test_a_record_that_contradicts_its_rate_is_told(tmp_path: Path, bit: int) ->
     assert line.startswith(f"{path}: record at byte {5 * 512} skipped: its sampling rate is ")
 
 
+@pytest.mark.parametrize("number", [0, 1, 7, 40, 41])  # of 42 records; many of them are read at once
+@pytest.mark.parametrize("encoding", [1, 3, 12, 16, 32])
+def test_a_record_alone_in_its_encoding_is_told(tmp_path: Path, number: int, encoding: int) -> None:
+    made = records(noise(114 * 41 + 50).astype(np.float32))
+    assert 42 == len(made)
+    start = number * 512
+    raw = bytearray(b"".join(record.raw for record in made))
+    assert 4 == raw[start + 52]
+    raw[start + 52] = encoding
+    path = tmp_path / "file"
+    path.write_bytes(raw)
+    found, (line,) = read(path)
+    assert f"{path}: record at byte {start} skipped: its encoding is {encoding}, but that of the records beside it is 4" == line
+    wanted = np.concatenate([record.samples for at, record in enumerate(made) if at != number])
+    np.testing.assert_array_equal(wanted, found["XX.ABC..HHZ"])
+
+
+def test_a_channel_may_change_its_encoding(tmp_path: Path) -> None:
+    packed = records(noise(3000))
+    floats = records(noise(1000, 1).astype(np.float32), start_ns=START.ns + 30 * 10**9)
+    found, said = read(write(tmp_path / "file", *packed, *floats))
+    assert [] == said
+    np.testing.assert_array_equal(np.concatenate([noise(3000), noise(1000, 1)]).astype(float), found["XX.ABC..HHZ"].astype(float))
+
+
 def test_two_rates_of_a_channel_that_alternate_are_both_read(tmp_path: Path) -> None:
     queues = records(noise(6000)), records(noise(3000, 1), rate=50.0)
     made = [record for pair in zip(*queues, strict=False) for record in pair]

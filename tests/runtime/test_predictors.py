@@ -315,6 +315,21 @@ print(sys.modules.get("openvino_telemetry", "absent"))
     assert [] == list(tmp_path.rglob("*"))  # onnxruntime's telemetry keeps a device's identifier below the home
 
 
+def test_signals_arrive_after_openvino_was_closed(tmp_path: Path) -> None:
+    code = """
+import gc, signal
+from xiaonet.runtime.loading import load_predictor
+predictors = [load_predictor("xiaonet-nano", "openvino") for _ in range(2)]
+while predictors:  # the first is closed first
+    del predictors[0]
+    gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("interrupted"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = run(code, tmp_path)
+    assert (0, "", "interrupted\n") == (done.returncode, done.stderr, done.stdout)
+
+
 def test_openvino_stays_whole_for_others(tmp_path: Path) -> None:
     code = """
 from xiaonet.runtime import native_runtime

@@ -24,7 +24,7 @@ from xiaonet import __version__
 from xiaonet.constants import COMPONENTS, SAMPLE_NS, SAMPLING_RATE, SECOND_NS
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.files import write_atomically
-from xiaonet.io.archive import Archive
+from xiaonet.io.archive import Archive, OnFiles
 from xiaonet.picking.annotation import chunks
 from xiaonet.picking.channels import NO_COMPONENTS, instrument_name
 from xiaonet.picking.picks import Pick
@@ -107,6 +107,7 @@ def find_views(
     stations: Sequence[str] = (),
     components: Mapping[str, str] = NO_COMPONENTS,
     prefer: str | Sequence[str] = (),
+    on_progress: OnFiles = lambda done, total: None,
 ) -> Look:
     """Find the records of a day and sort its picks to them.
 
@@ -117,12 +118,13 @@ def find_views(
         stations: to show, as in `Archive`.
         components: as in `Archive`.
         prefer: as in `Archive`.
+        on_progress: as in `Archive`.
 
     Raises:
         WaveformError: there are no records of that day.
     """
     start_ns = _midnight_ns(day)
-    archive = Archive(paths, start_ns, start_ns + 86400 * SECOND_NS, stations, components, prefer)
+    archive = Archive(paths, start_ns, start_ns + 86400 * SECOND_NS, stations, components, prefer, on_progress)
     views = []
     left = [pick for pick in picks if _date_of(pick) == day]
     for instrument in archive.instruments:

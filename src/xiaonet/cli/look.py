@@ -39,8 +39,8 @@ def look(
     names, codes = split_stations(stations), parse_components(components)
     found = [pick for pick in read_pick_file(picks) if is_chosen(instrument_name(pick.seed_id, codes), names)]
     shown_day = _date(day) or choose_day(found)
-    with console.busy("Reading headers"):
-        look_at = find_views(found, paths, shown_day, names, codes, prefer)
+    with console.FileProgress("Reading headers") as headers:
+        look_at = find_views(found, paths, shown_day, names, codes, prefer, headers.update)
     for instrument, number in look_at.without_record.items():
         console.warn("Picks", f"{number} of {instrument} have no record in {', '.join(paths)}", "they are not shown")
     with console.DataProgress(look_at.seconds, "Drawing") as progress:

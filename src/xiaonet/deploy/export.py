@@ -19,7 +19,7 @@ from xiaonet.files import write_atomically
 from xiaonet.nn.checkpoint import INT8, load_model, read_model_file
 from xiaonet.runtime.checksum import EMPTY_CHECKSUM, add_checksum
 from xiaonet.runtime.header import HEADER
-from xiaonet.runtime.openvino_runtime import OpenVinoPredictor, import_openvino
+from xiaonet.runtime.openvino_runtime import OpenVinoPredictor, import_openvino, open_core
 
 NOT_HERE: Mapping[str, str] = {
     "litert": "its converter, litert-torch, takes 2 GB with JAX and wants other versions of packages than XiaoNet is tested with",
@@ -70,7 +70,7 @@ def _to_openvino(model_file: Path, out: Path) -> list[Path]:
         with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
             bare = Path(folder) / "model.onnx"
             export_onnx(model_file, bare, resize=True)
-            core, place = openvino.Core(), ["framework", HEADER]
+            core, place = open_core(), ["framework", HEADER]
             xml = bare.with_suffix(".xml")
             model = core.read_model(bare)
             header = json.loads(model.get_rt_info(place).value)

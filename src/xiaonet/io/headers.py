@@ -29,6 +29,9 @@ SEARCH = 2**24  # bytes at the start of a file in which to look for the first re
 FAILED = 10**5  # what looks like a header but is none, one after the other: the search ends
 SHORTEST = 40  # bytes of a record
 SHORTEST_2 = 128  # of one of miniSEED 2
+HEADER_2 = 48  # bytes of the fixed part of a header of miniSEED 2, after which come blockettes
+FIRST_BLOCKETTE = 46  # byte that says where they begin
+BLOCKETTE_1000 = 8  # bytes of the one with the encoding
 TRUNCATED = 1  # status of pymseed: the record continues beyond the buffer
 
 # How records of miniSEED 3 and 2 begin, with a valid hour, minute and second.
@@ -191,10 +194,27 @@ def _at_once(buffer: memoryview, offset: int, *, at_end: bool) -> list[Header]:
         whole = first._replace(end=offset + number * first.length)
         with MS3TraceList.from_buffer(buffer[: number * first.length], record_list=True) as traces:
             found = [_common_header(trace, whole) for trace in traces] if len(traces) <= CHANNELS else []
+            if found and not _one_encoding(buffer, first.length, number):
+                return []
     except (MiniSEEDError, UnicodeDecodeError):
         return []
     headers = [header for header in found if header is not None]
     return headers if sum(header.number for header in headers) == number else []
+
+
+def _one_encoding(buffer: memoryview, length: int, number: int) -> bool:
+    """Whether the records of one length at the start of a buffer say the same encoding in the same place."""
+    records = np.frombuffer(buffer, np.uint8, number * length).reshape(number, length)
+    order = ">" if 1900 <= unpack(">H", buffer[20:22])[0] <= 2100 else "<"
+    at = FIRST_BLOCKETTE
+    for _ in range(FEW):  # a chain of blockettes: each has a type and says where the next one is
+        (at,) = unpack(f"{order}H", buffer[at : at + 2])
+        if not HEADER_2 <= at <= length - BLOCKETTE_1000:
+            return False
+        if unpack(f"{order}H", buffer[at : at + 2])[0] == 1000:
+            return bool((records[:, at : at + 2] == records[0, at : at + 2]).all() and (records[:, at + 4] == records[0, at + 4]).all())
+        at += 2
+    return False
 
 
 def _common_header(trace: MS3TraceID, whole: Header) -> Header | None:

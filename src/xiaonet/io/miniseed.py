@@ -20,6 +20,7 @@ from xiaonet.constants import SECOND_NS
 from xiaonet.io.headers import Header, OnShare, Report, header_starts, headers, ignore, parse, read_range, seed_id_of, why_skipped
 
 LONGEST = 2**18  # samples of a piece: 44 minutes at 100 Hz
+UNCHECKED = {1, 3, 4, 5, 12, 13, 14, 16, 30, 32}  # encodings without a checksum: nothing in a record shows that it has another one
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +35,8 @@ class Packed:
         start_ns: time of the first sample.
         samples: number of samples.
         rate: Hz.
+        encoding: number of the encoding, as miniSEED has it.
+        records: number of records.
     """
 
     path: Path
@@ -43,6 +46,8 @@ class Packed:
     start_ns: int
     samples: int
     rate: float
+    encoding: int = 0
+    records: int = 1
 
     @property
     def end_ns(self) -> int:
@@ -71,12 +76,19 @@ def scan(path: Path, report: Report, on_share: OnShare = ignore) -> list[Packed]
                 reason = f"its sampling rate is {before.rate:g} Hz, but it lasts as long as at {header.rate:g} Hz"
                 skipped.setdefault(reason, []).append(before.places[0])
             places = array("q", (header.offset, header.end))
-            piece = Packed(path, places, header.source_id, seed_id_of(header.source_id), header.start_ns, header.samples, header.rate)
+            seed_id = seed_id_of(header.source_id)
+            piece = Packed(
+                path, places, header.source_id, seed_id, header.start_ns, header.samples, header.rate, header.encoding, header.number
+            )
             found.append(piece)
             latest[header.source_id] = piece
+    alone = _alone_in_their_encoding(found)
+    for piece, other in alone.values():
+        reason = f"its encoding is {piece.encoding}, but that of the records beside it is {other.encoding}"
+        skipped.setdefault(reason, []).append(piece.places[0])
     for reason, (offset, *more) in skipped.items():
         report(f"{path}: record at byte {offset}{f' and {len(more)} more' if more else ''} skipped: {reason}")
-    return found
+    return [piece for piece in found if id(piece) not in alone]
 
 
 def decode(piece: Packed, report: Report) -> NDArray[Any]:
@@ -167,11 +179,13 @@ def _append(piece: Packed, header: Header) -> bool:
     """Add records to a piece if they follow it in time; return whether they do."""
     follows = (
         piece.rate == header.rate
+        and not _encodings_differ(piece, header)
         and piece.samples + header.samples <= LONGEST
         and abs(header.start_ns - piece.end_ns) < SECOND_NS / piece.rate / 2
     )
     if follows:
         piece.samples += header.samples
+        piece.records += header.number
         if piece.places[-1] == header.offset:
             piece.places[-1] = header.end
         else:
@@ -183,3 +197,23 @@ def _contradicts_rate(piece: Packed, header: Header) -> bool:
     """Whether the record after a piece shows that the rate of the piece is wrong: the piece lasts as long as at the record's rate."""
     lasts_ns = piece.samples * SECOND_NS / header.rate
     return piece.rate != header.rate and abs(header.start_ns - piece.start_ns - lasts_ns) < SECOND_NS / header.rate / 2
+
+
+def _encodings_differ(one: Packed | Header, other: Packed | Header) -> bool:
+    """Whether two pieces have different encodings, and nothing in them would show that one of the two is wrong."""
+    return one.encoding != other.encoding and {one.encoding, other.encoding} <= UNCHECKED
+
+
+def _alone_in_their_encoding(pieces: list[Packed]) -> dict[int, tuple[Packed, Packed]]:
+    """Single records beside several of another encoding, each with these, by their `id`.
+
+    They are taken for damaged: another encoding makes other samples of the same bytes.
+    """
+    before: dict[str, Packed] = {}
+    alone: dict[int, tuple[Packed, Packed]] = {}
+    for piece in pieces:
+        other = before.get(piece.source_id)
+        before[piece.source_id] = piece
+        if other is not None and _encodings_differ(other, piece) and abs(piece.start_ns - other.end_ns) < SECOND_NS / piece.rate / 2:
+            alone.update((id(a), (a, b)) for a, b in ((piece, other), (other, piece)) if a.records == 1 < b.records)
+    return alone

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class OpenVinoPredictor(RuntimePredictor):
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # otherwise two processes share one core and leave the other idle
         }
-        core, place = openvino.Core(), ["framework", HEADER]
+        core, place = open_core(), ["framework", HEADER]
         try:
             model = core.read_model(raw, weights)
             header = parse_header(path, model.get_rt_info(place).value if model.has_rt_info(place) else "")
@@ -46,6 +47,16 @@ class OpenVinoPredictor(RuntimePredictor):
         finally:
             self._idle.append(request)
         return probabilities
+
+
+@cache
+def open_core() -> Any:
+    """OpenVINO's `Core`, one for the life of the process.
+
+    Each has a stack for signals. When one of several is closed, it may leave the process with a stack that is gone: the next signal,
+    such as Ctrl-C, then ends Python with a segmentation fault.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino() -> Any:
