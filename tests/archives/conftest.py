@@ -9,8 +9,8 @@ import pytest
 
 from archives.servers import Proxy, make_bucket, s3_server, upload
 from stand_in import MIDNIGHT, write_days
-from xiaonet.archives import blocks
 from xiaonet.archives.planning import Request
+from xiaonet.archives.worker import storage_of
 from xiaonet.picker import Picker
 
 MODEL = "xiaonet-nano"
@@ -88,6 +88,6 @@ def s3(days: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         make_bucket(proxy, "data")
         make_bucket(proxy, "mine")
         upload(days, "s3://data/sds")
-        blocks._storage.cache_clear()
+        storage_of.cache_clear()
         yield proxy
-        blocks._storage.cache_clear()
+        storage_of.cache_clear()

@@ -30,6 +30,7 @@ PART = 60  # samples for each point in the figure of a day
 FEW_HOURS = 4 * 3600 * SECOND_NS  # ns; up to this length a row of the figure is ten minutes, otherwise an hour
 EVENTS = 3  # largest number of events in the figure of a day
 LEAD = 600  # samples shown before an event
+DRAWING = Lock()  # matplotlib is not safe for threads
 PAIR = 18 * SECOND_NS  # ns; an S within this time after a P belongs to the same event
 
 
@@ -59,7 +60,6 @@ class DayPlots:
                 f"{folder} cannot be made: {error.strerror}; choose another place for the picks, or leave --plot out"
             ) from error
         self._days: dict[str, _Day] = {}
-        self._drawing = Lock()  # matplotlib is not safe for threads
 
     def __call__(self, task: Task, seen: Annotation, picks: Sequence[Pick]) -> None:
         """Add a chunk of a task. The last chunk draws the figure."""
@@ -72,7 +72,7 @@ class DayPlots:
         del self._days[task.key]
         if day.length_ns < SLIVER and not day.picks:
             return
-        with self._drawing:
+        with DRAWING:
             picture = to_png(day.draw(self.thresholds))
             gc.collect()  # figures hold reference cycles: 13 MB a day
         write_atomically(self.folder / day.file_name, lambda file: file.write(picture))

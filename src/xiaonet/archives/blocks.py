@@ -12,23 +12,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from xiaonet.apps.pick_archive import DAY_SAMPLES, Task, days_of, pick_task
+from xiaonet.apps.pick_archive import Task
 from xiaonet.archives.dataset import Complete, Dataset, digest
+from xiaonet.archives.days import beside, by_day, clipped, facts, pick_day
 from xiaonet.archives.planning import DAY_NS, Block, DayObject, Request
 from xiaonet.archives.storage import Storage
-from xiaonet.errors import ConfigError
+from xiaonet.archives.worker import picker_of, storage_of, turns
 from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
 from xiaonet.picking.channels import parse_components
-from xiaonet.picking.picks import Pick
 from xiaonet.picking.preference import one_per_station
-from xiaonet.picking.quality import Quality, add_qualities, channel_problems
-from xiaonet.picking.segments import Channel, Instrument, Piece, build_instruments, first_time
+from xiaonet.picking.segments import Channel, Instrument, Piece, build_instruments
 from xiaonet.picking.time_index import TimeIndex
+
+if TYPE_CHECKING:
+    from xiaonet.apps.day_plots import DayPlots
 
 FETCHERS = 8  # objects that are fetched at the same time
 
@@ -79,6 +80,7 @@ class Picked:
         days: station-days that were picked.
         known: station-days that were complete before.
         picks: number of picks of the new station-days.
+        dropped_s: number of S picks that were left out because no P is before them.
         problems: what was skipped and why.
         usage: of the worker.
     """
@@ -86,6 +88,7 @@ class Picked:
     days: int = 0
     known: int = 0
     picks: int = 0
+    dropped_s: int = 0
     problems: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage.now)
 
@@ -109,7 +112,7 @@ def survey(block: Block, request: Request) -> Survey:
     Raises:
         StorageError: a file cannot be read, or the survey cannot be written.
     """
-    storage = _storage(request.out, create=True)
+    storage = storage_of(request.out, create=True)
     name = f"survey/{block.station}/{digest(request.components, request.stations, block.own)}.json"
     known = storage.read(name)
     if known is None:
@@ -134,33 +137,38 @@ def pick_block(block: Block, request: Request, ranges: Sequence[Range]) -> Picke
         ConfigError: this worker has another version or model than the request.
         StorageError: a file cannot be read, or a result cannot be written.
     """
-    picker = _checked_picker(request)
-    dataset = Dataset(_storage(request.out, create=True))
+    picker = picker_of(request)
+    dataset = Dataset(storage_of(request.out, create=True))
     here: list[Archive] = []
     instruments, problems = _instruments(ranges, request, here)
-    named = {one.day for one in block.own if _is_asked(one.day, request)}
-    days: dict[int, list[Task]] = {day: [] for day in named}  # and others, where a file holds a bit of the next day
     whole = Archive((), request.start_ns, request.end_ns)  # of which one machine would have all files
-    for task in days_of(instruments, whole):
-        if block.first <= (day := task.ranges[0][1] // DAY_SAMPLES) < block.end:
-            days.setdefault(day, []).append(task)
+    for instrument in instruments:
+        parts = [part for part in map(whole.within, instrument.segments) if part.first < part.end]
+        problems += picker.amplitude_problems(instrument, parts)
+    days = by_day(instruments, whole)
+    named = {one.day for one in block.own if _is_asked(one.day, request)}
+    picked = named | {day for day in days if block.first <= day < block.end}  # a file may hold a bit of the next day
     earlier: dict[int, list[Complete]] = defaultdict(list)
     for done in dataset.complete(block.station):
         earlier[done.day].append(done)
-    wanted = {day: Complete(day, block.station, _key(day, block, tasks, request)) for day, tasks in sorted(days.items())}
+    wanted = {day: Complete(day, block.station, _key(day, block, days, request)) for day in sorted(picked)}
     left = {day: done for day, done in wanted.items() if earlier[day] != [done]}
     result = Picked(known=len(named - left.keys()), problems=problems)
     near = {day + shift for day in left for shift in (-1, 0, 1)}
-    with _fetched([one for one in block.objects if one.day in near], request) as files:
+    with _fetched([one for one in block.objects if one.day in near], request) as files, turns.take(), _plots(request, picker) as plots:
         archive = Archive(files.paths, stations=request.stations, components=request.components)
         archive.of_station(block.station)
         here.append(archive)
         for day, done in left.items():
-            picks, details = _pick_day(days[day], whole, picker)
-            dataset.add(done, picks, [old for old in earlier[day] if old != done], details)
+            found = pick_day(day, days, whole, picker, drop_lone_s=request.drop_lone_s, on_chunk=plots)
+            _keep_plots(plots, block.station, dataset.storage)
+            dataset.add(done, found.picks, [old for old in earlier[day] if old != done], {**found.details, **request.inventory_said})
             result.days += day in named
-            result.picks += len(picks)
+            result.picks += len(found.picks)
+            result.dropped_s += found.dropped_s
         result.problems += files.renamed(list(archive.problems))
+        here.clear()
+        archive.forget()
     result.usage = Usage.now()
     return result
 
@@ -190,52 +198,35 @@ def _instruments(ranges: Sequence[Range], request: Request, here: Sequence[Archi
     return chosen, [*spare, *left_out]
 
 
-def _pick_day(tasks: Sequence[Task], whole: Archive, picker: Picker) -> tuple[list[Pick], dict[str, object]]:
-    """The picks of a station-day in order of time, and what to tell about it."""
-    picks: list[Pick] = []
-    total = Quality()
-    channels: dict[str, Quality] = {}
-    for task in tasks:
-        result = pick_task(task, whole, picker)
-        picks += result.picks
-        total += result.quality
-        add_qualities(channels, result.channels)
-    counts = {phase.lower(): sum(pick.phase == phase for pick in picks) for phase in "PS"}
-    return sorted(picks), {**counts, "hours": round(total.hours, 6), "channels": channel_problems(channels)}
-
-
-def _key(day: int, block: Block, tasks: Sequence[Task], request: Request) -> str:
+def _key(day: int, block: Block, days: dict[int, list[Task]], request: Request) -> str:
     """A digest of all that the picks of a day depend on."""
     objects = [one.object for one in block.objects if day - 1 <= one.day <= day + 1]
-    return digest(block.station, day, objects, request.made, _clipped(day, request), [_facts(task) for task in tasks])
-
-
-def _clipped(day: int, request: Request) -> tuple[int, int]:
-    """The time of a day that was asked for."""
-    first, end = day * DAY_NS, (day + 1) * DAY_NS
-    start_ns, end_ns = request.start_ns, request.end_ns
-    return first if start_ns is None else max(first, start_ns), end if end_ns is None else min(end, end_ns)
-
-
-def _facts(task: Task) -> list[object]:
-    """What the picks of a task depend on besides its samples: the grids, and which channels are used."""
-    return [
-        [task.instrument.name, f"{task.instrument.rate}"],
-        [
-            [segment.grid.phase_ns, f"{segment.grid.rate}", first, end]
-            + [
-                [component, seed_id, f"{rate}", first_time(index, segment)]
-                for component, channels in task.instrument.recorded.items()
-                for (seed_id, rate), index in channels.items()
-            ]
-            for segment, first, end in task.ranges
-        ],
-    ]
+    tasks = [*days.get(day, ()), *(beside(day, days) if request.drop_lone_s else ())]
+    return digest(block.station, day, objects, request.made, clipped(day, request), [facts(task) for task in tasks])
 
 
 def _is_asked(day: int, request: Request) -> bool:
-    first, end = _clipped(day, request)
+    first, end = clipped(day, request)
     return first < end
+
+
+@contextmanager
+def _plots(request: Request, picker: Picker) -> Iterator["DayPlots | None"]:
+    """What draws the days, if they are to be drawn, into a folder here."""
+    if not request.plot:
+        yield None
+        return
+    from xiaonet.apps.day_plots import DayPlots
+
+    with tempfile.TemporaryDirectory(prefix="xiaonet-") as folder:
+        yield DayPlots(Path(folder), picker.thresholds)
+
+
+def _keep_plots(plots: "DayPlots | None", station: str, storage: Storage) -> None:
+    """Move what was drawn to the output."""
+    for path in sorted(plots.folder.iterdir()) if plots else ():
+        storage.write(f"plots/{station}/{path.name}", path.read_bytes())
+        path.unlink()
 
 
 def _ranges(archive: Archive, files: _Files, station: str) -> tuple[dict[str, list[Range]], list[str]]:
@@ -259,28 +250,9 @@ def _ranges(archive: Archive, files: _Files, station: str) -> tuple[dict[str, li
 @contextmanager
 def _fetched(objects: Sequence[DayObject], request: Request) -> Iterator[_Files]:
     """Local files of objects, for as long as they are needed."""
-    storage = _storage(request.source)
+    storage = storage_of(request.source)
     ordered = sorted(objects, key=lambda one: reading_order(one.object.key))
     with tempfile.TemporaryDirectory(prefix="xiaonet-") as name, ThreadPoolExecutor(FETCHERS) as pool:
         folder = Path(name).resolve()
         paths = list(pool.map(lambda one: storage.fetch(one.object, folder), ordered))
         yield _Files(ordered, paths, f"{folder}/", storage.url)
-
-
-def _checked_picker(request: Request) -> Picker:
-    """The picker of a request, which is the same as that of the one who asks."""
-    picker = _picker(request.model, tuple(sorted(request.thresholds.items())), tuple(request.how.items()))
-    for name, wanted in request.provenance.items():
-        if (found := picker.provenance.get(name)) != wanted:
-            raise ConfigError(f"this worker has {name} {found!r}; wanted {wanted!r}: install the same XiaoNet and model on all workers")
-    return picker
-
-
-@lru_cache(4)
-def _picker(model: str, thresholds: tuple[tuple[str, float], ...], how: tuple[tuple[str, Any], ...]) -> Picker:
-    return Picker(model, dict(thresholds), threads=1, **dict(how))
-
-
-@lru_cache(8)
-def _storage(url: str, create: bool = False) -> Storage:
-    return Storage(url, create=create)

@@ -4,6 +4,8 @@
     network=CX/year=2014/month=05/KEY.parquet         the picks of a station-day
     complete/CX.PB01/2014-05-01.KEY.json              written last: this station-day is complete
     survey/CX.PB01/KEY.json                           the time ranges of the channels in the files of a block
+    inventory/DIGEST/station.xml                      where the workers read the inventory
+    plots/CX.PB01/CX.PB01..HH_100Hz_2014-05-01.png    the figure of a day
 
 KEY is a digest of all that the picks depend on. Whoever reads the picks goes by the names of the complete station-days alone. So a
 repeated block, a killed worker or two schedulers cannot double a pick: they write the same objects again.
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xiaonet.archives.layouts import EPOCH
-from xiaonet.archives.planning import DAY_NS, Request, as_date, may_be_chosen
+from xiaonet.archives.planning import DAY_NS, INVENTORY, Request, as_date, may_be_chosen
 from xiaonet.archives.storage import Storage
 from xiaonet.constants import SECOND_NS
 from xiaonet.errors import DataError, OutputError
@@ -81,7 +83,7 @@ class Dataset:
         self.storage = storage
 
     def begin(self, request: Request, resume: bool) -> None:
-        """Begin or continue a run.
+        """Begin or continue a run. One that is continued with another edition of its inventory is done again.
 
         Raises:
             OutputError: there is a run and `resume` is false, or it was made in another way.
@@ -92,13 +94,32 @@ class Dataset:
             theirs = self.run
             if theirs is None:  # deleted in this moment
                 continue
-            if different := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
+            different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+            if different == [INVENTORY] and theirs.get(INVENTORY) and resume:
+                self.storage.write(RUN, json.dumps(ours, indent=1).encode())
+                return
+            if different:
                 name = different[0]
                 values = f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
                 raise OutputError(f"{self.storage.url} holds another run: {values}; choose another --out")
             if not resume:
                 raise OutputError(f"{self.storage.url} holds this run, finished or not; continue it with --resume, or choose another --out")
             return
+
+    def keep_inventory(self, path: Path) -> str:
+        """Write a file with an inventory for the workers. Returns the name of its object.
+
+        Raises:
+            DataError: the file cannot be read.
+            StorageError: the place cannot be written.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        name = f"{INVENTORY}/{hashlib.sha256(content).hexdigest()[:32]}/{path.name}"
+        self.storage.write(name, content)
+        return name
 
     @property
     def run(self) -> dict[str, Any] | None:

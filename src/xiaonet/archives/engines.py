@@ -5,11 +5,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from xiaonet.archives.worker import AT_ONCE, turns
 from xiaonet.errors import ConfigError
 from xiaonet.extras import import_for
 
-AT_ONCE = 2  # blocks of each core: one waits for its files while the other is picked
 DEATHS = 10  # of workers, after which a block counts as failed
+ANSWER_S = 20  # within which a scheduler must answer
 MEMORY = "2GB"  # asked of Slurm for each worker, unless the settings of dask-jobqueue say more
 
 
@@ -40,6 +41,7 @@ def open_engine(cluster: str | None, workers: int) -> Iterator[Engine]:
         MissingPackageError: Dask is not installed.
     """
     if cluster is None:
+        turns.share(workers)
         with ThreadPoolExecutor(AT_ONCE * workers) as pool:
             try:
                 yield Engine(pool, lambda: workers, f"{workers} cores of this process")
@@ -55,7 +57,7 @@ def open_engine(cluster: str | None, workers: int) -> Iterator[Engine]:
     with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS, "distributed.comm.timeouts.connect": "10s"}):
         try:
             started = _start(cluster, workers, distributed)
-            client = distributed.Client(started, timeout="20s")
+            client = distributed.Client(started, timeout=ANSWER_S)
         except OSError as error:
             raise ConfigError(f"no scheduler answers at {cluster}: {error}; start one with: dask scheduler") from error
         try:

@@ -4,6 +4,7 @@ The listing goes into a temporary database, so that any number of objects in any
 """
 
 import sqlite3
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from xiaonet.archives.storage import Object, Storage
 from xiaonet.constants import SECOND_NS
 from xiaonet.errors import WaveformError
 from xiaonet.io.archive import is_chosen
+from xiaonet.picking.amplitudes import Deconvolution
 from xiaonet.picking.channels import instrument_name, parse_components, why_no_component
 
 DAY_NS = 24 * 3600 * SECOND_NS
 FOREVER = 10**6  # days from 1970; no name has a year this late
 SHOWN_NAMES = 3
+INVENTORY = "inventory"  # what the provenance and the dataset call it
 ROWS = 10_000  # written to the database at once
 
 
@@ -45,6 +48,10 @@ class Request:
         prefer: codes of instruments, best first.
         shard: which share of the stations, and of how many.
         days: in a block.
+        inventory: name of the object in the dataset that holds the inventory; empty if there is none.
+        deconvolve: how to remove whole responses.
+        drop_lone_s: leave out S picks without a P on their station within 30 s before them.
+        plot: draw each day.
     """
 
     source: str
@@ -61,12 +68,21 @@ class Request:
     prefer: str = ""
     shard: tuple[int, int] = (1, 1)
     days: int = 10
+    inventory: str = ""
+    deconvolve: Deconvolution | None = None
+    drop_lone_s: bool = False
+    plot: bool = False
 
     @property
     def made(self) -> dict[str, object]:
         """What the picks are made with. The provenance names the runtime that was found."""
-        chosen = {"components": self.components, "prefer": self.prefer, **self.how}
+        chosen = {"components": self.components, "prefer": self.prefer, "drop_s_without_p": self.drop_lone_s, **self.how}
         return {**self.provenance, **{name: value for name, value in chosen.items() if name != "runtime"}}
+
+    @property
+    def inventory_said(self) -> dict[str, str]:
+        """The name and digest of the inventory, if there is one."""
+        return {INVENTORY: self.provenance[INVENTORY]} if self.inventory else {}
 
     @property
     def picked_days(self) -> range | None:
@@ -240,4 +256,7 @@ def _blocks(station: str, objects: list[DayObject], request: Request) -> list[Bl
     picked = [day for day in days if (start_ns is None or (day + 1) * DAY_NS > start_ns) and (end_ns is None or day * DAY_NS < end_ns)]
     bounds = (picked or days)[:: request.days][1:]
     limits = [-FOREVER, *bounds, FOREVER]
-    return [Block(station, first, end, [one for one in objects if first - 1 <= one.day <= end]) for first, end in pairwise(limits)]
+    of_day = [one.day for one in objects]
+    return [
+        Block(station, first, end, objects[bisect_left(of_day, first - 1) : bisect_right(of_day, end)]) for first, end in pairwise(limits)
+    ]

@@ -2,11 +2,12 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from xiaonet.archives.blocks import Range, Survey, Usage, pick_block, reading_order, survey
+from xiaonet.archives.blocks import Picked, Range, Survey, Usage, pick_block, reading_order, survey
 from xiaonet.archives.engines import Engine
 from xiaonet.archives.planning import Block, Plan, Request
 from xiaonet.errors import ConfigError, StorageError
@@ -25,6 +26,7 @@ class RunTotals:
         done: picked by this run.
         known: complete before.
         picks: number of picks of this run.
+        dropped_s: number of S picks that were left out because no P is before them.
         failed: station-days of blocks that failed.
         failures: number of blocks that failed, by reason.
         problems: what was skipped and why, each once.
@@ -35,6 +37,7 @@ class RunTotals:
     done: int = 0
     known: int = 0
     picks: int = 0
+    dropped_s: int = 0
     failed: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     problems: dict[str, None] = field(default_factory=dict)
@@ -44,6 +47,13 @@ class RunTotals:
     def processor_s(self) -> float:
         """Processor time of all workers in seconds."""
         return sum(usage.seconds for usage in self.workers.values())
+
+    def add(self, result: Picked) -> None:
+        """Count a block."""
+        self.done += result.days
+        self.known += result.known
+        self.picks += result.picks
+        self.dropped_s += result.dropped_s
 
     def note(self, problems: Sequence[str], usage: Usage) -> None:
         """Add what a worker found, and what it used."""
@@ -92,19 +102,31 @@ def run(plan: Plan, request: Request, engine: Engine, on_progress: OnProgress) -
     surveys = _surveys(plan)
     picks: deque[_Work] = deque()
     running: dict[Future[Any], _Work] = {}
+    ended: SimpleQueue[Future[Any]] = SimpleQueue()
     try:
         while True:
             cores = engine.cores()
             while len(running) < AHEAD * cores and (work := picks.popleft() if picks else next(surveys, None)):
-                running[_submit(work, request, engine)] = work
+                running[future := _submit(work, request, engine)] = work
+                future.add_done_callback(ended.put)
             if not running:
                 return totals
-            for future in wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED).done:
+            for future in _waited(ended):
                 picks.extend(_take(future, running.pop(future), totals))
             on_progress(totals, cores)
     except (OSError, CancelledError) as error:
         gone = f"the scheduler is gone: {type(error).__name__}: {error}"
         raise StorageError(f"{gone}; complete days are kept: start it and repeat the command with --resume") from error
+
+
+def _waited(ended: "SimpleQueue[Future[Any]]") -> Iterator[Future[Any]]:
+    """The calls that have ended, after at least one has, or after some seconds."""
+    try:
+        yield ended.get(timeout=LOOK_S)
+        while True:
+            yield ended.get_nowait()
+    except Empty:
+        return
 
 
 def _surveys(plan: Plan) -> Iterator[_Work]:
@@ -135,7 +157,7 @@ def _take(future: Future[Any], work: _Work, totals: RunTotals) -> list[_Work]:
         if isinstance(result, Survey):
             station.ranges |= result.ranges
         else:
-            totals.done, totals.known, totals.picks = totals.done + result.days, totals.known + result.known, totals.picks + result.picks
+            totals.add(result)
     if work.ranges is not None:
         return []
     station.left -= 1

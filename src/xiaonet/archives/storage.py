@@ -185,6 +185,11 @@ class Storage:
             raise _explained(f"{self.url}/{key} cannot be deleted", error) from error
 
 
+def located(url: str) -> str:
+    """The same URL; of a folder its whole path, which workers with another working folder understand."""
+    return url if urlsplit(url).scheme else str(Path(url).resolve())
+
+
 def stores_errors() -> Any:
     """The base of what obstore raises."""
     return import_for("an archive in object storage", "obstore.exceptions").BaseError

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 10
 
 
-def pick_objects(request: "Request", *, cluster: str | None, workers: int, resume: bool, price: float | None) -> None:
+def pick_objects(
+    request: "Request", *, inventory: Path | None, cluster: str | None, workers: int, resume: bool, price: float | None
+) -> None:
     """Pick an archive in object storage or a folder into a dataset, and tell what was done.
 
     Raises:
@@ -38,7 +41,10 @@ def pick_objects(request: "Request", *, cluster: str | None, workers: int, resum
             plan = Plan(source, request, Path(folder))
         with plan:
             _tell_plan(plan)
-            Dataset(Storage(request.out, create=True)).begin(request, resume)
+            dataset = Dataset(Storage(request.out, create=True))
+            dataset.begin(request, resume)
+            if inventory is not None:
+                request = replace(request, inventory=dataset.keep_inventory(inventory))
             with open_engine(cluster, workers) as engine:
                 console.ok("Workers", engine.where)
                 with console.ArchiveProgress(plan.station_days, price) as bar:
@@ -65,16 +71,14 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     return int(number), int(total)
 
 
-def check_objects(paths: Sequence[str], cluster: str | None, shard: str | None, **given: bool) -> None:
-    """Check that the options of `xiaonet pick` can be used with `--layout`; those that are `given` cannot.
+def check_objects(paths: Sequence[str], cluster: str | None, shard: str | None) -> None:
+    """Check that the options of `xiaonet pick --layout` fit each other.
 
     Raises:
-        ConfigError: one cannot.
+        ConfigError: they do not.
     """
     if len(paths) > 1:
         raise ConfigError(f"{len(paths)} paths were given; wanted one folder or URL with --layout")
-    if used := [name.replace("_", "-") for name, value in given.items() if value]:
-        raise ConfigError(f"--{used[0]} works on one machine only; leave it out or leave --layout out")
     if cluster and shard:
         raise ConfigError("--shard and --cluster: these options exclude each other; a cluster shares out the work itself")
 
@@ -134,6 +138,8 @@ def _tell(totals: "RunTotals", request: "Request", seconds: float) -> None:
         console.fail("Failed", f"{number} blocks", reason)
     if totals.known:
         console.ok("Known", f"{totals.known} station-days were complete")
+    if totals.dropped_s:
+        console.ok("S without P", f"{totals.dropped_s}", "left out")
     memory = max((usage.memory for usage in totals.workers.values()), default=0.0)
     each = f", {totals.processor_s / totals.done:.2f} vCPU-s each, {memory:.0f} MB a worker at most" if totals.done else ""
     console.ok("Picks", f"{totals.picks} of {totals.done} station-days", f"{request.out}, in {seconds:.1f} s{each}")
@@ -151,6 +157,7 @@ def _contents(totals: "RunTotals", request: "Request", seconds: float, memory: f
         "failed": totals.failed,
         "failures": dict(totals.failures),
         "picks": totals.picks,
+        "dropped_s": totals.dropped_s,
         "seconds": round(seconds, 3),
         "processor_s": round(totals.processor_s, 3),
         "memory_mb": round(memory, 1),

@@ -98,6 +98,7 @@ def pick(
     Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C.
     """
     from xiaonet.archives.planning import Request
+    from xiaonet.archives.storage import located
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
@@ -108,17 +109,18 @@ def pick(
     workers = workers or usable_cores()
     thresholds = _thresholds(threshold)
     how: dict[str, Any] = {"runtime": runtime, "prefilter": prefilter, "centred": not not_centred, "stacking": stacking}
+    spectral = _deconvolution(deconvolve, water_level, corners)
     if layout is not None:
-        check_objects(paths, cluster, shard, drop_s_without_p=drop_s_without_p, plot=plot, inventory=inventory is not None)
+        check_objects(paths, cluster, shard)
         limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer, parse_shard(shard))
-        picker = Picker(model, thresholds, **how)
-        request = Request(paths[0], layout, out, model, picker.thresholds, how, picker.provenance, *limits)
-        pick_objects(request, cluster=cluster, workers=workers, resume=resume, price=price)
+        picker = Picker(model, thresholds, inventory=inventory, deconvolve=spectral, **how)
+        more: dict[str, Any] = {"deconvolve": spectral, "drop_lone_s": drop_s_without_p, "plot": plot}
+        request = Request(located(paths[0]), layout, located(out), model, picker.thresholds, how, picker.provenance, *limits, **more)
+        pick_objects(request, inventory=inventory, cluster=cluster, workers=workers, resume=resume, price=price)
         return
     check_plain(cluster=cluster, shard=shard, price=price)
     check_format(Path(out))
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
-    spectral = _deconvolution(deconvolve, water_level, corners)
     picker = Picker(model, thresholds, threads=max(1, workers // tasks), inventory=inventory, deconvolve=spectral, **how)
     _pick_files(archive, picker, Path(out), plot, workers=workers, resume=resume, drop_lone_s=drop_s_without_p)
 

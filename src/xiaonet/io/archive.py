@@ -198,6 +198,11 @@ class Archive:
         end = segment.end if self.end_ns is None else min(segment.end, -((segment.grid.phase_ns - self.end_ns) // SAMPLE_NS))
         return segment._replace(first=first, end=end)
 
+    def forget(self) -> None:
+        """Forget the samples that were read, which are read again where they are needed."""
+        self._channels.cache_clear()
+        self._decode.cache_clear()
+
     def problems_since(self, number: int) -> list[str]:
         """The problems that this archive found after its first `number` ones, in order. It looks at no others."""
         return self._reported[number:]
