@@ -1,11 +1,14 @@
 """Windows per second of our training loop against a plain one, and how far their losses differ.
 
     python benchmarks/train_throughput.py --repeats 3
+    python benchmarks/train_throughput.py --part drawing
 
 Both loops see the same windows from the same loader, start from the same weights and call the
 teacher for every batch. The plain one is the simplest loop: float32, and torch with its defaults.
 Ours is `train_one_epoch_distillation` as `xiaonet train` calls it. The loops alternate, each in its
 own process. The ratio is the median over the pairs.
+
+`drawing` counts the windows that loader processes draw for a recipe, with the disturbances of its settings, from made-up records.
 """
 
 import argparse
@@ -16,15 +19,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from xiaonet import Config, XiaoNet
-from xiaonet.data.loaders import Batches, make_loader
+from xiaonet.data.loaders import Batches, DrawnBatches, load_drawn, make_loader, stop_workers
 from xiaonet.data.pipeline import Windows
+from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.data.sets import open_data
 from xiaonet.nn.teacher import PhaseNetTeacher
+from xiaonet.training.drawn_windows import draw_step
 from xiaonet.training.loop import train_one_epoch_distillation
 from xiaonet.training.losses import distillation_loss, task_loss
 from xiaonet.training.memory import keep_freed_memory
@@ -87,12 +94,45 @@ def measure(loop: str, epochs: int) -> dict[str, object]:
     return {"windows_per_second": windows * (epochs - 1) / sum(seconds[1:]), "losses": losses}  # the first epoch warms up
 
 
+def drawn_per_second(recipe: Config, workers: int, batches: int = 100) -> float:
+    """Windows per second that arrive from `workers` loader processes; 0 draws in this process."""
+    rng, sources = np.random.default_rng(0), recipe.data.source_weights
+    records = [
+        TrainingRecord(source, rng.normal(size=(3, samples)).astype(np.float32), np.zeros((2, samples), np.float16))
+        for source in sources
+        for samples in [9000] * 20 + [360_000]
+    ]
+    draw = partial(draw_step, Pool(records, sources), BATCH_SIZE, 0, recipe.augmentation, recipe.labels)
+    loader = load_drawn(DrawnBatches(draw), 0, num_workers=workers, pin_memory=False)
+    arriving = iter(loader)
+    for _ in range(4 * max(workers, 1) + 4):  # those that are drawn ahead
+        next(arriving)
+    started = time.perf_counter()
+    for _ in range(batches):
+        next(arriving)
+    seconds = time.perf_counter() - started
+    stop_workers(loader)
+    return batches * BATCH_SIZE / seconds
+
+
+def measure_drawing(repeats: int) -> None:
+    recipe = Config.parse(json.loads((Path(__file__).parents[1] / "recipes" / "xiaonet.json").read_text()))
+    print("| loader processes | windows/s, median | lowest | highest |\n|---|---|---|---|")
+    for workers in (0, 1, 2, 4):
+        values = [drawn_per_second(recipe, workers) for _ in range(repeats)]
+        print(f"| {workers} | {statistics.median(values):.0f} | {min(values):.0f} | {max(values):.0f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--loop", choices=("plain", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=("loops", "drawing"), default="loops")
     arguments = parser.parse_args()
+    if arguments.part == "drawing":
+        measure_drawing(arguments.repeats)
+        return
     if arguments.loop:
         print(json.dumps(measure(arguments.loop, arguments.epochs)))
         return

@@ -19,6 +19,7 @@ from xiaonet.errors import CheckpointError, ConfigError, WaveformError, Waveform
 from xiaonet.picking.annotation import CHUNK
 from xiaonet.picking.cleaning import BRIDGE
 from xiaonet.picking.picks import Pick
+from xiaonet.runtime.predictor import around_by_places
 
 MINUTES = 6
 SAMPLES = MINUTES * 6000
@@ -31,6 +32,7 @@ class StandIn:
 
     stacking = "probabilities"
     runtime, description, digest, thresholds = "stand-in", "two ratios", "0" * 64, {"P": 0.6, "S": 0.7}
+    around = around_by_places
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         power = windows.astype(np.float64) ** 2

@@ -27,6 +27,10 @@ DISTANCE: Final = 100  # samples: minimum distance of two picks of a phase, 1 s
 DEFAULT_THRESHOLD: Final = 0.3  # minimum probability of a pick, unless the model file recommends another
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"P": DEFAULT_THRESHOLD, "S": DEFAULT_THRESHOLD}
 
+PICK_SIDE: Final = 100  # samples on either side of a candidate pick: as far as it may move, and what its onset depends on
+SEEN_SIDE: Final = 616  # samples around a candidate that a network is given: 504 around each of these; a multiple of its stride
+AROUND_SAMPLES: Final = 2 * SEEN_SIDE + STRIDE - 1  # the same at all places of its stride; the candidate is number `AROUND_MIDDLE`
+AROUND_MIDDLE: Final = SEEN_SIDE + STRIDE - 1
 TILE_SAMPLES: Final = 512  # in which continuous records are computed: more than the network sees on either side of a sample
 
 EventFormat = Literal["nonlinloc", "hypoinverse", "scml", "real", "pyrocko"]  # of files for other programs

@@ -199,8 +199,8 @@ class Picker:
 
     def read_picks(self, annotation: Annotation, instrument: Instrument, segment: Segment) -> list[Pick]:
         """Read the picks of an annotated chunk, in order of time."""
-        network = self.predictor if self.centred else None
-        picks = read_picks(annotation, instrument, segment, self.thresholds, DISTANCE, network)
+        around = self.predictor.around if self.centred else None
+        picks = read_picks(annotation, instrument, segment, self.thresholds, DISTANCE, around)
         return self.amplitudes.convert(picks, annotation, instrument, segment) if self.amplitudes else picks
 
     def amplitude_problems(self, instrument: Instrument, segments: Sequence[Segment]) -> list[str]:

@@ -28,6 +28,7 @@ from xiaonet.picking.picks import Pick
 from xiaonet.picking.segments import Grid, Segment
 from xiaonet.plots.day import Day
 from xiaonet.plots.record import View
+from xiaonet.runtime.predictor import around_by_places
 
 SECOND = 10**9
 MIDNIGHT = int(datetime.fromisoformat("2014-05-01T00:00:00+00:00").timestamp()) * SECOND
@@ -320,6 +321,7 @@ class Spikes:
 
     runtime, thresholds, description, digest = "none", THRESHOLDS, "spikes", ""
     stacking = "probabilities"
+    around = around_by_places
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         sample = np.arange(windows.shape[-1])

@@ -10,6 +10,7 @@ from obspy import Stream
 from strategies import stream
 from xiaonet import Picker
 from xiaonet.picking.picks import Peak, _far_apart
+from xiaonet.runtime.predictor import around_by_places
 
 START = 1_400_000_000  # sample of the first of a record since 1970, a multiple of 8
 ONSET = 4000  # sample of the record
@@ -23,6 +24,7 @@ class Spikes:
 
     runtime, description, digest, thresholds = "stand-in", "spikes", "0" * 64, {"P": 0.6, "S": 0.6}
     stacking = "probabilities"
+    around = around_by_places
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape

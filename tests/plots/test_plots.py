@@ -23,6 +23,7 @@ from xiaonet.plots.day import Day, draw_day
 from xiaonet.plots.history import draw_history
 from xiaonet.plots.record import Strip, View, draw_picks, draw_views, find_thinning
 from xiaonet.plots.style import COLOURS, to_png
+from xiaonet.runtime.predictor import around_by_places
 
 HISTORY = {
     "epoch": [1, 2, 3, 4],
@@ -415,6 +416,7 @@ class Spikes:
 
     runtime, thresholds, description, digest = "none", THRESHOLDS, "spikes", ""
     stacking = "probabilities"
+    around = around_by_places
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         time = np.arange(windows.shape[-1])

@@ -8,6 +8,7 @@ from xiaonet.errors import ConfigError
 from xiaonet.runtime.cascade import Cascade
 from xiaonet.runtime.ensemble import Ensemble
 from xiaonet.runtime.loading import load_predictor
+from xiaonet.runtime.predictor import around_by_places
 
 
 class Drawn:
@@ -147,6 +148,21 @@ def test_an_ensemble_averages_curves_of_a_record() -> None:
     found = Ensemble(members).curves(np.zeros((3, 3 * 512), np.float32), np.array([False, True, False]))
     assert [0, 1.5, 0] == found[2, ::512].tolist()
     assert np.float32 == found.dtype
+
+
+def test_around_a_candidate_an_ensemble_averages_and_a_cascade_asks_the_model() -> None:
+    cuts, one, two = (
+        np.random.default_rng(0).uniform(-1, 1, (3, 3, 1239)).astype(np.float32),
+        Drawn("a", {}, np.sin),
+        Drawn("b", {}, np.cos),
+    )
+    for member in (one, two):
+        member.around = lambda cuts, member=member: around_by_places(member, cuts)  # type: ignore[attr-defined]
+    middle = slice(623 - 100, 623 + 101)  # networks that see one sample at a time give the same at all places
+    np.testing.assert_allclose((np.sin(cuts) + np.cos(cuts))[..., middle] / 2, Ensemble([one, two]).around(cuts), atol=1e-6)
+    one.seen.clear()
+    np.testing.assert_allclose(np.cos(cuts)[..., middle], Cascade(one, two, 0.05).around(cuts), atol=1e-6)
+    assert not one.seen
 
 
 @pytest.mark.parametrize("combine", [lambda one, two: Ensemble([one, two]), lambda one, two: Cascade(one, two, 0.05)])

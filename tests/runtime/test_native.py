@@ -15,6 +15,7 @@ import torch
 from onnx import numpy_helper
 
 from native_library import COMPILER, SOURCE, build, built_folder
+from xiaonet.constants import AROUND_SAMPLES
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.nn.checkpoint import load_model
 from xiaonet.nn.model import PLAIN, WIDE, XiaoNet
@@ -23,11 +24,13 @@ from xiaonet.runtime import native_runtime
 from xiaonet.runtime.checksum import EMPTY_CHECKSUM, add_checksum
 from xiaonet.runtime.header import HEADER
 from xiaonet.runtime.native_runtime import NativePredictor
+from xiaonet.runtime.predictor import around_by_places
 from xiaonet.shipped import WEIGHTS
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs gcc or clang")
 NANO = WEIGHTS / "xiaonet-nano.onnx"
 KINDS = ["portable", "avx2", "avx512"]
+FAR = ((1, 1), (1, 2), (4, 8), (32, 64), (8, 4), (2, 1), (1, 1))  # sees more than is cut around a candidate
 ODD = ((1, 3), (2, 2), (5, 1), (7, 3), (3, 2), (1, 4), (2, 1))  # dilations; odd ones in decoders
 
 Load = Callable[..., NativePredictor]
@@ -158,6 +161,57 @@ def test_two_sets_of_instructions_give_the_same_bits(windows: np.ndarray, load: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-int8", "xiaonet-nano", "xiaonet-nano-int8"])
+def test_around_a_candidate_it_is_the_mean_of_the_eight_places(load: Load, name: str, kind: str) -> None:
+    predictor, cuts = load(WEIGHTS / f"{name}.onnx", kind), record(3, AROUND_SAMPLES)
+    np.testing.assert_allclose(around_by_places(predictor, cuts), predictor.around(cuts), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("int8", ["", "-int8"])
+def test_a_candidate_gives_the_same_bits_among_any_others(load: Load, int8: str, kind: str) -> None:
+    predictor, cuts = load(WEIGHTS / f"xiaonet-nano{int8}.onnx", kind), record(26, AROUND_SAMPLES)
+    expected = predictor.around(cuts)  # of 26, AVX-512 computes 16, and 10 of the next 16
+    assert (0, 3, 201) == predictor.around(cuts[:0]).shape
+    for batch in (1, 5, 8, 9, 17):
+        parts = [predictor.around(cuts[start : start + batch]) for start in range(0, len(cuts), batch)]
+        np.testing.assert_array_equal(expected, np.concatenate(parts))
+    np.testing.assert_array_equal(expected, load(WEIGHTS / f"xiaonet-nano{int8}.onnx", kind, 3).around(cuts))
+
+
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-int8"])
+def test_around_a_candidate_two_sets_of_instructions_give_the_same_bits(load: Load, name: str) -> None:
+    path, cuts = WEIGHTS / f"{name}.onnx", record(11, AROUND_SAMPLES)
+    np.testing.assert_array_equal(load(path, "avx2").around(cuts), load(path, "avx512").around(cuts))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("base", "dilations", "enough"), [(1, WIDE, True), (3, PLAIN, True), (13, WIDE, True), (7, ODD, True), (4, FAR, False)]
+)
+def test_around_a_candidate_models_may_have_other_widths_and_dilations(
+    tmp_path: Path, load: Load, base: int, dilations: Any, enough: bool, kind: str
+) -> None:
+    predictor, cuts = load(write(tmp_path / "own.onnx", random_model(base, dilations)), kind), record(3, AROUND_SAMPLES)
+    expected = around_by_places(predictor, cuts)
+    assert expected.std() > 0.005
+    np.testing.assert_allclose(expected, predictor.around(cuts), rtol=0, atol=2e-6)
+    assert enough == predictor._model.fits_around  # otherwise places are computed one by one
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_near_a_candidate_is_nan_there_and_at_no_other(load: Load, kind: str, value: float) -> None:
+    for name in ("xiaonet-nano", "xiaonet-nano-int8"):
+        predictor, cuts = load(WEIGHTS / f"{name}.onnx", kind), record(11, AROUND_SAMPLES)
+        expected = predictor.around(cuts)
+        cuts[3, 2, 600] = value
+        found = predictor.around(cuts)
+        assert np.isnan(found[3]).all()
+        np.testing.assert_array_equal(np.delete(expected, 3, axis=0), np.delete(found, 3, axis=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_reaches_the_samples_that_it_reaches_in_torch_and_no_other_window(load: Load, kind: str, value: float) -> None:
     windows = record(3, 3001)
@@ -220,7 +274,10 @@ def test_a_library_of_another_version_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(native_runtime, "FOLDER", tmp_path)
     source = SOURCE / "src" / "xiaonet" / "runtime" / "native.c"
     subprocess.run([str(COMPILER), "-O0", "-DINTERFACE=99", "-shared", "-fPIC", source, "-o", tmp_path / "_native.so"], check=True)
-    with pytest.raises(ConfigError, match=r"_native\.so was built from another version of XiaoNet: its interface is 99, wanted 1; install"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"_native\.so was built from another version of XiaoNet: its interface is 99, wanted {native_runtime.INTERFACE}; install",
+    ):
         native_runtime.load_library()
 
 

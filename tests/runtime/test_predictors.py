@@ -371,3 +371,14 @@ def test_a_tile_of_a_record_is_computed_alike_whatever_else_is_wanted(
         np.testing.assert_allclose(found[:, inside], whole[:, inside], rtol=0, atol=1e-5)
         assert not found[:, ~inside].any()
     assert not predictor.curves(record, np.zeros(tiles, dtype=bool)).any()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_around_a_candidate_all_runtimes_give_the_same(windows: np.ndarray, predictors: dict[str, Predictor], runtime: str) -> None:
+    cuts = np.ascontiguousarray(windows[:3, :, 500:1739])
+    found = predictors[runtime].around(cuts)
+    expected = np.mean(
+        [predictors["torch"](windows[:3, :, 500 + place : 1732 + place])[..., 523 - place : 724 - place] for place in range(8)], axis=0
+    )
+    np.testing.assert_allclose(expected, found, rtol=0, atol=1e-5)
+    assert (0, 3, 201) == predictors[runtime].around(cuts[:0]).shape

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -58,7 +59,7 @@ def small(write_set, teacher_file: Path) -> Config:
         "objective": {"kind": "drawn_windows", "steps": 3},
         "data": {"name": labelled.name},
         "distillation": {"teacher": str(teacher_file), "temperature": 1.0},
-        "training": {"batch_size": 2, "learning_rate": 3e-3, "precision": "32-true"},
+        "training": {"batch_size": 2, "learning_rate": 3e-3, "precision": "32-true", "num_workers": 0},
         "model": {"base_channels": 2},
     }
     return Config.parse(values)
@@ -135,6 +136,15 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(
     broken = train_recipe(small, "mine", tmp_path, tmp_path / "broken").model
     for name, weight in _weights(whole).items():
         assert torch.equal(weight, _weights(broken)[name]), name
+
+
+def test_loader_processes_change_no_weight_and_are_gone_at_the_end(small: Config, tmp_path: Path) -> None:
+    small = small.override(["augmentation.filtered=0.5", "augmentation.synthetic_noise=0.5"])
+    alone = train_recipe(small, "mine", tmp_path, tmp_path / "alone").model
+    beside = train_recipe(small.override(["training.num_workers=2"]), "mine", tmp_path, tmp_path / "beside").model
+    assert [] == multiprocessing.active_children()
+    for name, weight in _weights(alone).items():
+        assert torch.equal(weight, _weights(beside)[name]), name
 
 
 def test_a_run_that_died_continues_from_its_last_save(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

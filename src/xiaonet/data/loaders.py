@@ -1,12 +1,16 @@
 """Batches of training windows. The number of processes and workers does not change them."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from seisbench.util import worker_seeding
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from xiaonet.data.pipeline import Windows
 from xiaonet.errors import ConfigError
@@ -80,18 +84,40 @@ class Batches(Sampler[list[tuple[int, int]]]):
                 yield [(first_round + number // self.records, number % self.records) for number in part]
 
 
-def make_loader(windows: Windows, batches: Batches, *, num_workers: int, pin_memory: bool) -> DataLoader[dict[str, torch.Tensor]]:
+class DrawnBatches(Dataset[Any]):
+    """Batches that are drawn when they are asked for by the number of their step.
+
+    Args:
+        draw: gives the arrays of a step. The same step gives the same arrays.
+    """
+
+    def __init__(self, draw: Callable[[int], tuple[NDArray[np.float32], ...]]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, step: int) -> tuple[NDArray[np.float32], ...]:
+        torch.set_flush_denormal(True)  # tiny numbers take processors a hundred times as long
+        return self.draw(step)
+
+
+def make_loader(windows: Windows, batches: Batches, *, num_workers: int, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:
     """Make the prescribed loader: prefetch 4, persistent and seeded workers. With 0 workers, this process loads the windows."""
-    return DataLoader(
-        windows,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        prefetch_factor=PREFETCH if num_workers else None,
-        persistent_workers=num_workers > 0,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # otherwise, each epoch would draw a seed from the generator that dropout uses
-    )
+    return DataLoader(windows, batch_sampler=batches, **_options(num_workers, pin_memory))
+
+
+def load_drawn(draw: DrawnBatches, first: int, *, num_workers: int, pin_memory: bool) -> DataLoader[tuple[Tensor, ...]]:
+    """Make a loader of the same kind that gives the batches of all steps from `first` on, in order and without an end."""
+    return DataLoader(draw, sampler=count(first), batch_size=None, **_options(num_workers, pin_memory))
+
+
+def _options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
+    return {
+        "num_workers": num_workers,
+        "pin_memory": pin_memory,
+        "prefetch_factor": PREFETCH if num_workers else None,
+        "persistent_workers": num_workers > 0,
+        "worker_init_fn": _start_worker,
+        "generator": torch.Generator(),  # otherwise, each epoch would draw a seed from the generator that dropout uses
+    }
 
 
 def stop_workers(loader: DataLoader[Any]) -> None:

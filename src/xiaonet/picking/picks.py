@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE
+from xiaonet.constants import PHASES, PICK_SIDE, PICKED_PHASES, SAMPLE_NS, SAMPLING_RATE
 from xiaonet.extras import import_for
 from xiaonet.picking.annotation import AROUND, Annotation, Network
-from xiaonet.picking.centred import SIDE, centred_curves
+from xiaonet.picking.centred import centred_curves
 from xiaonet.picking.segments import Instrument, Segment
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def read_picks(
     segment: Segment,
     thresholds: Mapping[str, float],
     distance: int,
-    network: Network | None = None,
+    around: Network | None = None,
 ) -> list[Pick]:
     """Read the picks of a chunk, in order of time.
 
@@ -111,13 +111,13 @@ def read_picks(
         segment: the segment that the chunk is part of.
         thresholds: minimum probability of a pick, by phase.
         distance: minimum number of samples between two picks of a phase.
-        network: computes the probabilities around each pick again, in windows centred on it; None reads those of the annotation.
+        around: computes the probabilities around each pick again, from windows centred on it; None reads those of the annotation.
     """
     picks = []
-    for phase in PICKED_PHASES:
+    for phase, peaks in zip(PICKED_PHASES, _peaks_of_phases(annotation, thresholds, distance, around), strict=True):
         preferred = "ZNE" if phase == "P" else "NEZ"
         seed_id = next(instrument.channels[component] for component in preferred if component in instrument.channels)
-        for peak in _peaks(annotation, phase, thresholds[phase], distance, network):
+        for peak in peaks:
             if annotation.first <= annotation.start + peak.onset < annotation.end:
                 time_ns = segment.time_ns(annotation.start) + round(peak.onset * SAMPLE_NS)
                 uncertainty = float(peak.width / SIGMAS / SAMPLING_RATE)
@@ -127,21 +127,38 @@ def read_picks(
     return sorted(picks)
 
 
-def _peaks(annotation: Annotation, phase: str, threshold: float, distance: int, network: Network | None) -> list[Peak]:
-    row = PHASES.index(phase)
-    curve = annotation.probabilities[row]
-    trusted = np.where(annotation.trusted, curve, np.nan)  # so that no peak beside a gap suppresses another
-    if network is None:
-        return [_peak(curve, trusted, int(sample)) for sample in find_picks(trusted, threshold, distance)[0]]
-    candidates, _ = find_picks(trusted, CANDIDATE * threshold, distance)
-    candidates = candidates[(candidates >= SIDE) & (candidates < len(curve) - SIDE)]
+def _peaks_of_phases(annotation: Annotation, thresholds: Mapping[str, float], distance: int, around: Network | None) -> list[list[Peak]]:
+    """The peaks of P and of S."""
+    rows = [PHASES.index(phase) for phase in PICKED_PHASES]
+    heights = [thresholds[phase] for phase in PICKED_PHASES]
+    trusted = [np.where(annotation.trusted, annotation.probabilities[row], np.nan) for row in rows]  # so no peak beside a gap hides another
+    if around is None:
+        return [
+            [_peak(annotation.probabilities[row], curve, int(sample)) for sample in find_picks(curve, height, distance)[0]]
+            for row, curve, height in zip(rows, trusted, heights, strict=True)
+        ]
+    inside = slice(PICK_SIDE, trusted[0].size - PICK_SIDE)
+    found = [find_picks(curve, CANDIDATE * height, distance)[0] for curve, height in zip(trusted, heights, strict=True)]
+    found = [samples[(samples >= inside.start) & (samples < inside.stop)] for samples in found]
+    candidates, numbers = np.unique(np.concatenate(found), return_inverse=True)  # of both phases at once, to fill the lanes of a processor
+    curves = centred_curves(annotation.surroundings, candidates + AROUND, around)
+    own = np.split(numbers, [len(found[0])])
+    return [
+        _centred_peaks(annotation.trusted, candidates[number], curves[number, row], height, distance)
+        for row, number, height in zip(rows, own, heights, strict=True)
+    ]
+
+
+def _centred_peaks(
+    trusted: NDArray[np.bool_], candidates: NDArray[np.int64], curves: NDArray[np.float32], height: float, distance: int
+) -> list[Peak]:
+    """The peaks of a phase in its curves `(candidates, 201)` around candidates."""
     found = []
-    for candidate, curves in zip(candidates.tolist(), centred_curves(annotation.surroundings, candidates + AROUND, network), strict=True):
-        first = candidate - SIDE
-        trusted = np.where(annotation.trusted[first : first + len(curves[row])], curves[row], np.nan)
-        near = np.where(np.abs(np.arange(-SIDE, SIDE + 1)) <= FARTHEST, trusted, np.nan)
-        for sample in find_picks(near, threshold, distance)[0]:
-            peak = _peak(curves[row], trusted, int(sample))
+    for first, curve in zip((candidates - PICK_SIDE).tolist(), curves, strict=True):
+        known = np.where(trusted[first : first + len(curve)], curve, np.nan)
+        near = np.where(np.abs(np.arange(-PICK_SIDE, PICK_SIDE + 1)) <= FARTHEST, known, np.nan)
+        for sample in find_picks(near, height, distance)[0]:
+            peak = _peak(curve, known, int(sample))
             found.append(peak._replace(onset=first + peak.onset))
     return _far_apart(found, distance)
 

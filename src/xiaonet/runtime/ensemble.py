@@ -38,3 +38,8 @@ class Ensemble:
         """Compute mean probabilities `(3, samples)` of a record, in the tiles that are wanted."""
         mean: Record = np.mean([member.curves(record, wanted) for member in self.members], axis=0, dtype=np.float32)
         return mean
+
+    def around(self, cuts: Windows) -> Windows:
+        """Compute mean probabilities `(cuts, 3, 201)` around the middle of cuts `(cuts, 3, 1239)` from windows."""
+        mean: Windows = np.mean([member.around(cuts) for member in self.members], axis=0, dtype=np.float32)
+        return mean

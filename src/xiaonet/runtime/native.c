@@ -12,6 +12,8 @@
  * In INT8, four channels share one 32-bit lane where the processor multiplies bytes. Elsewhere samples are whole numbers
  * in float32. Sums stay below 2^24, so both are exact.
  *
+ * Around a candidate pick, each lane is a window of its own. Only the rows that the result depends on are computed, fewer in each layer: a cone.
+ *
  * This file includes itself once for each set of instructions.
  */
 #ifndef LANES
@@ -22,7 +24,7 @@
 #include <string.h>
 
 #ifndef INTERFACE
-#define INTERFACE 1 /* the same number is in native_runtime.py; raise both when an argument or a result changes */
+#define INTERFACE 2 /* the same number is in native_runtime.py; raise both when an argument or a result changes */
 #endif
 
 #define LEVELS 3
@@ -33,6 +35,7 @@
 #define TAPS 3
 #define LARGEST_BLOCK 10
 #define LARGEST_RUN 6
+#define BUFFERS 6 /* signals in memory at once */
 #define PEAK 2048.0f     /* INT8 windows are rounded to 1 / PEAK */
 #define MAGIC 12582912.f /* 1.5 * 2^23: adding it rounds a float below 2^22 to a whole number, halves to even */
 
@@ -90,11 +93,73 @@ static size_t signal_size(const struct net *net, int rows)
 
 static int rows_of(int samples, int segments) { return rounded_up(rounded_up(samples, STRIDE), STRIDE * segments) / segments; }
 
+struct range {
+    int first, end;
+};
+
+/* Rows of each layer, and of what each level of the encoder reads, that some samples depend on. Rows of the decoder are counted from the
+ * first sample of the place, and those of the encoder from where their own pooling begins. */
+struct cone {
+    struct range out[LAYERS], in[LEVELS + 1];
+};
+
+static struct range wider(struct range rows, int by) { return (struct range){rows.first - by, rows.end + by}; }
+
+static struct range both(struct range a, struct range b) { return (struct range){smaller(a.first, b.first), larger(a.end, b.end)}; }
+
+static int half_of(int value) { return (value - (value & 1)) / 2; } /* rounded down, also below 0 */
+
+/* What the samples `wanted` depend on, at all STRIDE places of the network. */
+static struct cone cone_of(const struct net *net, struct range wanted)
+{
+    struct cone cone;
+    struct range skip[LEVELS], rows = cone.out[LAYERS - 1] = (struct range){wanted.first - STRIDE + 1, wanted.end};
+    for (int number = LAYERS - 2; number > 2 * LEVELS; number--) { /* the decoder, from the last layer to the first */
+        const struct layer *reader = &net->layers[number + 1];
+        if (!is_decoder(number + 1))
+            rows = wider(rows, reader->dilation);
+        else {
+            skip[level_of(number + 1)] = wider(rows, reader->dilation);
+            rows = wider((struct range){half_of(rows.first), half_of(rows.end)}, (reader->dilation + 1) / 2);
+        }
+        if (is_decoder(number)) /* whole pairs of upsampled rows */
+            rows = (struct range){2 * half_of(rows.first), 2 * half_of(rows.end + 1)};
+        cone.out[number] = rows;
+    }
+    for (int level = LEVELS; level >= 0; level--) {
+        struct range *second = &cone.out[2 * level + 1], *first = second - 1;
+        if (level < LEVELS) { /* pooling begins at its first or its second row; the places of the decoder begin up to a stride later */
+            struct range pooled = {2 * cone.in[level + 1].first, 2 * cone.in[level + 1].end + 1};
+            *second = both(pooled, (struct range){skip[level].first, skip[level].end + (STRIDE >> level) - 1});
+        }
+        *first = wider(*second, net->layers[2 * level + 1].dilation);
+        cone.in[level] = wider(*first, net->layers[2 * level].dilation);
+    }
+    return cone;
+}
+
+/* 32-bit values for each lane of the largest signal of a cone, or of the samples that it begins with. */
+static size_t cone_size(const struct net *net, const struct cone *cone, int samples)
+{
+    size_t size = (size_t)COMPONENTS * samples;
+    for (int number = 0; number < LAYERS; number++) {
+        size_t width = larger(net->base << level_of(number), 4), each = (cone->out[number].end - cone->out[number].first) * width;
+        size = size > each ? size : each;
+    }
+    for (int level = 0; level <= LEVELS; level++) {
+        size_t width = larger(net->base << level, 4), each = (cone->in[level].end - cone->in[level].first) * width;
+        size = size > each ? size : each;
+    }
+    return size;
+}
+
 struct run_arguments {
     const struct net *net;
     const float *windows;
     float *results, *memory;
     int samples, count, logits;
+    const struct cone *cone; /* of samples `wanted`, at all places; NULL for whole windows */
+    struct range wanted;
 };
 
 #if defined(__x86_64__) && !defined(PORTABLE)
@@ -154,15 +219,15 @@ struct run_arguments {
 struct kind {
     const char *name;
     int windows, lanes, big, bytes; /* windows at once; channels of a large block; whether bytes are multiplied */
-    void (*run)(const struct run_arguments *);
+    void (*run)(const struct run_arguments *), (*around)(const struct run_arguments *);
     double (*peak)(int bytes, int rounds);
 };
 
 static const struct kind kinds[] = {
-    {"portable", 1, 4, 4, 0, run_portable, peak_portable},
+    {"portable", 1, 4, 4, 0, run_portable, around_portable, peak_portable},
 #if defined(__x86_64__) && !defined(PORTABLE)
-    {"avx2", 1, 8, 4, 1, run_avx2, peak_avx2},
-    {"avx512", 2, 16, 8, 1, run_avx512, peak_avx512},
+    {"avx2", 1, 8, 4, 1, run_avx2, around_avx2, peak_avx2},
+    {"avx512", 2, 16, 8, 1, run_avx512, around_avx512, peak_avx512},
 #endif
 };
 
@@ -306,6 +371,8 @@ EXPORTED struct model *xn_new(int kind, int base, const int *dilations, int int8
     return NULL;
 }
 
+static float *aligned(char *memory) { return (float *)(((uintptr_t)memory + 63) / 64 * 64); }
+
 static size_t lists_size(int rows) { return rounded_up(2 * rows, 64); }
 
 /* Probabilities, or logits, (count, 3, samples) of windows (count, 3, samples), samples >= 8. 0 if there is no memory. */
@@ -314,11 +381,12 @@ EXPORTED int xn_run(const struct model *model, const float *windows, float *resu
     const struct kind *kind = &kinds[model->kind];
     const struct net *net = &model->nets[0];
     int rows = rows_of(samples, kind->lanes / kind->windows);
-    size_t size = (6 * signal_size(net, rows) + 4 * LARGEST_RUN * (size_t)larger(net->widest, 4)) * kind->lanes + lists_size(rows);
+    size_t size = (BUFFERS * signal_size(net, rows) + 4 * LARGEST_RUN * (size_t)larger(net->widest, 4)) * kind->lanes + lists_size(rows);
     char *memory = malloc(size * sizeof(float) + 64);
     if (!memory)
         return 0;
-    struct run_arguments run = {net, windows, results, (float *)(((uintptr_t)memory + 63) / 64 * 64), samples, kind->windows, logits};
+    struct run_arguments run = {.net = net, .windows = windows, .results = results, .memory = aligned(memory), .samples = samples,
+                                .count = kind->windows, .logits = logits};
     size_t step = (size_t)COMPONENTS * samples;
     for (; count; count -= run.count, run.windows += run.count * step, run.results += run.count * step) {
         if (count < run.count) {
@@ -327,6 +395,34 @@ EXPORTED int xn_run(const struct model *model, const float *windows, float *resu
             kind--;
         }
         kind->run(&run);
+    }
+    free(memory);
+    return 1;
+}
+
+/* Probabilities (count, 3, wanted) of samples `first` up to `first + wanted` of windows (count, 3, samples): the mean of those at STRIDE
+ * places, one sample apart, at which pooling can begin. 0 if there is no memory, -1 if the windows do not hold all that these depend on. */
+EXPORTED int xn_around(const struct model *model, const float *windows, float *results, int count, int samples, int first, int wanted)
+{
+    const struct kind *kind = &kinds[model->kind];
+    const struct net *net = &model->nets[0];
+    struct range rows = {first, first + wanted};
+    struct cone cone = cone_of(net, rows);
+    if (cone.in[0].first < 0 || cone.in[0].end > samples)
+        return -1;
+    size_t each = cone_size(net, &cone, samples), values = BUFFERS * each + 4 * LARGEST_RUN * (size_t)larger(net->widest, 4) + PHASES * (size_t)wanted;
+    char *memory = malloc((values * kind->lanes + lists_size(samples)) * sizeof(float) + 64);
+    if (!memory)
+        return 0;
+    struct run_arguments run = {.net = net, .windows = windows, .results = results, .memory = aligned(memory), .samples = samples,
+                                .cone = &cone, .wanted = rows};
+    for (; count; count -= run.count, run.windows += (size_t)run.count * COMPONENTS * samples, run.results += (size_t)run.count * PHASES * wanted) {
+        if (kind->windows > 1 && count <= kind[-1].lanes) {
+            run.net = &model->nets[1];
+            kind--;
+        }
+        run.count = smaller(count, kind->lanes);
+        kind->around(&run);
     }
     free(memory);
     return 1;
@@ -622,13 +718,14 @@ static void NAME(pool)(const float *x, float *y, int width, int rows, int bytes)
     }
 }
 
-/* Windows (count, 3, samples) to rows of three vectors. Sets `broken` for windows that hold NaN or infinity. */
-static void NAME(load)(const struct run_arguments *run, float *to, int rows, int samples, int *broken)
+/* Windows (count, 3, samples), each in so many lanes, to rows of three vectors. Sets `broken` for windows that hold NaN or infinity. */
+static void NAME(load)(const struct run_arguments *run, float *to, int rows, int samples, int segments, int *broken)
 {
     for (int lane = 0; lane < LANES; lane++)
         for (int c = 0; c < COMPONENTS; c++) {
-            const float *from = run->windows + ((size_t)(lane / SEGMENTS) * COMPONENTS + c) * run->samples + (size_t)(lane % SEGMENTS) * rows;
-            int inside = larger(0, smaller(rows, samples - lane % SEGMENTS * rows));
+            int window = smaller(lane / segments, run->count - 1), begin = lane % segments * rows; /* the last again in lanes left over */
+            const float *from = run->windows + ((size_t)window * COMPONENTS + c) * run->samples + begin;
+            int inside = larger(0, smaller(rows, samples - begin));
             float nothing = 0;
             for (int row = 0; row < inside; row++) {
                 to[((size_t)row * COMPONENTS + c) * LANES + lane] = from[row];
@@ -636,7 +733,7 @@ static void NAME(load)(const struct run_arguments *run, float *to, int rows, int
             }
             for (int row = inside; row < rows; row++)
                 to[((size_t)row * COMPONENTS + c) * LANES + lane] = 0;
-            broken[lane / SEGMENTS] |= !(nothing == 0);
+            broken[window] |= !(nothing == 0);
         }
     vf *x = (vf *)to;
     for (int i = 0; run->net->int8 && i < COMPONENTS * rows; i++) {
@@ -720,26 +817,35 @@ static int NAME(from_below)(struct job j, const struct layer *layer, int rows, i
 
 static int NAME(values)(const struct net *net, int channels) { return net->bytes ? rounded_up(channels, 4) / 4 : channels; }
 
+static struct job NAME(job_of)(const struct net *net, int number, float *scratch)
+{
+    const struct layer *layer = &net->layers[number];
+    int last = number == LAYERS - 1;
+    return (struct job){.bias = layer->bias, .scale = layer->scale, .out = layer->out, .block = layer->block, .scratch = scratch,
+                        .bytes = layer->bytes, .width = last ? PHASES : NAME(values)(net, layer->out),
+                        .finish = last ? RAW : !net->int8 ? RELU : net->bytes ? ROUND_TO_BYTES : ROUND};
+}
+
 static void NAME(run)(const struct run_arguments *run)
 {
     const struct net *net = run->net;
     int samples = run->samples / STRIDE * STRIDE, rows = rows_of(run->samples, SEGMENTS), broken[2] = {0};
     size_t size = signal_size(net, rows) * LANES;
-    float *signal[6]; /* two in turns, sums of the upsampled source, and what the decoders take from the encoders */
-    for (int i = 0; i < 6; i++)
+    float *signal[BUFFERS]; /* two in turns, sums of the upsampled source, and what the decoders take from the encoders */
+    for (int i = 0; i < BUFFERS; i++)
         signal[i] = run->memory + i * size;
-    float *scratch = run->memory + 6 * size;
+    float *scratch = run->memory + BUFFERS * size;
     int *lists = (int *)(scratch + (size_t)4 * LARGEST_RUN * larger(net->widest, 4) * LANES);
 #define ROW0(number, width, reach) (signal[number] + (ptrdiff_t)(reach) * (width) * LANES)
     int width = COMPONENTS, reach = net->layers[0].dilation;
     float *x = ROW0(0, width, reach), *below = NULL;
-    NAME(load)(run, x, rows, samples, broken);
+    NAME(load)(run, x, rows, samples, SEGMENTS, broken);
     NAME(edges)(x, width, rows, samples, reach);
     for (int number = 0, turn = 1; number < LAYERS - 1; number++, turn = !turn) {
         const struct layer *layer = &net->layers[number];
         int level = level_of(number), second = number % 2, encoder = number < 2 * LEVELS;
-        struct job j = {.x = x, .bias = layer->bias, .scale = layer->scale, .out = layer->out, .block = layer->block, .scratch = scratch,
-                        .bytes = layer->bytes, .finish = !net->int8 ? RELU : net->bytes ? ROUND_TO_BYTES : ROUND};
+        struct job j = NAME(job_of)(net, number, scratch);
+        j.x = x;
         if (is_decoder(number)) {
             struct job up = j;
             up.x = below, up.y = signal[2];
@@ -747,7 +853,7 @@ static void NAME(run)(const struct run_arguments *run)
             j.add = signal[2];
             turn = 1; /* `below` was in turn 0 */
         }
-        width = j.width = NAME(values)(net, layer->out);
+        width = j.width;
         int to_skip = encoder && second, next = to_skip ? 2 * (2 * LEVELS - level) : number + 1;
         const struct layer *reader = &net->layers[next];
         reach = !to_skip && is_decoder(next) ? (reader->dilation + 1) / 2 : reader->dilation;
@@ -773,11 +879,105 @@ static void NAME(run)(const struct run_arguments *run)
         NAME(bytes_to_floats)(x - (ptrdiff_t)width * LANES, wide - (ptrdiff_t)net->base * LANES, width, net->base, rows + 2);
         x = wide;
     }
-    struct job j = {.x = x, .y = signal[2], .bias = head->bias, .scale = head->scale, .out = PHASES, .width = PHASES, .block = head->block};
+    struct job j = NAME(job_of)(net, LAYERS - 1, scratch);
+    j.x = x, j.y = signal[2];
     NAME(convolve)(j, &head->own, 1, rows, lists);
     if (!run->logits)
         NAME(softmax)(signal[2], rows);
     NAME(store)(run, signal[2], rows, samples, broken);
+}
+
+/* Rows of a signal in memory. */
+struct NAME(signal) {
+    float *values;
+    struct range rows;
+    int width; /* vectors of a row */
+};
+
+static float *NAME(at)(struct NAME(signal) signal, int row) { return signal.values + (ptrdiff_t)(row - signal.rows.first) * signal.width * LANES; }
+
+/* One layer of a cone, from `x` to memory `to`, with the sums of what is below if this is the first of a decoder. */
+static struct NAME(signal) NAME(step)(const struct run_arguments *run, int number, struct NAME(signal) x, float *to, const float *sums, int shift,
+                                      float *scratch, int *lists)
+{
+    struct range rows = run->cone->out[number];
+    struct job j = NAME(job_of)(run->net, number, scratch);
+    const struct layer *layer = &run->net->layers[number];
+    j.x = NAME(at)(x, rows.first), j.y = to, j.add = sums, j.add_shift = shift;
+    NAME(convolve)(j, &layer->own, layer->dilation, rows.end - rows.first, lists);
+    return (struct NAME(signal)){to, rows, j.width};
+}
+
+/* The decoder of one place, from the deepest level. Returns logits. `skip` are the encoder's signals, counted from the place. */
+static struct NAME(signal) NAME(decode)(const struct run_arguments *run, struct NAME(signal) below, const struct NAME(signal) *skip,
+                                        float *const *spare, float *scratch, int *lists)
+{
+    const struct net *net = run->net;
+    for (int number = 2 * LEVELS + 2; number < LAYERS - 1; number += 2) {
+        struct range rows = run->cone->out[number];
+        struct job up = NAME(job_of)(net, number, scratch);
+        up.x = NAME(at)(below, half_of(rows.first)), up.y = spare[1];
+        int shift = NAME(from_below)(up, &net->layers[number], half_of(rows.end - rows.first), lists);
+        struct NAME(signal) first = NAME(step)(run, number, skip[level_of(number)], spare[2], spare[1], shift, scratch, lists);
+        below = NAME(step)(run, number + 1, first, spare[0], NULL, 0, scratch, lists);
+    }
+    if (net->bytes) {
+        NAME(bytes_to_floats)(below.values, spare[1], below.width, net->base, below.rows.end - below.rows.first);
+        below = (struct NAME(signal)){spare[1], below.rows, net->base};
+    }
+    return NAME(step)(run, LAYERS - 1, below, spare[2], NULL, 0, scratch, lists);
+}
+
+/* Probabilities of some samples, the mean of all places. Each lane is a window. Places share the levels of the encoder: level l knows 2^l
+ * places, so it is computed again only when one of its pooling operations begins at its other row. */
+static void NAME(around)(const struct run_arguments *run)
+{
+    const struct net *net = run->net;
+    const struct cone *cone = run->cone;
+    struct range wanted = run->wanted;
+    int samples = wanted.end - wanted.first, broken[LANES] = {0};
+    size_t size = cone_size(net, cone, run->samples) * LANES;
+    float *spare[3], *scratch = run->memory + BUFFERS * size;
+    vf *mean = (vf *)(scratch + (size_t)4 * LARGEST_RUN * larger(net->widest, 4) * LANES);
+    int *lists = (int *)(mean + PHASES * samples);
+    struct NAME(signal) skip[LEVELS + 1], x = {run->memory, {0, run->samples}, COMPONENTS};
+    for (int i = 0; i < BUFFERS / 2; i++) {
+        spare[i] = run->memory + i * size;
+        skip[i].values = run->memory + (BUFFERS / 2 + i) * size;
+    }
+    skip[LEVELS].values = spare[0];
+    memset(mean, 0, PHASES * samples * sizeof *mean);
+    NAME(load)(run, x.values, run->samples, run->samples, 1, broken);
+    for (int turn = 0, level = 0; turn < STRIDE; turn++) {
+        for (; level <= LEVELS; level++) {
+            if (level) {
+                int second = turn >> (LEVELS - level) & 1; /* at which of two rows pooling begins */
+                struct range rows = cone->in[level];
+                x = (struct NAME(signal)){spare[0], rows, skip[level - 1].width};
+                NAME(pool)(NAME(at)(skip[level - 1], 2 * rows.first + second), x.values, x.width, rows.end - rows.first, net->bytes);
+            }
+            struct NAME(signal) first = NAME(step)(run, 2 * level, x, spare[1], NULL, 0, scratch, lists);
+            skip[level] = NAME(step)(run, 2 * level + 1, first, skip[level].values, NULL, 0, scratch, lists);
+        }
+        int place = 0;
+        struct NAME(signal) seen[LEVELS];
+        for (level = LEVELS - 1; level >= 0; level--) {
+            place = 2 * place + (turn >> (LEVELS - 1 - level) & 1);
+            seen[level] = skip[level];
+            seen[level].rows = (struct range){skip[level].rows.first - place, skip[level].rows.end - place};
+        }
+        struct NAME(signal) logits = NAME(decode)(run, skip[LEVELS], seen, spare, scratch, lists);
+        NAME(softmax)(logits.values, logits.rows.end - logits.rows.first);
+        const vf *from = (const vf *)NAME(at)(logits, wanted.first - place);
+        for (int i = 0; i < PHASES * samples; i++)
+            mean[i] += from[i] * (1.f / STRIDE);
+        for (level = LEVELS; level && (turn >> (LEVELS - level) & 1); level--)
+            ;
+    }
+    for (int lane = 0; lane < run->count; lane++)
+        for (int i = 0; i < PHASES * samples; i++)
+            run->results[((size_t)lane * PHASES + i % PHASES) * samples + i / PHASES] =
+                broken[lane] && net->int8 ? 0.f / 0.f : ((const float *)mean)[(size_t)i * LANES + lane];
 }
 
 INLINE double NAME(busy)(int rounds, const int bytes)

@@ -3,7 +3,7 @@
 import ctypes
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from xiaonet import __version__
-from xiaonet.constants import STRIDE
+from xiaonet.constants import AROUND_MIDDLE, AROUND_SAMPLES, PHASES, PICK_SIDE, STRIDE
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.runtime.native_weights import Array, NativeWeights, read_weights
 from xiaonet.runtime.predictor import RuntimePredictor, Windows
 
-INTERFACE = 1  # the same number is in native.c
+INTERFACE = 2  # the same number is in native.c
 VARIABLE = "XIAONET_INSTRUCTIONS"  # environment variable with the set of instructions to use
 FOLDER = Path(__file__).parent
 PORTABLE = "portable"  # the set of instructions that every processor has
 TOGETHER = 2  # windows that fill the vectors of every processor
+TOGETHER_AROUND = 16  # the same for what is computed around candidates
+_MIDDLE = AROUND_MIDDLE - PICK_SIDE, 2 * PICK_SIDE + 1  # first sample and number of samples that are computed around a candidate
 REBUILD = "install XiaoNet again where there is a C compiler (gcc or clang), or use --runtime onnxruntime"
 
 _Pointer = ctypes.POINTER(ctypes.c_float)
@@ -64,28 +66,41 @@ class NativePredictor(RuntimePredictor):
         """Compute the input of the softmax."""
         return self._run(windows, logits=True)
 
+    def around(self, cuts: Windows) -> Windows:
+        """Compute mean probabilities `(cuts, 3, 201)` around the middle of cuts `(cuts, 3, 1239)`, as `Predictor` says.
+
+        The places share what they have in common, and each layer computes only what the result depends on.
+        """
+        if not self._model.fits_around:
+            return super().around(cuts)
+        results = np.empty((len(cuts), len(PHASES), _MIDDLE[1]), np.float32)
+        self._on_threads(self._library.xn_around, cuts, results, TOGETHER_AROUND, *_MIDDLE)
+        return results
+
     def _run(self, windows: Windows, logits: bool) -> Windows:
+        if windows.shape[-1] < STRIDE:
+            raise WaveformError(f"windows have {windows.shape[-1]} samples; wanted at least {STRIDE}")
+        results = np.empty(windows.shape, np.float32)
+        self._on_threads(self._library.xn_run, windows, results, TOGETHER, logits)
+        return results
+
+    def _on_threads(self, function: Callable[..., int], windows: Windows, results: Windows, together: int, *rest: int) -> None:
+        """Compute the results of windows with a function of the library, some for each thread."""
         windows = np.ascontiguousarray(windows)
         count, _, samples = windows.shape
-        if samples < STRIDE:
-            raise WaveformError(f"windows have {samples} samples; wanted at least {STRIDE}")
-        results = np.empty_like(windows)
-        each = -(-count // self._threads // TOGETHER) * TOGETHER
-        starts = range(0, count, each)
+        each = max(-(-count // self._threads // together), 1) * together
 
         def part(start: int) -> int:
             given, wanted = windows[start : start + each], results[start : start + each]
-            done: int = self._library.xn_run(self._model.handle, _at(given), _at(wanted), len(given), samples, logits)
-            return done
+            return function(self._model.handle, _at(given), _at(wanted), len(given), samples, *rest)
 
-        if len(starts) > 1:
-            with ThreadPoolExecutor(len(starts)) as pool:
-                done = all(pool.map(part, starts))
+        if count > each:
+            with ThreadPoolExecutor(-(-count // each)) as pool:
+                done = all(pool.map(part, range(0, count, each)))
         else:
             done = bool(part(0))
         if not done:
             raise MemoryError(f"no memory for windows of {samples} samples")
-        return results
 
 
 class _Model:
@@ -100,6 +115,7 @@ class _Model:
         self.handle = library.xn_new(kind, len(weights.biases[0]), dilations, int8, *tables)
         if not self.handle:
             raise MemoryError("no memory for the network")
+        self.fits_around = library.xn_around(self.handle, None, None, 0, AROUND_SAMPLES, *_MIDDLE) > 0  # it sees no further than the cuts
 
     def __del__(self) -> None:
         if handle := getattr(self, "handle", None):
@@ -136,6 +152,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.xn_free.argtypes, library.xn_free.restype = [ctypes.c_void_p], None
     library.xn_peak.restype = ctypes.c_double
     library.xn_run.argtypes = [ctypes.c_void_p, _Pointer, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    library.xn_around.argtypes = [*library.xn_run.argtypes, ctypes.c_int]
     return library
 
 

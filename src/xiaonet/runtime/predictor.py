@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,16 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import COMPONENTS, STRIDE, TILE_SAMPLES, WINDOW_SAMPLES, Stacking
+from xiaonet.constants import (
+    COMPONENTS,
+    PHASES,
+    PICK_SIDE,
+    SEEN_SIDE,
+    STRIDE,
+    TILE_SAMPLES,
+    WINDOW_SAMPLES,
+    Stacking,
+)
 from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.extras import install_command
 
@@ -62,6 +71,15 @@ class Predictor(Protocol):
         Args:
             record: `(3, samples)` in E, N, Z order at 100 Hz, normalised: a whole number of tiles of 512 samples.
             wanted: `(tiles,)`; the first and the last tile are only seen.
+        """
+
+    def around(self, cuts: Windows) -> Windows:
+        """Compute mean probabilities `(cuts, 3, 201)` of P, S and noise around the middle of cuts from windows.
+
+        Pooling makes a network see a signal in eight ways, so the mean is that of eight places, one sample apart.
+
+        Args:
+            cuts: `(cuts, 3, 1239)` in E, N, Z order at 100 Hz, of normalised windows, the middle at sample 623.
         """
 
 
@@ -119,6 +137,10 @@ class RuntimePredictor(ABC):
                     curves[:, first : first + samples] = found[:, TILE_SAMPLES:-TILE_SAMPLES]
         return curves
 
+    def around(self, cuts: Windows) -> Windows:
+        """Compute mean probabilities `(cuts, 3, 201)` around the middle of cuts `(cuts, 3, 1239)`, as `Predictor` says."""
+        return around_by_places(self, cuts, self.together) if len(cuts) else np.empty((0, len(PHASES), 2 * PICK_SIDE + 1), np.float32)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.description}>"
 
@@ -137,6 +159,19 @@ class RuntimePredictor(ABC):
         lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]  # places in C++
         upgrade = install_command(cls.runtime).replace("install", "install -U", 1)
         return CheckpointError(f"{path} requires a newer {cls.runtime}: {' '.join(lines[:3])}; {upgrade}")
+
+
+def around_by_places(network: Callable[[Windows], Windows], cuts: Windows, together: int = 1) -> Windows:
+    """Mean probabilities around the middle of cuts, as `Predictor.around`, from tiles that start at each place; `together` cuts at once."""
+    results = []
+    for group in range(0, len(cuts), together):
+        part = cuts[group : group + together]
+        tiles = np.stack([part[:, :, STRIDE - 1 - place :][:, :, : 2 * SEEN_SIDE] for place in range(STRIDE)])
+        curves = network(tiles.reshape(-1, *tiles.shape[2:])).reshape(tiles.shape)
+        middles = [SEEN_SIDE + place for place in range(STRIDE)]
+        around = [curve[..., middle - PICK_SIDE : middle + PICK_SIDE + 1] for curve, middle in zip(curves, middles, strict=True)]
+        results.append(np.mean(around, axis=0, dtype=np.float32))
+    return np.concatenate(results)
 
 
 def common_stacking(predictors: Sequence[Predictor]) -> Stacking:

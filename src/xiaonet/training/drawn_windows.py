@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 from xiaonet import console
-from xiaonet.config.schema import Config
+from xiaonet.config.schema import AugmentationProbabilities, Config, LabelSettings
 from xiaonet.constants import NOISE, PICKED_PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.augmentation import draw_batch
+from xiaonet.data.loaders import DrawnBatches, load_drawn, stop_workers
 from xiaonet.data.pool import Pool
 from xiaonet.errors import ConfigError, DataError, TeacherError, TrainingError
 from xiaonet.nn.model import XiaoNet
@@ -124,6 +127,7 @@ class DrawnWindows(Objective):
     ) -> None:
         self.pool, self.online, self.dev_set = pool, online, dev_set
         self.steps, self.seconds = 0, 0.0
+        self.loader: DataLoader[tuple[Tensor, ...]] | None = None
         torch.manual_seed(config.training.seed)
         super().__init__(config, fabric, run, make_network(config).train(), teachers)
         run.manifest["data"] = {"name": config.data.name, "fingerprint": pool.digest()}
@@ -161,9 +165,10 @@ class DrawnWindows(Objective):
         counted = not self.config.training.compile  # the first step compiles, which is not training time
         try:
             with console.ShareProgress("Training") as bar:
+                batches = iter(self._start_loader())
                 while not self.done:
                     started = time.monotonic()
-                    self.losses.append(self._step())
+                    self.losses.append(self._step(*next(batches)))
                     self.seconds += counted * (time.monotonic() - started)
                     counted = True
                     self.scheduler.step()
@@ -177,15 +182,26 @@ class DrawnWindows(Objective):
         """Number of windows seen."""
         return self.steps * self.config.training.batch_size
 
-    def _step(self) -> float:
+    def _start_loader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """Let the loader processes draw the batches of the steps that follow."""
+        settings = self.config.training
+        draw = functools.partial(draw_step, self.pool, settings.batch_size, settings.seed, self.config.augmentation, self.config.labels)
+        pin_memory = self.fabric.device.type == "cuda"
+        self.loader = load_drawn(DrawnBatches(draw), self.steps, num_workers=settings.num_workers, pin_memory=pin_memory)
+        return self.loader
+
+    def close(self) -> None:
+        """Stop the loader processes."""
+        if self.loader is not None:
+            stop_workers(self.loader)
+
+    def _step(self, windows: Tensor, target: Tensor) -> float:
         settings, distillation = self.config.training, self.config.distillation
         self.seed_dropout(self.steps)
-        seed = (settings.seed, self.steps)
-        drawn = draw_batch(self.pool, settings.batch_size, seed, self.config.augmentation, self.config.labels)
-        windows, target = (torch.from_numpy(part).to(self.fabric.device) for part in drawn)
+        windows, target = (part.to(self.fabric.device, non_blocking=True) for part in (windows, target))
         with self.fabric.autocast():
             if self.online is not None:
-                draw = np.random.default_rng((*seed, 1)).random()
+                draw = np.random.default_rng((settings.seed, self.steps, 1)).random()
                 target = mix_online_targets(self.online, windows, target, distillation.online_weight, draw)
             logits = self.forward(windows)
         loss = soft_target_loss(logits.float(), target, distillation.temperature)
@@ -232,6 +248,13 @@ class DrawnWindows(Objective):
         self.write_records()
         data = "+".join(filter(None, locate_data(self.config.data)[:2]))
         return TrainingResult(self.run.path, path, data, self.windows, dev=scores)
+
+
+def draw_step(
+    pool: Pool, size: int, seed: int, probabilities: AugmentationProbabilities, labels: LabelSettings, step: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draw the batch of a step, as `draw_batch`."""
+    return draw_batch(pool, size, (seed, step), probabilities, labels)
 
 
 def make_network(config: Config) -> nn.Module:
