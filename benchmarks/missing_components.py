@@ -1,6 +1,6 @@
 """What the loss of a component costs: scores on three-component records, as they are and with components set to zero.
 
-    python benchmarks/missing_components.py
+python benchmarks/missing_components.py
 """
 
 import argparse
