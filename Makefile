@@ -14,7 +14,7 @@ test: $(VENV)/.dev
 
 # Kills and damage for hours on one core. FAULTS_SEED=1 tries others.
 faults: $(VENV)/.dev
-	FAULTS_PICK_KILLS=1000 FAULTS_COMMAND_KILLS=100 FAULTS_RECORDS=10000 FAULTS_MODELS=1000 FAULTS_ARCHIVE_KILLS=50 $(BIN)/python -m pytest -rA tests/faults tests/archives/test_clusters.py $(ARGS)
+	FAULTS_PICK_KILLS=1000 FAULTS_COMMAND_KILLS=100 FAULTS_RECORDS=10000 FAULTS_MODELS=1000 FAULTS_ARCHIVE_KILLS=100 $(BIN)/python -m pytest -rA tests/faults tests/archives/test_clusters.py $(ARGS)
 
 # The C for microcontrollers on emulated boards: needs arm-none-eabi-gcc, newlib and qemu-system-arm.
 edge: $(VENV)/.dev

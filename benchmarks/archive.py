@@ -6,13 +6,14 @@
     python benchmarks/archive.py --part simulation   # 10^6 blocks without picking, and 10^4 of them through Dask
     python benchmarks/archive.py --part storage      # obstore against s3fs, if that is installed
 
-Processor time is that of the picking processes alone, without the S3 server. The models take turns, so that other load on the
-machine affects all of them.
+Processor time is that of the picking processes alone, without the S3 server. The models take turns, or with --at-once run at the same
+time, so that other load on the machine affects all of them.
 """
 
 import argparse
 import json
 import os
+import re
 import resource
 import shutil
 import statistics
@@ -21,7 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -47,12 +49,26 @@ print(sum(len(model.classify(stream).picks) for stream in stations.values()))
 """
 
 
+def peak_mb(process: int) -> float:
+    """Peak memory of a process in MB."""
+    try:
+        told = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", told)
+    return int(found[1]) / 1024 if found else 0.0
+
+
 def measure(command: list[str]) -> tuple[float, float, float]:
     """Seconds, processor time in seconds and peak memory in MB of a command; of the command line, of its largest worker."""
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        _, status, usage = os.wait4(process.pid, 0)
+        peak = 0.0
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            peak = max(peak, peak_mb(process.pid))  # that of wait4 is never below the peak of this process
+            time.sleep(0.02)
+        _, status, usage = ended
         seconds = time.perf_counter() - started
         output.seek(0)
         told = output.read()
@@ -60,7 +76,7 @@ def measure(command: list[str]) -> tuple[float, float, float]:
         sys.exit(f"{' '.join(command)} failed:\n{told}")
     results = [json.loads(line) for line in told.splitlines() if line.startswith('{"event": "result"')]
     memory = results[0].get("memory_mb") if results else None
-    return seconds, usage.ru_utime + usage.ru_stime, memory or usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, memory or peak
 
 
 def objects(out: Path, *options: str) -> list[str]:
@@ -88,24 +104,31 @@ def with_server(folder: Path, days: int, work: Callable[[], None]) -> None:
         work()
 
 
-def cost(folder: Path, days: int, repeats: int) -> None:
+def cost(folder: Path, days: int, repeats: int, at_once: bool) -> None:
     plain = [*XIAONET, str(folder / "sds"), "--workers", "1", "--out", str(folder / "plain.csv")]
+    options = {
+        "xiaonet": ["--model", "xiaonet"],
+        "xiaonet, Dask": ["--cluster", "local"],
+        "xiaonet-int8": ["--model", "xiaonet-int8"],
+        "xiaonet-nano": ["--model", "xiaonet-nano"],
+    }
+
+    def turn() -> list[tuple[float, float, float]]:
+        made = [objects(folder / "out" / str(number), "--workers", "1", *words) for number, words in enumerate(options.values())]
+        with ThreadPoolExecutor(8 if at_once else 1) as pool:
+            return list(pool.map(measure, [[sys.executable, "-c", SEISBENCH], plain, *made]))
 
     def work() -> None:
-        names = ("SeisBench PhaseNet", "xiaonet, plain command", "xiaonet", "xiaonet, Dask", "xiaonet-int8", "xiaonet-nano")
-        turns: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+        turns = []
         for _ in range(repeats):
-            out = folder / "out"
-            turns["SeisBench PhaseNet"].append(measure([sys.executable, "-c", SEISBENCH]))
-            turns["xiaonet, plain command"].append(measure(plain))
-            turns["xiaonet, Dask"].append(measure(objects(out, "--workers", "1", "--cluster", "local")))
-            for model in ("xiaonet", "xiaonet-int8", "xiaonet-nano"):
-                turns[model].append(measure(objects(out, "--workers", "1", "--model", model)))
-        print("| | vCPU-s a station-day | times less than PhaseNet | MB |\n|---|---|---|---|")
-        for name, found in turns.items():
-            spent = statistics.median(one[1] for one in found) / days
-            ratio = statistics.median(base[1] / one[1] for base, one in zip(turns["SeisBench PhaseNet"], found, strict=True))
-            print(f"| {name} | {spent:.2f} | {ratio:.1f} | {max(one[2] for one in found):.0f} |")
+            turns.append(turn())
+            print([f"{one[1]:.1f} s, {one[2]:.0f} MB" for one in turns[-1]], flush=True)
+        print("| | vCPU-s a station-day | times less than PhaseNet | to the plain command | MB |\n|---|---|---|---|---|")
+        for number, name in enumerate(["SeisBench PhaseNet", "xiaonet, plain command", *options]):
+            spent = statistics.median(found[number][1] for found in turns) / days
+            less = statistics.median(found[0][1] / found[number][1] for found in turns)
+            over = statistics.median(found[number][1] / found[1][1] for found in turns)
+            print(f"| {name} | {spent:.2f} | {less:.2f} | {over:.2f} | {max(found[number][2] for found in turns):.0f} |")
 
     with_server(folder, days, work)
 
@@ -147,13 +170,14 @@ def paper_plan(folder: Path, station_days: int) -> Any:
 
 
 def planning(folder: Path, days: int, repeats: int) -> None:
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     plan, _ = paper_plan(folder, 10**6)
     listed = time.perf_counter() - started
     blocks = sum(len(blocks) for blocks in plan.stations())
     seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = (folder / "plan.sqlite").stat().st_size / 1e6
-    told = f"{seconds:.0f} s, {listed:.0f} of them to list and sort, {peak:.0f} MB, {size:.0f} MB on disk"
+    spent = time.process_time() - used
+    told = f"{seconds:.0f} s, {listed:.0f} of them to list and sort; {spent:.0f} s of processor time, {peak:.0f} MB, {size:.0f} MB on disk"
     print(f"{plan.station_days} station-days, {blocks} blocks: {told}")
 
 
@@ -181,6 +205,7 @@ def simulation(folder: Path, days: int, repeats: int) -> None:
     from dataclasses import replace
 
     from xiaonet.archives import running
+    from xiaonet.archives.dataset import Dataset
     from xiaonet.archives.engines import Engine, open_engine
 
     for station_days, cluster in ((10**6, None), (10**4, "local")):
@@ -191,7 +216,7 @@ def simulation(folder: Path, days: int, repeats: int) -> None:
         def count(totals: Any, cores: int, calls: list[int] = calls) -> None:
             calls[0] += 1
 
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         if cluster is None:
             plan.request = request = replace(request, days=1)
             totals = running.run(plan, request, Engine(Paper(), lambda: 1000, "paper"), count)
@@ -199,11 +224,31 @@ def simulation(folder: Path, days: int, repeats: int) -> None:
             running.survey, running.pick_block = (Pretender(name) for name in ("survey", "pick_block"))  # type: ignore[assignment]
             with open_engine(cluster, 1) as engine:
                 totals = running.run(plan, request, engine, count)
-        seconds = time.perf_counter() - started
+        seconds, spent = time.perf_counter() - started, time.process_time() - used
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         blocks = totals.done if cluster is None else -(-totals.done // request.days)
         where = cluster or "one process"
-        print(f"{where}: {totals.done} station-days in {blocks} blocks, surveyed and picked on paper in {seconds:.0f} s, {peak:.0f} MB")
+        told = f"{totals.done} station-days in {blocks} blocks, surveyed and picked on paper"
+        print(f"{where}: {told} in {seconds:.0f} s, {spent:.0f} s of processor time here, {peak:.0f} MB")
+
+    used = time.process_time()
+    found = Dataset(Finished(10**6 // 365)).complete()  # type: ignore[arg-type]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{len(found)} completion objects, read and sorted by day: {time.process_time() - used:.0f} s of processor time, {peak:.0f} MB")
+
+
+class Finished:
+    """The objects of a year of stations that are complete, on paper."""
+
+    def __init__(self, stations: int) -> None:
+        self.stations = stations
+
+    def list(self, prefix: str = "") -> "Iterator[Any]":
+        from xiaonet.archives.dataset import Complete
+        from xiaonet.archives.storage import Object
+
+        for number, day in product(range(self.stations), range(19_358, 19_358 + 365)):
+            yield Object(Complete(day, f"XX.S{number:05}", f"{number * 400 + day:032x}").name, 100, "")
 
 
 class Pretender:
@@ -216,33 +261,56 @@ class Pretender:
         return pretend(self.__name__, *arguments)
 
 
+LISTED, READ = 10_000, 200  # objects of the part storage
+OBSTORE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from xiaonet.archives.storage import Storage
+if sys.argv[1] == "list":
+    print(sum(1 for _ in Storage("s3://many").list()))
+else:
+    from pathlib import Path
+    storage, folder = Storage("s3://data/sds"), Path(sys.argv[2])
+    with ThreadPoolExecutor(8) as pool:
+        print(sum(path.stat().st_size for path in pool.map(lambda one: storage.fetch(one, folder), storage.list())))
+"""
+S3FS = """
+import os, sys, s3fs
+files = s3fs.S3FileSystem(endpoint_url=os.environ["AWS_ENDPOINT"])
+if sys.argv[1] == "list":
+    print(len(files.find("many", detail=True)))
+else:
+    files.get("data/sds/", sys.argv[2] + "/", recursive=True, batch_size=8)
+    print(sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(sys.argv[2]) for name in names))
+"""
+
+
 def storage(folder: Path, days: int, repeats: int) -> None:
-    """Download the day's objects one after the other with each library, in a new process each time."""
-    programs = {
-        "obstore": (
-            "from obstore.store import from_url\ns = from_url('s3://data/sds', client_options={'allow_http': True})\n"
-            "print(sum(len(bytes(s.get(o['path']).bytes())) for o in s.list().collect()))"
-        ),
-        "s3fs": (
-            "import os, s3fs\nf = s3fs.S3FileSystem(endpoint_url=os.environ['AWS_ENDPOINT'])\n"
-            "print(sum(len(f.cat_file(k)) for k in f.find('data/sds')))"
-        ),
-    }
+    """List objects, and copy those of days to this machine, with each library, in a new process each time."""
 
     def work() -> None:
-        for name, program in programs.items():
-            if subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False).returncode:
-                print(f"{name} is not installed")
-                continue
-            found = [measure([sys.executable, "-c", program]) for _ in range(repeats)]
-            seconds, spent, memory = (statistics.median(one[number] for one in found) for number in range(3))
-            print(f"{name}: {seconds:.2f} s, {spent:.2f} s of processor time, {memory:.0f} MB")
+        from moto.s3.models import s3_backends
 
-    with_server(folder, days, work)
+        backend = s3_backends["123456789012"]["aws"]
+        backend.create_bucket("many", "us-east-1")
+        for number in range(LISTED):
+            backend.put_object("many", f"2023/XX/S{number // 365:05}/HHZ.D/XX.S{number // 365:05}..HHZ.D.2023.{number % 365:03}", b"")
+        programs = {"obstore": OBSTORE, "s3fs": S3FS}
+        found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+        for task, (name, program) in product(("list", "read"), repeats * [*programs.items()]):
+            target = folder / "copy"
+            found.setdefault((task, name), []).append(measure([sys.executable, "-c", program, task, str(target)]))
+            shutil.rmtree(target, ignore_errors=True)
+        for (task, name), turns in found.items():
+            seconds, spent, memory = (statistics.median(one[number] for one in turns) for number in range(3))
+            print(f"{task}, {name}: {seconds:.2f} s, {spent:.2f} s of processor time, {memory:.0f} MB")
+
+    if subprocess.run([sys.executable, "-c", "import s3fs"], capture_output=True, check=False).returncode:
+        sys.exit("s3fs is not installed; to compare, install it aside: pip install --target FOLDER s3fs, and add FOLDER to PYTHONPATH")
+    with_server(folder, -(-READ // len(DAY)), work)
 
 
 PARTS: dict[str, Callable[[Path, int, int], None]] = {
-    "cost": cost,
     "workers": workers,
     "planning": planning,
     "simulation": simulation,
@@ -252,14 +320,16 @@ PARTS: dict[str, Callable[[Path, int, int], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=PARTS, default="cost")
+    parser.add_argument("--part", choices=["cost", *PARTS], default="cost")
     parser.add_argument("--days", type=int, default=4, help="station-days of the parts cost, workers and storage")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--at-once", action="store_true", help="part cost: run all commands at the same time, on a busy machine")
     arguments = parser.parse_args()
     if not DAY:
         sys.exit(f"no records below {SHARED / 'data' / 'sds'}: set XIAONET_SHARED")
     with tempfile.TemporaryDirectory() as folder:
-        PARTS[arguments.part](Path(folder), arguments.days, arguments.repeats)
+        parts = {**PARTS, "cost": partial(cost, at_once=arguments.at_once)}
+        parts[arguments.part](Path(folder), arguments.days, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import socket
 import tempfile
@@ -53,8 +54,17 @@ class Usage(NamedTuple):
     @classmethod
     def now(cls) -> "Usage":
         """That of this process."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return cls(f"{socket.gethostname()} {os.getpid()}", time.process_time(), peak)
+        return cls(f"{socket.gethostname()} {os.getpid()}", time.process_time(), _peak_mb())
+
+
+def _peak_mb() -> float:
+    """The largest memory of this process. That of `getrusage` counts the process that started it on Linux, even if that is larger."""
+    try:
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = re.search(r"VmHWM:\s+(\d+) kB", told)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 @dataclass
