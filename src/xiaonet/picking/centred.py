@@ -53,7 +53,7 @@ def _window_around(sample: int, stretches: Sequence[Stretch]) -> tuple[Stretch, 
 
 
 def _cut_around(windows: NDArray[np.float32], samples: Sequence[int]) -> NDArray[np.float32]:
-    """What a network sees around a sample of each window, turned so that the sum of the window's cubes is positive; zeros beyond its ends."""
+    """What a network sees around samples of windows, turned so that the sum of the window's cubes is positive; zeros beyond its ends."""
     cuts = np.zeros((len(windows), len(COMPONENTS), AROUND_SAMPLES), np.float32)
     for cut, window, sample in zip(cuts, windows, samples, strict=True):
         start = sample - AROUND_MIDDLE
