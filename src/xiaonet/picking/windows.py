@@ -82,8 +82,7 @@ def straighten(x: NDArray[np.float64]) -> Straightened:
     largest = np.abs(mean) + np.abs(slope) * -time[0] + peak  # no sample was larger
     dead = peak <= DEAD * largest
     if dead.any():  # seldom, so only then it is worth to look at what the samples were
-        before = x[dead] + mean[dead][..., None] + slope[dead][..., None] * time
-        dead[dead] = peak[dead] <= DEAD * _peak(before)
+        dead = peak <= DEAD * _peak(x + mean[..., None] + slope[..., None] * time)
     return Straightened(mean, slope, np.divide(1.0, peak, out=np.zeros_like(peak), where=~dead))
 
 
