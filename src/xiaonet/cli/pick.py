@@ -138,9 +138,7 @@ def pick(
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
-    if quiet and json:
-        raise ConfigError("--quiet and --json: these options exclude each other; use one of them")
-    console.choose_form("json" if json else "quiet" if quiet else "text")
+    _choose_form(quiet, json)
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
     workers = workers or usable_cores()
     thresholds = _thresholds(threshold)
@@ -159,6 +157,12 @@ def pick(
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
     picker = Picker(model, thresholds, threads=max(1, workers // tasks), inventory=inventory, deconvolve=spectral, **how)
     _pick_files(archive, picker, Path(out), plot, workers=workers, resume=resume, drop_lone_s=drop_s_without_p)
+
+
+def _choose_form(quiet: bool, json: bool) -> None:
+    if quiet and json:
+        raise ConfigError("--quiet and --json: these options exclude each other; use one of them")
+    console.choose_form("json" if json else "quiet" if quiet else "text")
 
 
 def _pick_files(archive: "Archive", picker: "Picker", out: Path, plot: bool, **options: Any) -> None:
