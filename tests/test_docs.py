@@ -18,6 +18,8 @@ import typer
 from xiaonet import __version__
 from xiaonet.cli.main import app
 from xiaonet.config.schema import Config
+from xiaonet.runtime.loading import load_predictor
+from xiaonet.shipped import shipped_models
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -128,6 +130,12 @@ def test_benchmarks_exist_with_their_options(page: str) -> None:
     for path, words in re.findall(r"python (benchmarks/\w+\.py)([^`\n]*)", TEXTS[page]):
         source = (ROOT / path).read_text(encoding="utf-8")
         assert [] == [option for option in OPTION.findall(words) if f'"{option}"' not in source]
+
+
+def test_thresholds_are_those_of_the_model_files() -> None:
+    rows = re.findall(r"^\| `(xiaonet\S*)`, `(xiaonet\S*)` \| (\S+) \| (\S+) \|$", TEXTS["docs/picking.md"], re.MULTILINE)
+    found = {name: {"P": float(p), "S": float(s)} for *names, p, s in rows for name in names}
+    assert {name: load_predictor(name).thresholds for name in shipped_models()} == found
 
 
 @pytest.mark.parametrize("page", PAGES)

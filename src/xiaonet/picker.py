@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from obspy import Inventory, Stream
 
-PREFILTER_THRESHOLD = 0.05  # probability of P or S from which on the model sees a window
+PREFILTER_THRESHOLD = 0.03  # probability of P or S from which on the model sees a window
 
 
 class Picker:

@@ -171,7 +171,7 @@ def _pick_stations(names: list[str], planned: dict[str, TaskKeys], run: _Run, wo
             while running or scanning:
                 waited: set[Future[Any]] = running | (set() if ready else scanning)
                 done, _ = wait(waited, return_when=FIRST_COMPLETED)
-                for result in running & done:
+                for result in sorted(running & done, key=lambda task: task.exception() is not None):  # so a failure loses no other
                     found = run.archive.problems_since(known)
                     fresh = [problem for problem in found if problem not in run.journal.problems]
                     run.journal.add(replace(result.result(), problems=fresh))

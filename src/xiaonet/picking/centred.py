@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xiaonet.constants import AROUND_MIDDLE, AROUND_SAMPLES, PHASES, PICK_SIDE, WINDOW_SAMPLES
+from xiaonet.constants import AROUND_MIDDLE, AROUND_SAMPLES, COMPONENTS, PHASES, PICK_SIDE, WINDOW_SAMPLES
 from xiaonet.picking.annotation import Network, Stretch, cut_windows, find_stretches
 from xiaonet.picking.cleaning import Samples
 from xiaonet.picking.windows import normalize
@@ -41,12 +41,8 @@ def centred_curves(waveform: Samples, candidates: NDArray[np.int64], around: Net
         group = candidates[first : first + TOGETHER]
         places = [_window_around(int(sample), stretches) for sample in group]
         windows = normalize(cut_windows(waveform, places))
-        windows *= np.where(np.einsum("wcs,wcs,wcs->w", windows, windows, windows) < 0, np.float32(-1), np.float32(1))[:, None, None]
         samples = [int(sample) - start for sample, (_, start) in zip(group, places, strict=True)]
-        padded = np.pad(windows, ((0, 0), (0, 0), (AROUND_SAMPLES, AROUND_SAMPLES)))
-        starts = [AROUND_SAMPLES + sample - AROUND_MIDDLE for sample in samples]
-        cuts = np.stack([window[:, start : start + AROUND_SAMPLES] for window, start in zip(padded, starts, strict=True)])
-        curves[first : first + len(group)] = around(cuts)
+        curves[first : first + len(group)] = around(_cut_around(windows, samples))
     return curves
 
 
@@ -54,3 +50,14 @@ def _window_around(sample: int, stretches: Sequence[Stretch]) -> tuple[Stretch, 
     """The stretch that a sample is in, and the start of the window in it whose middle is nearest to the sample."""
     stretch = next(stretch for stretch in stretches if stretch.first <= sample < stretch.end)
     return stretch, max(min(sample - WINDOW_SAMPLES // 2, stretch.high - WINDOW_SAMPLES), stretch.low)
+
+
+def _cut_around(windows: NDArray[np.float32], samples: Sequence[int]) -> NDArray[np.float32]:
+    """What a network sees around samples of windows, turned so that the sum of the window's cubes is positive; zeros beyond its ends."""
+    cuts = np.zeros((len(windows), len(COMPONENTS), AROUND_SAMPLES), np.float32)
+    for cut, window, sample in zip(cuts, windows, samples, strict=True):
+        start = sample - AROUND_MIDDLE
+        inside = window[:, max(start, 0) : max(start + AROUND_SAMPLES, 0)]
+        sign = np.float32(-1 if np.vdot(window * window, window) < 0 else 1)
+        cut[:, max(-start, 0) : max(-start, 0) + inside.shape[1]] = sign * inside
+    return cuts

@@ -74,13 +74,16 @@ def _peak(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def straighten(x: NDArray[np.float64]) -> Straightened:
     """Remove the straight line of least squares in place, as `scipy.signal.detrend` does, which is slow to import."""
     time, power = _line(x.shape[-1])
-    largest = _peak(x)
     mean = x.mean(axis=-1)
     x -= mean[..., None]
     slope = x @ time / power
     x -= slope[..., None] * time
     peak = _peak(x)
-    return Straightened(mean, slope, np.divide(1.0, peak, out=np.zeros_like(peak), where=peak > DEAD * largest))
+    largest = np.abs(mean) + np.abs(slope) * -time[0] + peak  # no sample was larger
+    dead = peak <= DEAD * largest
+    if dead.any():  # seldom, so only then it is worth to look at what the samples were
+        dead = peak <= DEAD * _peak(x + mean[..., None] + slope[..., None] * time)
+    return Straightened(mean, slope, np.divide(1.0, peak, out=np.zeros_like(peak), where=~dead))
 
 
 @lru_cache(maxsize=8)

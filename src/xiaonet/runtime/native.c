@@ -5,8 +5,8 @@
  * A convolution is then the same multiplication for all lanes. At the ends of a row it reads what the neighbouring lane
  * holds, which `edges` copies there. Eight pieces make one window with AVX2 and two with AVX-512, so both give the same bits.
  *
- * Three convolutions save multiplications: F(2,3) of Winograd (1980; Lavin & Gray 2016) takes four instead of six for two samples; a
- * convolution of an upsampled signal is computed before the upsampling if its dilation is even, and otherwise, for a
+ * Some convolutions save multiplications: F(4,3) of Winograd (1980; Lavin & Gray 2016) takes six instead of twelve for four samples, and
+ * F(2,3) four instead of six for two; a convolution of an upsampled signal is computed before the upsampling if its dilation is even, and otherwise, for a
  * dilation of 1, from three products for two samples.
  *
  * In INT8, four channels share one 32-bit lane where the processor multiplies bytes. Elsewhere samples are whole numbers
@@ -35,6 +35,7 @@
 #define TAPS 3
 #define LARGEST_BLOCK 10
 #define LARGEST_RUN 6
+#define PRODUCTS 6 /* at most */
 #define BUFFERS 6 /* signals in memory at once */
 #define PEAK 2048.0f     /* INT8 windows are rounded to 1 / PEAK */
 #define MAGIC 12582912.f /* 1.5 * 2^23: adding it rounds a float below 2^22 to a whole number, halves to even */
@@ -43,12 +44,15 @@
 #define JOIN_(name, suffix) name##_##suffix
 #define JOIN(name, suffix) JOIN_(name, suffix)
 
+enum products { TAPS_ALONE, PAIRS, UPSAMPLED, FOURS }; /* of a tap each, or fewer for two samples, two upsampled ones, or four */
+
 enum finish { RAW, RELU, ROUND, ROUND_TO_BYTES };
 
 struct part { /* the weights for one source of a convolution, in blocks of output channels: [block][product][input][channel] */
     int in;         /* 32-bit values of a row */
     float *direct;  /* three products: the taps */
     float *reduced; /* four of Winograd, or three for two upsampled samples; NULL where the taps are faster */
+    float *fours;   /* six of Winograd for four samples; NULL where the taps are faster or the samples are upsampled */
 };
 
 struct layer {
@@ -260,29 +264,29 @@ EXPORTED int xn_supported(int kind)
     return 1;
 }
 
-/* Product number `product` of a kernel g: a tap, one of Winograd, or one for two upsampled samples. */
-static float product_of(const float *g, int product, int reduced, int up)
+/* Product number `number` of a kernel g. */
+static float product_of(const float *g, int number, enum products products)
 {
     double a = g[0], b = g[1], c = g[2];
-    if (!reduced)
-        return g[product];
-    if (up)
-        return (float)(product == 1 ? a + b + c : product ? c : a);
-    return (float)(product == 0 ? a : product == 1 ? (a + b + c) / 2 : product == 2 ? (a - b + c) / 2 : c);
+    const double pairs[] = {a, (a + b + c) / 2, (a - b + c) / 2, c}, upsampled[] = {a, a + b + c, c};
+    const double fours[] = {a / 4, -(a + b + c) / 6, -(a - b + c) / 6, (a + 2 * b + 4 * c) / 24, (a - 2 * b + 4 * c) / 24, c};
+    return products == TAPS_ALONE ? g[number] : (float)(products == PAIRS ? pairs : products == UPSAMPLED ? upsampled : fours)[number];
 }
 
+static int number_of(enum products products) { return products == FOURS ? 6 : products == PAIRS ? 4 : TAPS; }
+
 /* Weights (out, channels, 3), of which `part` reads channels from `first`, as `struct part` wants them. */
-static float *packed(const struct layer *layer, const struct part *part, const float *weight, int channels, int first, int own, int reduced,
-                     int up)
+static float *packed(const struct layer *layer, const struct part *part, const float *weight, int channels, int first, int own,
+                     enum products products)
 {
-    int products = reduced && !up ? 4 : 3, blocks = rounded_up(layer->out, layer->block) / layer->block;
+    int number = number_of(products), blocks = rounded_up(layer->out, layer->block) / layer->block;
     int each = layer->bytes ? 4 : 1;
-    float *all = calloc((size_t)blocks * products * part->in * layer->block, sizeof *all);
+    float *all = calloc((size_t)blocks * number * part->in * layer->block, sizeof *all);
     for (int o = 0; all && o < layer->out; o++)
-        for (int k = 0; k < products; k++)
+        for (int k = 0; k < number; k++)
             for (int c = 0; c < own; c++) {
-                float value = product_of(weight + ((size_t)o * channels + first + c) * TAPS, k, reduced, up);
-                float *at = all + (((size_t)(o / layer->block) * products + k) * part->in + c / each) * layer->block + o % layer->block;
+                float value = product_of(weight + ((size_t)o * channels + first + c) * TAPS, k, products);
+                float *at = all + (((size_t)(o / layer->block) * number + k) * part->in + c / each) * layer->block + o % layer->block;
                 if (layer->bytes)
                     ((int8_t *)at)[c % 4] = (int8_t)value;
                 else
@@ -294,9 +298,10 @@ static float *packed(const struct layer *layer, const struct part *part, const f
 static int make_part(struct part *part, const struct layer *layer, const float *weight, int channels, int first, int own, int reduced, int up)
 {
     part->in = layer->bytes ? rounded_up(own, 4) / 4 : own;
-    part->direct = packed(layer, part, weight, channels, first, own, 0, up);
-    part->reduced = reduced ? packed(layer, part, weight, channels, first, own, 1, up) : NULL;
-    return part->direct && (part->reduced || !reduced);
+    part->direct = packed(layer, part, weight, channels, first, own, TAPS_ALONE);
+    part->reduced = reduced ? packed(layer, part, weight, channels, first, own, up ? UPSAMPLED : PAIRS) : NULL;
+    part->fours = reduced && !up ? packed(layer, part, weight, channels, first, own, FOURS) : NULL;
+    return part->direct && (!reduced || (part->reduced && (part->fours || up)));
 }
 
 static float *padded_copy(const float *values, int count, float otherwise)
@@ -342,7 +347,7 @@ static int make_net(struct net *net, const struct kind *kind, int base, const in
 static void free_net(struct net *net)
 {
     for (struct layer *layer = net->layers; layer < net->layers + LAYERS; layer++) {
-        float *owned[] = {layer->own.direct, layer->own.reduced, layer->up.direct, layer->up.reduced, layer->bias, layer->scale, layer->zeros};
+        float *owned[] = {layer->own.direct, layer->own.reduced, layer->own.fours, layer->up.direct, layer->up.reduced, layer->up.fours, layer->bias, layer->scale, layer->zeros};
         for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
             free(owned[i]);
     }
@@ -381,7 +386,7 @@ EXPORTED int xn_run(const struct model *model, const float *windows, float *resu
     const struct kind *kind = &kinds[model->kind];
     const struct net *net = &model->nets[0];
     int rows = rows_of(samples, kind->lanes / kind->windows);
-    size_t size = (BUFFERS * signal_size(net, rows) + 4 * LARGEST_RUN * (size_t)larger(net->widest, 4)) * kind->lanes + lists_size(rows);
+    size_t size = (BUFFERS * signal_size(net, rows) + PRODUCTS * LARGEST_RUN * (size_t)larger(net->widest, 4)) * kind->lanes + lists_size(rows);
     char *memory = malloc(size * sizeof(float) + 64);
     if (!memory)
         return 0;
@@ -410,7 +415,7 @@ EXPORTED int xn_around(const struct model *model, const float *windows, float *r
     struct cone cone = cone_of(net, rows);
     if (cone.in[0].first < 0 || cone.in[0].end > samples)
         return -1;
-    size_t each = cone_size(net, &cone, samples), values = BUFFERS * each + 4 * LARGEST_RUN * (size_t)larger(net->widest, 4) + PHASES * (size_t)wanted;
+    size_t each = cone_size(net, &cone, samples), values = BUFFERS * each + PRODUCTS * LARGEST_RUN * (size_t)larger(net->widest, 4) + PHASES * (size_t)wanted;
     char *memory = malloc((values * kind->lanes + lists_size(samples)) * sizeof(float) + 64);
     if (!memory)
         return 0;
@@ -551,37 +556,50 @@ INLINE void NAME(direct)(const struct job *j, const int O, const int P, const in
     }
 }
 
-/* Two samples at once from fewer products: of rows `row` and `row + dilation` (Winograd), or of rows `2 row` and `2 row + 1`. */
-INLINE void NAME(reduced)(const struct job *j, const int O, const int P, const int up)
+/* The inputs of the products of an output at `row`: `mixed[number * step]`. The names are those of Lavin & Gray (2016), F(2,3) and F(4,3). */
+INLINE void NAME(mix)(const vf *row, ptrdiff_t d, vf *mixed, int step, const enum products products)
 {
-    const int in = j->in, products = up ? 3 : 4, d = up ? 1 : j->dilation;
+    vf x0 = row[-d], x1 = row[0], x2 = row[d];
+    if (products == UPSAMPLED) {
+        mixed[0] = x0 - x1, mixed[step] = x1, mixed[2 * step] = x2 - x1;
+        return;
+    }
+    vf x3 = row[2 * d];
+    if (products == PAIRS) {
+        mixed[0] = x0 - x2, mixed[step] = x1 + x2, mixed[2 * step] = x2 - x1, mixed[3 * step] = x1 - x3;
+        return;
+    }
+    vf x4 = row[3 * d], x5 = row[4 * d];
+    vf even = x4 - 4 * x2, odd = x3 - 4 * x1, evens = x4 - x2, odds = 2 * (x3 - x1);
+    mixed[0] = 4 * (x0 - x2) + (x4 - x2), mixed[step] = even + odd, mixed[2 * step] = even - odd, mixed[3 * step] = evens + odds;
+    mixed[4 * step] = evens - odds, mixed[5 * step] = 4 * (x1 - x3) + (x5 - x3);
+}
+
+/* Several samples at once from fewer products: of rows `row` and `row + dilation`, of four such rows, or of rows `2 row` and `2 row + 1`. */
+INLINE void NAME(reduced)(const struct job *j, const int O, const int P, const enum products products)
+{
+    const int in = j->in, d = products == UPSAMPLED ? 1 : j->dilation, number = products == FOURS ? 6 : products == PAIRS ? 4 : 3;
     for (int start = 0; start < j->count; start += P) {
-        int row[LARGEST_RUN], first[LARGEST_RUN], second[LARGEST_RUN];
+        int row[LARGEST_RUN], to[4][LARGEST_RUN];
         NAME(rows_in_run)(j, P, start, row);
         vf *mixed = (vf *)j->scratch;
         for (int p = 0; p < P; p++) {
-            const vf *a = (const vf *)j->x + (ptrdiff_t)(row[p] - d) * in, *b = a + (ptrdiff_t)d * in, *c = b + (ptrdiff_t)d * in;
-            const vf *e = c + (ptrdiff_t)d * in;
-            for (int i = 0; i < in; i++) {
-                mixed[p * in + i] = up ? a[i] - b[i] : a[i] - c[i];
-                mixed[(P + p) * in + i] = up ? b[i] + 0 : b[i] + c[i];
-                mixed[(2 * P + p) * in + i] = c[i] - b[i];
-                if (!up)
-                    mixed[(3 * P + p) * in + i] = b[i] - e[i];
-            }
-            first[p] = up ? 2 * row[p] : row[p];
-            second[p] = up ? 2 * row[p] + 1 : row[p] + d;
+            const vf *x = (const vf *)j->x + (ptrdiff_t)row[p] * in;
+            for (int i = 0; i < in; i++)
+                NAME(mix)(x + i, (ptrdiff_t)d * in, mixed + p * in + i, P * in, products);
+            for (int n = 0; n < 4; n++)
+                to[n][p] = products == UPSAMPLED ? 2 * row[p] + n : row[p] + n * d;
         }
         const float *w = j->weight;
         for (int o0 = 0; o0 < j->out; o0 += O) {
-            vf found[4][LARGEST_BLOCK][LARGEST_RUN];
-            for (int k = 0; k < products; k++) {
+            vf found[PRODUCTS][LARGEST_BLOCK][LARGEST_RUN];
+            for (int k = 0; k < number; k++) {
                 vf sums[LARGEST_BLOCK][LARGEST_RUN];
 #pragma GCC unroll 10
                 for (int o = 0; o < O; o++)
 #pragma GCC unroll 10
                     for (int p = 0; p < P; p++)
-                        sums[o][p] = (vf){0} + (k == 1 ? j->bias[o0 + o] : 0); /* the second product is in both sums */
+                        sums[o][p] = (vf){0} + (k == 1 ? j->bias[o0 + o] : 0); /* the second product is in all sums */
                 const vf *x = mixed + k * P * in;
                 for (int i = 0; i < in; i++, w += O)
 #pragma GCC unroll 10
@@ -598,11 +616,21 @@ INLINE void NAME(reduced)(const struct job *j, const int O, const int P, const i
             for (int o = 0; o < O; o++)
                 for (int p = 0; p < P; p++) {
                     vf m0 = found[0][o][p], m1 = found[1][o][p], m2 = found[2][o][p];
-                    found[0][o][p] = up ? m0 + m1 : m0 + m1 + m2;
-                    found[1][o][p] = up ? m1 + m2 : m1 - m2 - found[3][o][p];
+                    if (products == UPSAMPLED) {
+                        found[0][o][p] = m0 + m1, found[1][o][p] = m1 + m2;
+                        continue;
+                    }
+                    vf m3 = found[3][o][p], both = m1 + m2, other = m1 - m2;
+                    if (products == PAIRS) {
+                        found[0][o][p] = m0 + both, found[1][o][p] = other - m3;
+                        continue;
+                    }
+                    vf m4 = found[4][o][p], m5 = found[5][o][p], fours = m3 + m4, others = m3 - m4;
+                    found[0][o][p] = m0 + both + fours, found[1][o][p] = other + 2 * others;
+                    found[2][o][p] = both + 4 * fours, found[3][o][p] = other + 8 * others + m5;
                 }
-            NAME(finish)(j, O, P, found[0], first, o0);
-            NAME(finish)(j, O, P, found[1], second, o0);
+            for (int n = 0; n < (products == FOURS ? 4 : 2); n++)
+                NAME(finish)(j, O, P, found[n], to[n], o0);
         }
     }
 }
@@ -640,16 +668,20 @@ static void NAME(by_taps)(const struct job *j)
         NAME(direct)(j, BIG, BIG_ROWS, 0);
 }
 
-static void NAME(by_products)(const struct job *j, int up)
+static void NAME(by_products)(const struct job *j, enum products products)
 {
-    if (j->block == 5 && up)
-        NAME(reduced)(j, 5, FIVE_ROWS, 1);
+    if (j->block == 5 && products == UPSAMPLED)
+        NAME(reduced)(j, 5, FIVE_ROWS, UPSAMPLED);
+    else if (j->block == 5 && products == PAIRS)
+        NAME(reduced)(j, 5, FIVE_ROWS, PAIRS);
     else if (j->block == 5)
-        NAME(reduced)(j, 5, FIVE_ROWS, 0);
-    else if (up)
-        NAME(reduced)(j, BIG, BIG_ROWS, 1);
+        NAME(reduced)(j, 5, FIVE_ROWS, FOURS);
+    else if (products == UPSAMPLED)
+        NAME(reduced)(j, BIG, BIG_ROWS, UPSAMPLED);
+    else if (products == PAIRS)
+        NAME(reduced)(j, BIG, BIG_ROWS, PAIRS);
     else
-        NAME(reduced)(j, BIG, BIG_ROWS, 0);
+        NAME(reduced)(j, BIG, BIG_ROWS, FOURS);
 }
 
 /* One source of a convolution, `rows` of output. */
@@ -660,17 +692,23 @@ static void NAME(convolve)(struct job j, const struct part *part, int dilation, 
     j.offset[0] = -dilation, j.offset[1] = 0, j.offset[2] = dilation;
     j.y_step = 1, j.y_first = 0;
     j.count = rows;
-    if (part->reduced && dilation < rows) {
-        int pairs = 0, singles = 0, *single = lists + rows;
-        for (int row = 0; row < rows; row++)
-            if (row / dilation % 2 == 0) {
-                if (row + dilation < rows)
-                    lists[pairs++] = row;
-                else
-                    single[singles++] = row;
-            }
-        j.list = lists, j.count = pairs, j.weight = part->reduced;
-        NAME(by_products)(&j, 0);
+    if (part->reduced && dilation < rows) { /* fours of rows, then pairs of what is left, then single rows */
+        int fours = 0, pairs = 0, singles = 0, *pair = lists + rows / 2, *single = lists + rows;
+        for (int row = 0; row < rows; row++) {
+            int place = row / dilation % 4;
+            if (part->fours && row + (3 - place) * dilation < rows) {
+                if (place == 0)
+                    lists[fours++] = row;
+            } else if (row + (1 - place % 2) * dilation < rows) {
+                if (place % 2 == 0)
+                    pair[pairs++] = row;
+            } else
+                single[singles++] = row;
+        }
+        j.list = lists, j.count = fours, j.weight = part->fours;
+        NAME(by_products)(&j, FOURS);
+        j.list = pair, j.count = pairs, j.weight = part->reduced;
+        NAME(by_products)(&j, PAIRS);
         j.list = single, j.count = singles;
     }
     j.weight = part->direct;
@@ -804,7 +842,7 @@ static int NAME(from_below)(struct job j, const struct layer *layer, int rows, i
     j.in = layer->up.in, j.count = rows;
     if (layer->up.reduced && layer->dilation == 1) {
         j.weight = layer->up.reduced, j.y_step = 1, j.y_first = 0;
-        NAME(by_products)(&j, 1);
+        NAME(by_products)(&j, UPSAMPLED);
         return 0;
     }
     j.weight = layer->up.direct, j.y_step = 2;
@@ -835,7 +873,7 @@ static void NAME(run)(const struct run_arguments *run)
     for (int i = 0; i < BUFFERS; i++)
         signal[i] = run->memory + i * size;
     float *scratch = run->memory + BUFFERS * size;
-    int *lists = (int *)(scratch + (size_t)4 * LARGEST_RUN * larger(net->widest, 4) * LANES);
+    int *lists = (int *)(scratch + (size_t)PRODUCTS * LARGEST_RUN * larger(net->widest, 4) * LANES);
 #define ROW0(number, width, reach) (signal[number] + (ptrdiff_t)(reach) * (width) * LANES)
     int width = COMPONENTS, reach = net->layers[0].dilation;
     float *x = ROW0(0, width, reach), *below = NULL;
@@ -938,7 +976,7 @@ static void NAME(around)(const struct run_arguments *run)
     int samples = wanted.end - wanted.first, broken[LANES] = {0};
     size_t size = cone_size(net, cone, run->samples) * LANES;
     float *spare[3], *scratch = run->memory + BUFFERS * size;
-    vf *mean = (vf *)(scratch + (size_t)4 * LARGEST_RUN * larger(net->widest, 4) * LANES);
+    vf *mean = (vf *)(scratch + (size_t)PRODUCTS * LARGEST_RUN * larger(net->widest, 4) * LANES);
     int *lists = (int *)(mean + PHASES * samples);
     struct NAME(signal) skip[LEVELS + 1], x = {run->memory, {0, run->samples}, COMPONENTS};
     for (int i = 0; i < BUFFERS / 2; i++) {
