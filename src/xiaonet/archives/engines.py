@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from xiaonet.archives.worker import AT_ONCE, turns
@@ -72,10 +73,9 @@ def open_engine(cluster: str | None, workers: int) -> Iterator[Engine]:
             where = f"{cluster}, dashboard {client.dashboard_link or 'after pip install bokeh'}"
             yield Engine(client.get_executor(pure=False), lambda: sum(client.nthreads().values()) // AT_ONCE or 1, where)
         finally:
-            with suppress(TimeoutError):  # of workers that are slow to end; they end with this process
-                client.close(timeout=5)
-                if started is not cluster:
-                    started.close(timeout=30)
+            for close in (partial(client.close, timeout=5), *([] if started is cluster else [partial(started.close, timeout=30)])):
+                with suppress(TimeoutError):  # of workers that are slow to end; they end with this process
+                    close()
 
 
 def _start(cluster: str, workers: int, distributed: Any) -> Any:
