@@ -24,7 +24,7 @@ from xiaonet.deploy.comparison import milliseconds
 from xiaonet.nn.checkpoint import load_model
 from xiaonet.nn.model import XiaoNet, count_multiply_adds
 from xiaonet.runtime.loading import load_predictor
-from xiaonet.runtime.native_runtime import VARIABLE, load_library, usable_instructions
+from xiaonet.runtime.native_runtime import VARIABLE, load_library, number_of, usable_instructions
 from xiaonet.shipped import model_path, shipped_models
 
 OTHERS: tuple[Runtime, ...] = ("onnxruntime", "openvino", "torch")
@@ -67,7 +67,7 @@ def measured_peaks(sets: list[str], turns: int) -> dict[tuple[str, bool], float]
     for _ in range(turns):
         for name, int8 in speeds:
             started = time.process_time()
-            done = library.xn_peak(sets.index(name), int8, ROUNDS)
+            done = library.xn_peak(number_of(library, name), int8, ROUNDS)
             speeds[name, int8].append(done / (time.process_time() - started))
     return {key: statistics.median(own) for key, own in speeds.items()}
 

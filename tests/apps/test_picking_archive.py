@@ -26,7 +26,7 @@ from stand_in import MIDNIGHT, StandIn, record, write, write_days
 from xiaonet import Picker
 from xiaonet.apps import pick_archive as module
 from xiaonet.apps.journal import Journal, Lock, TaskResult
-from xiaonet.apps.pick_archive import pick_archive, plan
+from xiaonet.apps.pick_archive import first_tasks, pick_archive, plan
 from xiaonet.errors import OutputError
 from xiaonet.io import archive
 from xiaonet.io.archive import Archive
@@ -544,6 +544,34 @@ def test_an_older_file_stays_until_all_is_done(tmp_path: Path, picker: Picker, d
     assert "older" == out.read_text()
     pick_archive(Archive([days]), picker, out, resume=True)
     assert EXPECTED == picks_of(out)
+
+
+def test_the_first_days_are_found_where_all_names_of_files_are_wrong(tmp_path: Path) -> None:
+    for number, trace in enumerate(record(MIDNIGHT, 60, instrument="XX.ZZZ..HH")):
+        write(Stream([trace]), tmp_path / f"XX.ABC..HHZ.D.2020.26{number}")
+    assert ["XX.ZZZ..HH"] == [task.instrument.name for task in first_tasks(Archive([tmp_path]), 2)]
+
+
+def test_results_that_come_at_the_moment_of_a_failure_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picker: Picker, days: Path
+) -> None:
+    """Both workers end, one of them with an error, before their results are looked at."""
+    wait, pick_task = module.wait, module.pick_task
+    tasks = itertools.count()
+
+    def fail_at_second(*arguments: Any) -> TaskResult:
+        if next(tasks) == 1:
+            raise ZeroDivisionError
+        return pick_task(*arguments)
+
+    def wait_for_all(waited: set[Any], return_when: str) -> Any:
+        return wait(waited, return_when="ALL_COMPLETED")
+
+    monkeypatch.setattr(module, "pick_task", fail_at_second)
+    monkeypatch.setattr(module, "wait", wait_for_all)
+    with pytest.raises(ZeroDivisionError):
+        pick_archive(Archive([days]), picker, tmp_path / "picks.csv", workers=2)
+    assert results_in(journal_of(tmp_path / "picks.csv"))
 
 
 def test_a_worker_that_fails_ends_the_run_and_loses_nothing(

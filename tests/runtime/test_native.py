@@ -29,7 +29,7 @@ from xiaonet.shipped import WEIGHTS
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs gcc or clang")
 NANO = WEIGHTS / "xiaonet-nano.onnx"
-KINDS = ["portable", "avx2", "avx512"]
+KINDS = ["portable", "avx2", "avxvnni", "avx512"]
 FAR = ((1, 1), (1, 2), (4, 8), (32, 64), (8, 4), (2, 1), (1, 1))  # sees more than is cut around a candidate
 ODD = ((1, 3), (2, 2), (5, 1), (7, 3), (3, 2), (1, 4), (2, 1))  # dilations; odd ones in decoders
 
@@ -155,9 +155,10 @@ def test_a_window_gives_the_same_bits_in_any_batch(windows: np.ndarray, load: Lo
 
 
 @pytest.mark.parametrize("name", ["xiaonet", "xiaonet-int8"])
-def test_two_sets_of_instructions_give_the_same_bits(windows: np.ndarray, load: Load, name: str) -> None:
+@pytest.mark.parametrize("kind", ["avxvnni", "avx512"])
+def test_two_sets_of_instructions_give_the_same_bits(windows: np.ndarray, load: Load, name: str, kind: str) -> None:
     path = WEIGHTS / f"{name}.onnx"
-    np.testing.assert_array_equal(load(path, "avx2")(windows), load(path, "avx512")(windows))
+    np.testing.assert_array_equal(load(path, "avx2")(windows), load(path, kind)(windows))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,9 +181,10 @@ def test_a_candidate_gives_the_same_bits_among_any_others(load: Load, int8: str,
 
 
 @pytest.mark.parametrize("name", ["xiaonet", "xiaonet-int8"])
-def test_around_a_candidate_two_sets_of_instructions_give_the_same_bits(load: Load, name: str) -> None:
+@pytest.mark.parametrize("kind", ["avxvnni", "avx512"])
+def test_around_a_candidate_two_sets_of_instructions_give_the_same_bits(load: Load, name: str, kind: str) -> None:
     path, cuts = WEIGHTS / f"{name}.onnx", record(11, AROUND_SAMPLES)
-    np.testing.assert_array_equal(load(path, "avx2").around(cuts), load(path, "avx512").around(cuts))
+    np.testing.assert_array_equal(load(path, "avx2").around(cuts), load(path, kind).around(cuts))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -296,6 +298,15 @@ def test_instructions_that_the_processor_lacks_are_refused(monkeypatch: pytest.M
     monkeypatch.setenv("XIAONET_INSTRUCTIONS", "mmx")
     with pytest.raises(ConfigError, match=r"XIAONET_INSTRUCTIONS is 'mmx'; this processor has portable"):
         NativePredictor(NANO)
+
+
+def test_a_set_of_instructions_that_the_processor_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is still that of the library, also where a set before it is missing."""
+    library = native_runtime.load_library()
+    names = native_runtime._known_instructions(library)
+    monkeypatch.setattr(native_runtime, "usable_instructions", lambda library: [names[0], names[-1]])
+    monkeypatch.setenv("XIAONET_INSTRUCTIONS", names[-1])
+    assert (len(names) - 1, names[-1]) == native_runtime.instructions(library)
 
 
 def test_it_needs_no_onnx_and_no_onnxruntime(tmp_path: Path) -> None:

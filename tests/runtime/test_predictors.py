@@ -140,7 +140,9 @@ def test_a_predictor_tells_what_a_run_is_to_note(predictors: dict[str, Predictor
     assert runtime == predictor.runtime
     assert read_model_file(WEIGHTS / "xiaonet-nano.pth")["thresholds"] == predictor.thresholds
     assert hashlib.sha256((WEIGHTS / file).read_bytes()).hexdigest() == predictor.digest
-    assert re.fullmatch(rf"{file}, 16,578 parameters, {runtime} \d+\.\d+\.\d+\S*( \((portable|avx2|avx512)\))?", predictor.description)
+    assert re.fullmatch(
+        rf"{file}, 16,578 parameters, {runtime} \d+\.\d+\.\d+\S*( \((portable|avx2|avxvnni|avx512)\))?", predictor.description
+    )
 
 
 def test_shipped_models_are_these() -> None:

@@ -70,7 +70,15 @@ def plan(archive: Archive) -> list[Task]:
 
 def first_tasks(archive: Archive, number: int) -> list[Task]:
     """At most `number` days of instruments, of as few stations as possible, because their files are scanned."""
-    return list(islice(chain.from_iterable(days_of(archive.of_station(name), archive) for name in archive.station_names()), number))
+    return list(islice(chain.from_iterable(days_of(archive.of_station(name), archive) for name in _stations(archive)), number))
+
+
+def _stations(archive: Archive) -> Iterator[str]:
+    """The stations in the names of files, and then those that only the files tell."""
+    known: set[str] = set()
+    while names := [name for name in archive.station_names() if name not in known]:
+        yield from names
+        known.update(names)
 
 
 def days_of(instruments: Iterable[Instrument], archive: Archive) -> Iterator[Task]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SHOWN_STATIONS = 12  # in the table at the end
 
+# Groups of options in the help.
+SPEED, AMPLITUDES, ARCHIVES = "Speed and windows", "Amplitudes", "Archives that outgrow one machine"
+
 Threshold = Annotated[
     str | None,
     typer.Option(
@@ -31,33 +34,66 @@ Threshold = Annotated[
 ]
 From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")]
 Prefilter = Annotated[
-    str | None, typer.Option(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")
+    str | None,
+    typer.Option(rich_help_panel=SPEED, help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few."),
 ]
 NotCentred = Annotated[
-    bool, typer.Option("--not-centred", help="Read picks in the windows of the grid alone: faster, but they may move with the clock.")
+    bool,
+    typer.Option(
+        "--not-centred",
+        rich_help_panel=SPEED,
+        help="Read picks in the windows of the grid alone: faster, but they may move with the clock.",
+    ),
 ]
 StackingOption = Annotated[
-    Stacking | None, typer.Option(help="What is averaged where windows overlap.", show_default="as the model file says")
+    Stacking | None,
+    typer.Option(rich_help_panel=SPEED, help="What is averaged where windows overlap.", show_default="as the model file says"),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, rich_help_panel=SPEED, help="Number of days to pick at the same time.", show_default="number of cores")
+]
 InventoryFile = Annotated[
-    Path | None, typer.Option(help="StationXML with responses: amplitudes in m/s or m/s**2.", show_default="amplitudes in counts")
+    Path | None,
+    typer.Option(
+        rich_help_panel=AMPLITUDES, help="StationXML with responses: amplitudes in m/s or m/s**2.", show_default="amplitudes in counts"
+    ),
 ]
-Deconvolve = Annotated[bool, typer.Option("--deconvolve", help="Remove the whole response from amplitudes, not only the sensitivity.")]
-WaterLevel = Annotated[float | None, typer.Option(help="Of --deconvolve, in dB below the peak of the response.", show_default="60")]
+Deconvolve = Annotated[
+    bool,
+    typer.Option("--deconvolve", rich_help_panel=AMPLITUDES, help="Remove the whole response from amplitudes, not only the sensitivity."),
+]
+WaterLevel = Annotated[
+    float | None, typer.Option(rich_help_panel=AMPLITUDES, help="Of --deconvolve, in dB below the peak of the response.", show_default="60")
+]
 Corners = Annotated[
     str | None,
-    typer.Option(metavar="F1,F2,F3,F4", help="Of --deconvolve: ObsPy's pre_filt in Hz, such as 0.5,1,40,45.", show_default="none"),
+    typer.Option(
+        metavar="F1,F2,F3,F4",
+        rich_help_panel=AMPLITUDES,
+        help="Of --deconvolve: ObsPy's pre_filt in Hz, such as 0.5,1,40,45.",
+        show_default="none",
+    ),
 ]
 DropLoneS = Annotated[bool, typer.Option("--drop-s-without-p", help="Leave out S picks without a P on their station in the 30 s before.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command, if there is one.")]
 Layout = Annotated[
     str | None,
-    typer.Option(help="Pick an archive by its names, into a dataset: sds, scedc, ncedc, earthscope, or {network}/{station}/{year}/{doy}/…"),
+    typer.Option(
+        rich_help_panel=ARCHIVES,
+        help="Pick an archive by its names, into a dataset: sds, scedc, ncedc, earthscope, or {network}/{station}/{year}/{doy}/…",
+    ),
 ]
-Cluster = Annotated[str | None, typer.Option(help="Pick with Dask: local, slurm, or tcp://… of a scheduler.", show_default="this process")]
-Shard = Annotated[str | None, typer.Option(metavar="N/TOTAL", help="Pick one share of the stations, such as 3/100, in a job of its own.")]
-Price = Annotated[float | None, typer.Option(min=0, help="$ for an hour of a core, such as 0.0133, to estimate the cost.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(rich_help_panel=ARCHIVES, help="Pick with Dask: local, slurm, or tcp://… of a scheduler.", show_default="this process"),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(metavar="N/TOTAL", rich_help_panel=ARCHIVES, help="Pick one share of the stations, such as 3/100, in a job of its own."),
+]
+Price = Annotated[
+    float | None, typer.Option(min=0, rich_help_panel=ARCHIVES, help="$ for an hour of a core, such as 0.0133, to estimate the cost.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print progress and results as JSON, one object a line.")]
 
 
@@ -74,7 +110,7 @@ def pick(
     drop_s_without_p: DropLoneS = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
     workers: Workers = None,
-    runtime: Annotated[Runtime, typer.Option(help=RUNTIME)] = "auto",
+    runtime: Annotated[Runtime, typer.Option(rich_help_panel=SPEED, help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
     not_centred: NotCentred = False,
     stacking: StackingOption = None,
@@ -102,9 +138,7 @@ def pick(
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
-    if quiet and json:
-        raise ConfigError("--quiet and --json: these options exclude each other; use one of them")
-    console.choose_form("json" if json else "quiet" if quiet else "text")
+    _choose_form(quiet, json)
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
     workers = workers or usable_cores()
     thresholds = _thresholds(threshold)
@@ -123,6 +157,12 @@ def pick(
     archive, tasks = _find(paths, first, last, stations, components, prefer, workers)
     picker = Picker(model, thresholds, threads=max(1, workers // tasks), inventory=inventory, deconvolve=spectral, **how)
     _pick_files(archive, picker, Path(out), plot, workers=workers, resume=resume, drop_lone_s=drop_s_without_p)
+
+
+def _choose_form(quiet: bool, json: bool) -> None:
+    if quiet and json:
+        raise ConfigError("--quiet and --json: these options exclude each other; use one of them")
+    console.choose_form("json" if json else "quiet" if quiet else "text")
 
 
 def _pick_files(archive: "Archive", picker: "Picker", out: Path, plot: bool, **options: Any) -> None:

@@ -167,6 +167,7 @@ struct run_arguments {
 };
 
 #if defined(__x86_64__) && !defined(PORTABLE)
+#include <cpuid.h>
 #include <immintrin.h>
 #define LANES 16
 #define SUFFIX avx512
@@ -215,6 +216,33 @@ struct run_arguments {
 #undef SUFFIX
 #undef DOT
 #undef TO_BYTES
+#if defined(__clang__) ? __clang_major__ >= 13 : __GNUC__ >= 11
+#define AVX_VNNI
+#define LANES 8
+#define SUFFIX avxvnni
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avxvnni"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avxvnni")
+#endif
+#define DOT(sum, x, w) ((vi)_mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(x), (__m256i)(w)))
+#define FOUR_ROWS 3
+#define TO_BYTES(a, b, c, d) \
+    ((vi)_mm256_shuffle_epi8(_mm256_packus_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(a)), _mm256_cvtps_epi32((__m256)(b))), \
+                                                 _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(c)), _mm256_cvtps_epi32((__m256)(d)))), \
+                             _mm256_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
+#include "native.c"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#undef LANES
+#undef SUFFIX
+#undef DOT
+#undef TO_BYTES
+#endif
 #endif
 #define LANES 4
 #define SUFFIX portable
@@ -222,16 +250,20 @@ struct run_arguments {
 
 struct kind {
     const char *name;
-    int windows, lanes, big, bytes; /* windows at once; channels of a large block; whether bytes are multiplied */
+    int single, windows, lanes, big, bytes; /* number of the kind for a window left over; windows at once; channels of a large block; whether
+                                               bytes are multiplied */
     void (*run)(const struct run_arguments *), (*around)(const struct run_arguments *);
     double (*peak)(int bytes, int rounds);
 };
 
 static const struct kind kinds[] = {
-    {"portable", 1, 4, 4, 0, run_portable, around_portable, peak_portable},
+    {"portable", 0, 1, 4, 4, 0, run_portable, around_portable, peak_portable},
 #if defined(__x86_64__) && !defined(PORTABLE)
-    {"avx2", 1, 8, 4, 1, run_avx2, around_avx2, peak_avx2},
-    {"avx512", 2, 16, 8, 1, run_avx512, around_avx512, peak_avx512},
+    {"avx2", 1, 1, 8, 4, 1, run_avx2, around_avx2, peak_avx2},
+#ifdef AVX_VNNI
+    {"avxvnni", 2, 1, 8, 4, 1, run_avxvnni, around_avxvnni, peak_avxvnni},
+#endif
+    {"avx512", 1, 2, 16, 8, 1, run_avx512, around_avx512, peak_avx512},
 #endif
 };
 
@@ -240,7 +272,7 @@ static const struct kind kinds[] = {
 
 struct model {
     int kind;
-    struct net nets[2]; /* of the kind itself, and of the one before it, for a single window left over */
+    struct net nets[2]; /* of the kind itself, and of the one for a window left over */
 };
 
 EXPORTED int xn_interface(void) { return INTERFACE; }
@@ -255,11 +287,16 @@ EXPORTED int xn_supported(int kind)
         return 0;
 #if defined(__x86_64__) && !defined(PORTABLE)
     __builtin_cpu_init();
-    if (kind == 2)
+    if (kinds[kind].run == run_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    if (kind == 1)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (kind && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")))
+        return 0;
+#ifdef AVX_VNNI
+    unsigned a = 0, b, c, d;
+    if (kinds[kind].run == run_avxvnni)
+        return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 4 & 1;
+#endif
 #endif
     return 1;
 }
@@ -370,7 +407,7 @@ EXPORTED struct model *xn_new(int kind, int base, const int *dilations, int int8
         return NULL;
     model->kind = kind;
     if (make_net(&model->nets[0], &kinds[kind], base, dilations, int8, weights, biases, scales) &&
-        (kinds[kind].windows == 1 || make_net(&model->nets[1], &kinds[kind - 1], base, dilations, int8, weights, biases, scales)))
+        (kinds[kind].windows == 1 || make_net(&model->nets[1], &kinds[kinds[kind].single], base, dilations, int8, weights, biases, scales)))
         return model;
     xn_free(model);
     return NULL;
@@ -397,7 +434,7 @@ EXPORTED int xn_run(const struct model *model, const float *windows, float *resu
         if (count < run.count) {
             run.net = &model->nets[1];
             run.count = 1;
-            kind--;
+            kind = &kinds[kind->single];
         }
         kind->run(&run);
     }
@@ -422,9 +459,9 @@ EXPORTED int xn_around(const struct model *model, const float *windows, float *r
     struct run_arguments run = {.net = net, .windows = windows, .results = results, .memory = aligned(memory), .samples = samples,
                                 .cone = &cone, .wanted = rows};
     for (; count; count -= run.count, run.windows += (size_t)run.count * COMPONENTS * samples, run.results += (size_t)run.count * PHASES * wanted) {
-        if (kind->windows > 1 && count <= kind[-1].lanes) {
+        if (kind->windows > 1 && count <= kinds[kind->single].lanes) {
             run.net = &model->nets[1];
-            kind--;
+            kind = &kinds[kind->single];
         }
         run.count = smaller(count, kind->lanes);
         kind->around(&run);
@@ -645,7 +682,9 @@ INLINE void NAME(reduced)(const struct job *j, const int O, const int P, const e
 #define BIG_ROWS 3
 #define BIG 4
 #define FIVE_ROWS 2
+#ifndef FOUR_ROWS
 #define FOUR_ROWS 2
+#endif
 #define TEN_ROWS 1
 #endif
 

@@ -166,10 +166,18 @@ def instructions(library: ctypes.CDLL) -> tuple[int, str]:
     wanted = os.environ.get(VARIABLE) or usable[-1]
     if wanted not in usable:
         raise ConfigError(f"{VARIABLE} is {wanted!r}; this processor has {', '.join(usable)}")
-    return usable.index(wanted), wanted
+    return number_of(library, wanted), wanted
 
 
 def usable_instructions(library: ctypes.CDLL) -> list[str]:
     """Names of the sets of instructions that this processor has, the fastest last."""
-    known = itertools.takewhile(bool, map(library.xn_name, itertools.count()))
-    return [name.decode() for number, name in enumerate(known) if library.xn_supported(number)]
+    return [name for number, name in enumerate(_known_instructions(library)) if library.xn_supported(number)]
+
+
+def number_of(library: ctypes.CDLL, name: str) -> int:
+    """The number of a set of instructions in the library."""
+    return _known_instructions(library).index(name)
+
+
+def _known_instructions(library: ctypes.CDLL) -> list[str]:
+    return [name.decode() for name in itertools.takewhile(bool, map(library.xn_name, itertools.count()))]
