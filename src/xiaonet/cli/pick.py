@@ -133,8 +133,6 @@ def pick(
 
     Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C.
     """
-    from xiaonet.archives.planning import Request
-    from xiaonet.archives.storage import located
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
@@ -145,6 +143,9 @@ def pick(
     how: dict[str, Any] = {"runtime": runtime, "prefilter": prefilter, "centred": not not_centred, "stacking": stacking}
     spectral = _deconvolution(deconvolve, water_level, corners)
     if layout is not None:
+        from xiaonet.archives.planning import Request
+        from xiaonet.archives.storage import located
+
         check_objects(paths, cluster, shard)
         limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer, parse_shard(shard))
         picker = Picker(model, thresholds, inventory=inventory, deconvolve=spectral, **how)
