@@ -20,6 +20,7 @@ pytest.importorskip("distributed", reason="needs dask.distributed: pip install '
 pytest.importorskip("obstore", reason="needs obstore: pip install 'xiaonet[archive]'")
 
 from archives.test_exact import csv_of, objects_of, picked
+from xiaonet.archives import engines
 from xiaonet.archives.dataset import Dataset
 from xiaonet.archives.engines import open_engine
 from xiaonet.archives.planning import Plan, Request
@@ -88,6 +89,19 @@ def test_workers_here_give_the_same_objects(ask, expected: bytes, tmp_path: Path
     assert expected == csv_of(request.out)
     picked(alone, tmp_path / "plan")
     assert objects_of(alone.out) == objects_of(request.out)
+
+
+def test_workers_that_are_slow_to_end_do_not_undo_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    class Slow(distributed.LocalCluster):
+        def close(self, timeout: float | None = None) -> None:
+            super().close(timeout)
+            raise TimeoutError
+
+    monkeypatch.setattr(engines, "_start", lambda *_: Slow(n_workers=1, processes=False, dashboard_address=None))
+    with open_engine("local", 1) as engine:
+        assert 3 == engine.executor.submit(sum, [1, 2]).result()
 
 
 @pytest.mark.parametrize("trial", range(KILLS))

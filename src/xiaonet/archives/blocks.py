@@ -155,7 +155,7 @@ def pick_block(block: Block, request: Request, ranges: Sequence[Range]) -> Picke
     for instrument in instruments:
         parts = [part for part in map(whole.within, instrument.segments) if part.first < part.end]
         problems += picker.amplitude_problems(instrument, parts)
-    days = by_day(instruments, whole)
+    days = by_day(instruments, whole, block)
     named = {one.day for one in block.own if _is_asked(one.day, request)}
     picked = named | {day for day in days if block.first <= day < block.end}  # a file may hold a bit of the next day
     earlier: dict[int, list[Complete]] = defaultdict(list)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from xiaonet.apps.pick_archive import DAY_SAMPLES, OnChunk, Task, days_of, pick_task
-from xiaonet.archives.planning import DAY_NS, Request
+from xiaonet.archives.planning import DAY_NS, Block, Request
 from xiaonet.constants import SECOND_NS
 from xiaonet.io.archive import Archive
 from xiaonet.picker import Picker
@@ -29,11 +29,12 @@ class PickedDay:
     details: dict[str, object]
 
 
-def by_day(instruments: Iterable[Instrument], whole: Archive) -> dict[int, list[Task]]:
-    """The tasks of each day from 1970."""
+def by_day(instruments: Iterable[Instrument], whole: Archive, block: Block) -> dict[int, list[Task]]:
+    """The tasks of each day from 1970 of a block, and of the days beside it."""
     days: dict[int, list[Task]] = {}
     for task in days_of(instruments, whole):
-        days.setdefault(task.ranges[0][1] // DAY_SAMPLES, []).append(task)
+        if block.first - 1 <= (day := task.ranges[0][1] // DAY_SAMPLES) <= block.end:
+            days.setdefault(day, []).append(task)
     return days
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from xiaonet.archives.worker import AT_ONCE, turns
@@ -11,6 +12,14 @@ from xiaonet.extras import import_for
 
 DEATHS = 10  # of workers, after which a block counts as failed
 ANSWER_S = 20  # within which a scheduler must answer
+SETTINGS = {  # of Dask; without the last four, its watching takes 4 % of a core for as long as a run lasts
+    "distributed.scheduler.allowed-failures": DEATHS,
+    "distributed.comm.timeouts.connect": "10s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "2s",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 MEMORY = "2GB"  # asked of Slurm for each worker, unless the settings of dask-jobqueue say more
 
 
@@ -54,7 +63,7 @@ def open_engine(cluster: str | None, workers: int) -> Iterator[Engine]:
     distributed = import_for("--cluster", "distributed")
     import dask
 
-    with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS, "distributed.comm.timeouts.connect": "10s"}):
+    with dask.config.set(SETTINGS):
         try:
             started = _start(cluster, workers, distributed)
             client = distributed.Client(started, timeout=ANSWER_S)
@@ -64,9 +73,9 @@ def open_engine(cluster: str | None, workers: int) -> Iterator[Engine]:
             where = f"{cluster}, dashboard {client.dashboard_link or 'after pip install bokeh'}"
             yield Engine(client.get_executor(pure=False), lambda: sum(client.nthreads().values()) // AT_ONCE or 1, where)
         finally:
-            client.close(timeout=5)
-            if started is not cluster:
-                started.close(timeout=30)
+            for close in (partial(client.close, timeout=5), *([] if started is cluster else [partial(started.close, timeout=30)])):
+                with suppress(TimeoutError):  # of workers that are slow to end; they end with this process
+                    close()
 
 
 def _start(cluster: str, workers: int, distributed: Any) -> Any:

@@ -19,6 +19,7 @@ SCHEMES = ("s3", "gs", "az", "https", "http", "file")
 OPTIONS = ("region", "endpoint", "skip_signature", "request_payer", "virtual_hosted_style_request")  # in a URL, after `?`
 SLOWEST_S = 300  # of one request
 FETCH_TRIES = 4  # of an object whose content breaks off
+CHUNK = 2**20  # bytes of an object that are in memory
 LISTED = 1000  # objects at once
 CAUSES = (  # text in a message of obstore, what is wrong, and the fix
     ("NoSuchBucket", "there is no such bucket", "correct its name"),
@@ -131,7 +132,7 @@ class Storage:
         for number in range(FETCH_TRIES):
             try:
                 with target.open("wb") as file:
-                    for chunk in self._store.get(wanted.key, options=options).stream():
+                    for chunk in self._store.get(wanted.key, options=options).stream(min_chunk_size=CHUNK):
                         file.write(chunk)
                 if (size := target.stat().st_size) == wanted.size:
                     return

@@ -18,7 +18,7 @@ from xiaonet.picking.amplitudes import Deconvolution
 
 AT_ONCE = 2  # blocks of each core: one waits for its files while the other is picked
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # parameters of mallopt in malloc.h of glibc
-KEPT_MEMORY = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20, ARENA_MAX: 2}  # 32 MB is the most that glibc allows
+KEPT_MEMORY = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 8 << 20, ARENA_MAX: 1}  # bytes; an hour of three components has 8.6 MB
 _LOADING = Lock()
 
 
