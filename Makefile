@@ -20,7 +20,7 @@ faults: $(VENV)/.dev
 edge: $(VENV)/.dev
 	$(BIN)/python benchmarks/edge.py $(ARGS)
 
-# The runtime native, compiled again after a change of native.c.
+# The runtime native and the averaging of windows, compiled again after a change of native.c or averaging.c.
 native: $(VENV)/.dev
 	$(BIN)/python -c 'import setuptools; setuptools.setup()' build_ext --inplace
 

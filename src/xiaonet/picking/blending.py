@@ -8,22 +8,19 @@
    and that is more than it can see. So nothing depends on where a record is cut.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from xiaonet.constants import TILE_SAMPLES, WINDOW_SAMPLES
+from xiaonet.picking.averaging import MIDDLE, average, find_lines
 from xiaonet.picking.cleaning import Samples
 from xiaonet.picking.spans import true_spans
-from xiaonet.picking.windows import normalize, straighten
+from xiaonet.picking.windows import normalize
 
 STEP = 750  # samples between the starts of two windows: half of what lies between a middle and an end
-MIDDLE = WINDOW_SAMPLES // 2  # sample of a window
 REACH = WINDOW_SAMPLES + 2 * STEP  # samples on either side of a range that `blend` needs
-BATCH = 16  # windows of a component at once; more do not fit into the processor's cache
 
 Curve = NDArray[np.float32]
 RecordNetwork = Callable[[Curve, NDArray[np.bool_]], Curve]  # as `curves` of xiaonet.runtime.predictor.Predictor
@@ -77,9 +74,7 @@ def _average(samples: Samples, low: int, high: int, starts: NDArray[np.int64], o
     Each normalized window is `scale * x - line - slope * (t - place)` with its middle as place. Triangular weights over
     two steps give the same as two weights over one step each, after the values of neighbours are averaged by 1, 2 and 1.
     """
-    windows = sliding_window_view(samples, WINDOW_SAMPLES)
-    parts = [straighten(windows[starts[group : group + BATCH]]) for group in range(0, len(starts), BATCH)]
-    mean, slope, scale = (np.concatenate(values) for values in zip(*parts, strict=True))
+    mean, slope, scale = find_lines(samples, starts)
     place, line, slope = starts + MIDDLE, mean * scale, slope * scale
     to_next = np.diff(place)
     line = _smooth(line) + (np.append(0, to_next) * _before(slope) - np.append(to_next, 0) * _after(slope)) / 4
@@ -90,14 +85,7 @@ def _average(samples: Samples, low: int, high: int, starts: NDArray[np.int64], o
     to_next = np.diff(place)
     rise, fall = slope[:-1] * to_next, slope[1:] * to_next
     lines = np.stack([line[:-1], rise - line[:-1] + line[1:] - fall, fall - rise], axis=1)
-    scales = np.stack([scale[:-1], np.diff(scale)], axis=1)
-    for first, last in _equal_runs(to_next):
-        share = np.arange(to_next[first]) / max(to_next[first], 1)
-        powers = np.stack([share**0, share, share**2])
-        part = slice(place[first], place[last])
-        average = samples[part].reshape(last - first, -1) * (scales[first:last] @ powers[:2])
-        average -= lines[first:last] @ powers
-        out[part] = average.ravel()
+    average(samples, place, np.stack([scale[:-1], np.diff(scale)], axis=1), lines, out)
 
 
 def _before(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,12 +101,6 @@ def _after(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A quarter of both neighbours and a half of each value."""
     return (_before(values) + 2 * values + _after(values)) / 4
-
-
-def _equal_runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges of equal values, of up to a batch."""
-    for low, high in pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]):
-        yield from pairwise([*range(low, high, BATCH), high])
 
 
 def run_over(record: Curve, has_data: NDArray[np.bool_], network: RecordNetwork) -> NDArray[np.float64]:

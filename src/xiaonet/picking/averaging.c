@@ -1,0 +1,135 @@
+/* The loops of `averaging.py` over samples, which explains them. Each operation is rounded as it is there, so both give the same bits.
+ * Therefore it is compiled without fused multiply-add. Sums are taken in the order of `_folded`. The data hold no NaN.
+ */
+#include <math.h>
+#include <stdint.h>
+
+#ifndef INTERFACE
+#define INTERFACE 1 /* the same number is in averaging.py; raise both when an argument or a result changes */
+#endif
+
+#define WINDOW 3001
+#define DEAD 1e-9
+
+#define INLINE static inline __attribute__((always_inline))
+#define EXPORTED __attribute__((visibility("default")))
+
+/* Add `rows` rows of `width` values, one after the other. */
+INLINE void fold(const double *restrict values, double *restrict sums, const int rows, const int width)
+{
+    for (int i = 0; i < width; i++)
+        sums[i] = values[i];
+    for (int row = 1; row < rows; row++)
+        for (int i = 0; i < width; i++)
+            sums[i] += values[row * width + i];
+}
+
+INLINE double folded(const double *values)
+{
+    double a[600], b[120], c[24], d[8], last[1];
+    fold(values, a, 5, 600);
+    fold(a, b, 5, 120);
+    fold(b, c, 5, 24);
+    fold(c, d, 3, 8);
+    fold(d, a, 2, 4);
+    fold(a, b, 2, 2);
+    fold(b, last, 2, 1);
+    return last[0] + values[WINDOW - 1];
+}
+
+/* The largest absolute value of a window without a line through its middle. */
+INLINE double peak_of(const double *restrict values, const double *restrict time, double slope)
+{
+    double low = 0, high = 0;
+    for (int i = 0; i < WINDOW; i++) {
+        const double rest = values[i] - slope * time[i];
+        low = rest < low ? rest : low;
+        high = rest > high ? rest : high;
+    }
+    return high > -low ? high : -low;
+}
+
+INLINE void lines_of(const double *samples, const int64_t *starts, int64_t count, double *mean, double *slope, double *scale)
+{
+    double time[WINDOW], flat[WINDOW], product[WINDOW];
+    double power = 0;
+    for (int i = 0; i < WINDOW; i++) {
+        time[i] = i - WINDOW / 2;
+        power += time[i] * time[i];
+    }
+    for (int64_t number = 0; number < count; number++) {
+        const double *window = samples + starts[number];
+        const double middle = folded(window) / WINDOW;
+        for (int i = 0; i < WINDOW; i++) {
+            flat[i] = window[i] - middle;
+            product[i] = flat[i] * time[i];
+        }
+        const double rise = folded(product) / power;
+        const double peak = peak_of(flat, time, rise);
+        const double largest = fabs(middle) + fabs(rise) * (WINDOW / 2) + peak; /* no sample was larger */
+        const int dead = peak <= DEAD * largest && peak <= DEAD * peak_of(window, time, 0);
+        mean[number] = middle;
+        slope[number] = rise;
+        scale[number] = dead ? 0 : 1 / peak;
+    }
+}
+
+INLINE void average_of(const double *samples, const int64_t *places, const double *scales, const double *lines, int64_t pieces, float *out)
+{
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        const double *restrict x = samples + places[piece];
+        float *restrict y = out + places[piece];
+        const int length = (int)(places[piece + 1] - places[piece]);
+        const double s0 = scales[2 * piece], s1 = scales[2 * piece + 1];
+        const double l0 = lines[3 * piece], l1 = lines[3 * piece + 1], l2 = lines[3 * piece + 2];
+        for (int i = 0; i < length; i++) {
+            const double share = (double)i / length;
+            y[i] = (float)(x[i] * (s1 * share + s0) - ((l2 * share + l1) * share + l0));
+        }
+    }
+}
+
+#define LINES (const double *samples, const int64_t *starts, int64_t count, double *mean, double *slope, double *scale)
+#define AVERAGE (const double *samples, const int64_t *places, const double *scales, const double *lines, int64_t pieces, float *out)
+
+static void lines_portable LINES { lines_of(samples, starts, count, mean, slope, scale); }
+static void average_portable AVERAGE { average_of(samples, places, scales, lines, pieces, out); }
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static void lines_avx2 LINES { lines_of(samples, starts, count, mean, slope, scale); }
+__attribute__((target("avx2"))) static void average_avx2 AVERAGE { average_of(samples, places, scales, lines, pieces, out); }
+#endif
+
+static int has_avx2(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") != 0;
+#else
+    return 0;
+#endif
+}
+
+EXPORTED int xa_interface(void) { return INTERFACE; }
+
+EXPORTED void xa_lines LINES
+{
+#if defined(__x86_64__)
+    if (has_avx2()) {
+        lines_avx2(samples, starts, count, mean, slope, scale);
+        return;
+    }
+#endif
+    lines_portable(samples, starts, count, mean, slope, scale);
+}
+
+EXPORTED void xa_average AVERAGE
+{
+#if defined(__x86_64__)
+    if (has_avx2()) {
+        average_avx2(samples, places, scales, lines, pieces, out);
+        return;
+    }
+#endif
+    average_portable(samples, places, scales, lines, pieces, out);
+}
