@@ -175,7 +175,8 @@ def results(folder: Path) -> dict[str, object]:
         if path.suffix == ".pth" and path.name != "checkpoint.pt":
             found[path.name] = digest(torch.load(path, weights_only=True)["weights"])
         elif path.name == "notes.md":
-            found[path.name] = path.read_text().partition("## Results")[2]
+            lines = path.read_text().partition("## Results")[2].splitlines()
+            found[path.name] = [line for line in lines if not line.startswith("- minutes:")]
         elif path.name == "metrics.json":
             metrics = json.loads(path.read_text())
             found[path.name] = [model["subsets"] for model in metrics["models"]], metrics["fingerprint"]
