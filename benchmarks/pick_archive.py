@@ -19,6 +19,7 @@ until the first result is in the journal.
 """
 
 import argparse
+import compileall
 import csv
 import os
 import sqlite3
@@ -36,6 +37,8 @@ from pathlib import Path
 import numpy as np
 import obspy
 from pymseed import MS3Record
+
+import xiaonet
 
 SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))
 DAY = sorted((SHARED / "data" / "sds" / "2014").glob("CX/*/HH?.D/*.121"))  # 12 h of two stations
@@ -60,6 +63,7 @@ OPTIONS = {  # of `xiaonet pick`; the runtime is native where it was built
     "xiaonet-nano": ["--model", "xiaonet-nano"],
     "xiaonet-nano, not centred": ["--model", "xiaonet-nano", "--not-centred"],
     "xiaonet-nano-int8": ["--model", "xiaonet-nano-int8"],
+    "xiaonet-nano-int8, not centred": ["--model", "xiaonet-nano-int8", "--not-centred"],
     "xiaonet, onnxruntime": ["--runtime", "onnxruntime"],
     "xiaonet, onnxruntime, not centred": ["--runtime", "onnxruntime", "--not-centred"],
     "xiaonet-nano, onnxruntime": ["--model", "xiaonet-nano", "--runtime", "onnxruntime"],
@@ -305,6 +309,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not DAY and arguments.part not in ("records", "names"):
         sys.exit(f"no records below {SHARED / 'data' / 'sds'}: set XIAONET_SHARED")
+    compileall.compile_dir(Path(xiaonet.__file__).parent, quiet=1)  # as pip does when it installs a package
     with tempfile.TemporaryDirectory() as folder:
         PARTS[arguments.part](Path(folder), arguments.threads, arguments.repeats)
 
