@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import obspy
 import pytest
 
 import xiaonet
@@ -94,6 +95,14 @@ def test_the_command_line_starts_without_numpy() -> None:
     done = run("import sys; from xiaonet.cli.main import app; print(*sys.modules)")
     slow = {"numpy", "scipy", "obspy", "pydantic", "onnxruntime", "pandas", "torch", "seisbench", "matplotlib", "rich.progress"}
     assert ("", True, set()) == (done.stderr, "typer" in done.stdout.split(), slow & set(done.stdout.split()))
+
+
+def test_picking_miniseed_without_a_terminal_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    obspy.read().write(str(tmp_path / "record.mseed"), "MSEED")
+    arguments = ["pick", str(tmp_path / "record.mseed"), "--out", str(tmp_path / "picks.csv")]
+    done = run(f"import sys; from xiaonet.cli.main import app; app({arguments}, standalone_mode=False); print(*sys.modules)")
+    slow = {"numpy.ma", "scipy", "obspy", "pandas", "torch", "matplotlib", "asyncio", "rich.progress", "xiaonet.archives.planning"}
+    assert ("", True, set()) == (done.stderr, "xiaonet.picker" in done.stdout.split(), slow & set(done.stdout.split()))
 
 
 def test_the_model_needs_only_torch() -> None:

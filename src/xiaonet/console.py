@@ -15,10 +15,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _console = Console(highlight=False, soft_wrap=True, force_jupyter=False, emoji=False)
 PLAIN_SECONDS = 5.0  # between two progress lines without a terminal
@@ -134,6 +137,13 @@ def ask(question: str) -> str:
     return _console.input(f"{question} ", markup=False).strip() if sys.stdin.isatty() and not _console.quiet else ""
 
 
+def _bar() -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # slow to import
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn()
+    return Progress(*columns, console=_console, transient=True)
+
+
 class _Bar:
     """A progress bar with the time left; without a terminal, a line every few seconds.
 
@@ -144,20 +154,10 @@ class _Bar:
     """
 
     def __init__(self, title: str, total: float, done: int = 0) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # slow to import
-
         self.title, self.total, self.first = title, total, done
         self.started = self.printed = self.now = time.monotonic()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=_console,
-            transient=True,
-            disable=not sys.stdout.isatty() or _form != "text",
-        )
-        self.task = self.bar.add_task(title, total=total, completed=done, text="")
+        self.bar = _bar() if sys.stdout.isatty() and _form == "text" else None
+        self.task = self.bar.add_task(title, total=total, completed=done, text="") if self.bar else None
 
     def _rate(self, fresh: float) -> float:
         """Amount of work per second, where this run has done `fresh`; reads the clock."""
@@ -166,19 +166,25 @@ class _Bar:
 
     def _show(self, done: float, text: str, line: str, *, last: bool = False) -> None:
         """Show `text` beside the bar; without a terminal print `line`, if it is due or the `last` one."""
-        self.bar.update(self.task, completed=done, text=text)
+        self._redraw(completed=done, text=text)
         if (_form == "json" or not sys.stdout.isatty()) and (self.now - self.printed > PLAIN_SECONDS or last):
             self.printed = self.now
             say(line)
             if _form == "json":
                 _emit("progress", {"task": self.title, "done": done, "total": self.total})
 
+    def _redraw(self, **fields: Any) -> None:
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, **fields)
+
     def __enter__(self) -> Self:
-        self.bar.start()
+        if self.bar is not None:
+            self.bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.stop()
+        if self.bar is not None:
+            self.bar.stop()
 
 
 class EpochProgress(_Bar):
@@ -238,7 +244,7 @@ class FileProgress(_Bar):
             return
         self._rate(done)
         self.total = total
-        self.bar.update(self.task, total=total)
+        self._redraw(total=total)
         text = f"{done:.2f}/{total} files"
         self._show(done, text, f"{self.title}: {text}")
 
@@ -261,7 +267,7 @@ class DataProgress(_Bar):
         """Make the work longer, or shorter if `seconds` is negative."""
         with self.lock:
             self.total += seconds
-            self.bar.update(self.task, total=self.total)
+            self._redraw(total=self.total)
 
     def update(self, seconds: float, *, fresh: bool = True) -> None:
         """Show that more seconds of data are done; `fresh` if by this run. Any thread may call it."""
@@ -302,7 +308,7 @@ class ArchiveProgress(_Bar):
 def _line(event: str, mark: str, component: str, status: str, details: str) -> None:
     if _form == "json":
         _emit(event, {"component": component, "status": status, "details": details})
-    _console.print(Text.from_markup(mark).append(f" {_text(component, status, details)}"))
+    _console.print(Text.from_markup(mark, emoji=False).append(f" {_text(component, status, details)}"))
 
 
 def _text(component: str, status: str, details: str) -> str:

@@ -14,8 +14,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -28,6 +29,7 @@ SUFFIX = ".journal"  # added to the name of the output while the run is not fini
 FORMAT = 3  # of the results; a journal with another one is of another run
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
 INSERT = "INSERT INTO results VALUES (?, ?, ?)"
+_pick_fields, _quality_fields = (attrgetter(*(one.name for one in fields(kind))) for kind in (Pick, Quality))  # as tuples
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (fingerprint TEXT NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, content TEXT NOT NULL, digest TEXT NOT NULL);
@@ -115,8 +117,10 @@ class Journal:
         Raises:
             OutputError: it cannot be written. Earlier results are safe.
         """
-        channels = {seed_id: astuple(quality) for seed_id, quality in result.channels.items()}
-        content = json.dumps([astuple(result.quality), channels, result.problems, [astuple(pick) for pick in result.picks], result.seconds])
+        channels = {seed_id: _quality_fields(quality) for seed_id, quality in result.channels.items()}
+        content = json.dumps(
+            [_quality_fields(result.quality), channels, result.problems, list(map(_pick_fields, result.picks)), result.seconds]
+        )
         self._write(INSERT, [(result.key, content, _digest(self._fingerprint, result.key, content))])
         self._remember(result)
 

@@ -133,23 +133,23 @@ def pick(
 
     Exit status: 0 after picking, even if nothing was found; 1 after an error; 2 for a wrong option; 130 after Ctrl-C.
     """
-    from xiaonet.archives.planning import Request
-    from xiaonet.archives.storage import located
     from xiaonet.io.picks import check_format
     from xiaonet.picker import Picker
 
     _choose_form(quiet, json)
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
-    workers = workers or usable_cores()
-    thresholds = _thresholds(threshold)
+    workers, thresholds = workers or usable_cores(), _thresholds(threshold)
     how: dict[str, Any] = {"runtime": runtime, "prefilter": prefilter, "centred": not not_centred, "stacking": stacking}
     spectral = _deconvolution(deconvolve, water_level, corners)
     if layout is not None:
+        from xiaonet.archives import planning, storage
+
         check_objects(paths, cluster, shard)
         limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer, parse_shard(shard))
         picker = Picker(model, thresholds, inventory=inventory, deconvolve=spectral, **how)
         more: dict[str, Any] = {"deconvolve": spectral, "drop_lone_s": drop_s_without_p, "plot": plot}
-        request = Request(located(paths[0]), layout, located(out), model, picker.thresholds, how, picker.provenance, *limits, **more)
+        source, target = map(storage.located, (paths[0], out))
+        request = planning.Request(source, layout, target, model, picker.thresholds, how, picker.provenance, *limits, **more)
         pick_objects(request, inventory=inventory, cluster=cluster, workers=workers, resume=resume, price=price)
         return
     check_plain(cluster=cluster, shard=shard, price=price)

@@ -199,4 +199,4 @@ def _trusted(has_data: NDArray[np.bool_], unsafe: NDArray[np.bool_]) -> NDArray[
 
 def _changes(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Samples at which any of the rows differs from the sample before."""
-    return np.unique(np.concatenate([np.flatnonzero(row[1:] != row[:-1]) + 1 for row in rows]))
+    return np.flatnonzero((rows[:, 1:] != rows[:, :-1]).any(axis=0)) + 1

@@ -92,44 +92,40 @@ INLINE void average_of(const double *samples, const int64_t *places, const doubl
 #define LINES (const double *samples, const int64_t *starts, int64_t count, double *mean, double *slope, double *scale)
 #define AVERAGE (const double *samples, const int64_t *places, const double *scales, const double *lines, int64_t pieces, float *out)
 
-static void lines_portable LINES { lines_of(samples, starts, count, mean, slope, scale); }
-static void average_portable AVERAGE { average_of(samples, places, scales, lines, pieces, out); }
+#define PASS_LINES (samples, starts, count, mean, slope, scale)
+#define PASS_AVERAGE (samples, places, scales, lines, pieces, out)
+
+static void lines_portable LINES { lines_of PASS_LINES; }
+static void average_portable AVERAGE { average_of PASS_AVERAGE; }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) static void lines_avx2 LINES { lines_of(samples, starts, count, mean, slope, scale); }
-__attribute__((target("avx2"))) static void average_avx2 AVERAGE { average_of(samples, places, scales, lines, pieces, out); }
-#endif
-
-static int has_avx2(void)
-{
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") != 0;
+#if defined(__clang__)
+#define AVX512 __attribute__((target("avx512f")))
 #else
-    return 0;
+#define AVX512 __attribute__((target("avx512f,prefer-vector-width=512")))
 #endif
-}
+#define AVX2 __attribute__((target("avx2")))
+AVX512 static void lines_avx512 LINES { lines_of PASS_LINES; }
+AVX512 static void average_avx512 AVERAGE { average_of PASS_AVERAGE; }
+AVX2 static void lines_avx2 LINES { lines_of PASS_LINES; }
+AVX2 static void average_avx2 AVERAGE { average_of PASS_AVERAGE; }
+/* Call the function for this processor. */
+#define BEST(name, pass)                          \
+    do {                                          \
+        __builtin_cpu_init();                     \
+        if (__builtin_cpu_supports("avx512f"))    \
+            name##_avx512 pass;                   \
+        else if (__builtin_cpu_supports("avx2"))  \
+            name##_avx2 pass;                     \
+        else                                      \
+            name##_portable pass;                 \
+    } while (0)
+#else
+#define BEST(name, pass) name##_portable pass
+#endif
 
 EXPORTED int xa_interface(void) { return INTERFACE; }
 
-EXPORTED void xa_lines LINES
-{
-#if defined(__x86_64__)
-    if (has_avx2()) {
-        lines_avx2(samples, starts, count, mean, slope, scale);
-        return;
-    }
-#endif
-    lines_portable(samples, starts, count, mean, slope, scale);
-}
+EXPORTED void xa_lines LINES { BEST(lines, PASS_LINES); }
 
-EXPORTED void xa_average AVERAGE
-{
-#if defined(__x86_64__)
-    if (has_avx2()) {
-        average_avx2(samples, places, scales, lines, pieces, out);
-        return;
-    }
-#endif
-    average_portable(samples, places, scales, lines, pieces, out);
-}
+EXPORTED void xa_average AVERAGE { BEST(average, PASS_AVERAGE); }

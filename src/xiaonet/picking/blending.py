@@ -117,4 +117,6 @@ def run_over(record: Curve, has_data: NDArray[np.bool_], network: RecordNetwork)
     there = has_data.copy()
     there[:TILE_SAMPLES] = there[-TILE_SAMPLES:] = False
     wanted = np.asarray(there.reshape(-1, TILE_SAMPLES).any(axis=1))
-    return np.where(there, network(record, wanted), np.float64(np.nan))
+    probabilities = network(record, wanted).astype(np.float64)
+    probabilities[:, ~there] = np.nan
+    return probabilities

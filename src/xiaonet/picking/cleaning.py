@@ -40,11 +40,11 @@ Marks = NDArray[np.uint8]
 def to_float(data: NDArray[Any], out: Samples | None = None) -> Samples:
     """Convert samples of any real type to float64, with NaN where they are masked or not finite; into `out` if it is given."""
     values = np.empty(data.shape) if out is None else out
-    values[:] = np.ma.getdata(data)
+    values[:] = np.asarray(data)
     if data.dtype.kind == "f":
         values[~np.isfinite(values)] = np.nan
-    if np.ma.isMaskedArray(data):
-        values[np.ma.getmaskarray(data)] = np.nan
+    if (mask := getattr(data, "mask", None)) is not None:  # of a masked array; `numpy.ma` is slow to import
+        values[mask] = np.nan
     return values
 
 

@@ -154,11 +154,12 @@ def _centred_peaks(
 ) -> list[Peak]:
     """The peaks of a phase in its curves `(candidates, 201)` around candidates."""
     found = []
-    for first, curve in zip((candidates - PICK_SIDE).tolist(), curves, strict=True):
+    near = slice(PICK_SIDE - FARTHEST, PICK_SIDE + FARTHEST + 1)
+    high = np.fmax.reduce(curves[:, near], axis=1).astype(np.float64) >= height  # no other has a peak
+    for first, curve in zip((candidates[high] - PICK_SIDE).tolist(), curves[high], strict=True):
         known = np.where(trusted[first : first + len(curve)], curve, np.nan)
-        near = np.where(np.abs(np.arange(-PICK_SIDE, PICK_SIDE + 1)) <= FARTHEST, known, np.nan)
-        for sample in find_picks(near, height, distance)[0]:
-            peak = _peak(curve, known, int(sample))
+        for sample in find_picks(known[near], height, distance)[0]:
+            peak = _peak(curve, known, near.start + int(sample))
             found.append(peak._replace(onset=first + peak.onset))
     return _far_apart(found, distance)
 
@@ -191,7 +192,8 @@ def onset(curve: NDArray[np.floating], peak: int) -> float:
         Sample, to a tenth, so that the last digits of a probability do not change it.
     """
     first = max(peak - ONSET_REACH, 0)
-    near = np.nan_to_num(curve[first : peak + ONSET_REACH + 1].astype(np.float64))
+    near = curve[first : peak + ONSET_REACH + 1].astype(np.float64)
+    near[np.isnan(near)] = 0
     offsets = np.arange(first - peak, first - peak + len(near))
     shift = 0.0
     for _ in range(ONSET_STEPS):
@@ -214,8 +216,9 @@ def amplitude_and_snr(waveform: NDArray[np.floating], pick: int) -> tuple[float,
         after = after[~np.isnan(after).all(axis=1)]
         return float(np.nanmax(np.abs(after - np.nanmean(after, axis=1, keepdims=True)), initial=0.0)), float("nan")
     before, after = before[known], after[known]
-    after = after - before.mean(axis=1, keepdims=True)
-    noise = before.std(axis=1)
+    mean = before.mean(axis=1, keepdims=True)
+    after = after - mean
+    noise = np.sqrt(((before - mean) ** 2).mean(axis=1))  # as `std`, which computes the mean again
     ratio = np.sqrt((after**2).mean(axis=1))[noise > 0] / noise[noise > 0]
     return float(np.abs(after).max()), 20 * float(np.log10(ratio.max())) if ratio.any() else float("nan")
 
@@ -244,8 +247,10 @@ def find_picks(probability: NDArray[np.floating], height: float, distance: int) 
     """
     curve = np.asarray(probability, dtype=np.float64)
     peaks = _local_maxima(curve, height)
+    if len(peaks) < 2:
+        return peaks, curve[peaks]
     keep = np.ones(len(peaks), dtype=bool)
-    for position in np.argsort(curve[peaks], kind="stable")[::-1] if len(peaks) > 1 else ():
+    for position in np.argsort(curve[peaks], kind="stable")[::-1]:
         if keep[position]:
             first, last = np.searchsorted(peaks, (peaks[position] - distance + 1, peaks[position] + distance))
             keep[first:last] = False
