@@ -30,11 +30,11 @@ from xiaonet.data.loaders import Batches, DrawnBatches, load_drawn, make_loader,
 from xiaonet.data.pipeline import Windows
 from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.data.sets import open_data
+from xiaonet.memory import keep_freed_memory
 from xiaonet.nn.teacher import PhaseNetTeacher
 from xiaonet.training.drawn_windows import draw_step
 from xiaonet.training.loop import train_one_epoch_distillation
 from xiaonet.training.losses import distillation_loss, task_loss
-from xiaonet.training.memory import keep_freed_memory
 from xiaonet.training.setup import make_fabric, resolve_precision
 
 SHARED = Path(os.environ.get("XIAONET_SHARED", "../shared"))

@@ -25,7 +25,7 @@ import seisbench.data as sbd
 import torch
 
 from xiaonet.data import synthetic
-from xiaonet.training.memory import keep_freed_memory
+from xiaonet.memory import keep_freed_memory
 
 torch.set_num_threads(1)  # of each test worker
 keep_freed_memory()

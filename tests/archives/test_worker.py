@@ -17,7 +17,7 @@ from xiaonet.archives.storage import located
 
 FAULTS = """
 import resource
-from xiaonet.archives.worker import keep_memory
+from xiaonet.archives.worker import turns
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,7 +26,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 first = faults()
-keep_memory()
+turns.share(1)
 faults()
 print(first, faults())
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obspy
 import onnx
 import pytest
 import torch
@@ -20,6 +21,7 @@ from xiaonet.errors import CheckpointError, ConfigError, WaveformError
 from xiaonet.nn.checkpoint import load_model
 from xiaonet.nn.model import PLAIN, WIDE, XiaoNet
 from xiaonet.nn.quantized import folded, whole_head
+from xiaonet.picker import Picker
 from xiaonet.runtime import native_runtime
 from xiaonet.runtime.checksum import EMPTY_CHECKSUM, add_checksum
 from xiaonet.runtime.header import HEADER
@@ -307,6 +309,21 @@ def test_a_set_of_instructions_that_the_processor_lacks_is_passed_over(monkeypat
     monkeypatch.setattr(native_runtime, "usable_instructions", lambda library: [names[0], names[-1]])
     monkeypatch.setenv("XIAONET_INSTRUCTIONS", names[-1])
     assert (len(names) - 1, names[-1]) == native_runtime.instructions(library)
+
+
+@pytest.mark.parametrize("name", ["xiaonet", "xiaonet-nano-int8"])
+def test_a_run_may_continue_on_a_processor_with_other_vectors(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    sets = [kind for kind in native_runtime.usable_instructions(native_runtime.load_library()) if kind.startswith("avx")]
+    if len(sets) < 2:
+        pytest.skip(f"this processor has {', '.join(sets) or 'no AVX2'}; needs AVX2 and another")
+    found = []
+    for kind in sets:
+        monkeypatch.setenv("XIAONET_INSTRUCTIONS", kind)
+        picker = Picker(name, runtime="native")
+        assert f"({kind})" in picker.predictor.description
+        found.append((picker.provenance, list(picker.pick(obspy.read()))))
+    assert 2 == len(found[0][1])
+    assert [found[0]] * len(sets) == found
 
 
 def test_it_needs_no_onnx_and_no_onnxruntime(tmp_path: Path) -> None:

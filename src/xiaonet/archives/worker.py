@@ -1,6 +1,5 @@
 """What a worker keeps from block to block: storages, pickers, and turns on its cores."""
 
-import ctypes
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import Any
 from xiaonet.archives.planning import Request
 from xiaonet.archives.storage import Storage
 from xiaonet.errors import ConfigError, StorageError
+from xiaonet.memory import keep_freed_memory
 from xiaonet.picker import Picker
 from xiaonet.picking.amplitudes import Deconvolution
 
 AT_ONCE = 2  # blocks of each core: one waits for its files while the other is picked
-TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # parameters of mallopt in malloc.h of glibc
-KEPT_MEMORY = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 8 << 20, ARENA_MAX: 1}  # bytes; an hour of three components has 8.6 MB
+KEPT, LARGEST = 64 << 20, 8 << 20  # bytes of freed memory that are kept, and of an array; an hour of three components has 8.6 MB
 _LOADING = Lock()
 
 
@@ -31,7 +30,7 @@ class _Turns:
 
     def share(self, cores: int) -> None:
         """Set the number of cores of this process."""
-        keep_memory()
+        keep_freed_memory(KEPT, LARGEST, arenas=1)
         self._free = Semaphore(cores)
 
     @contextmanager
@@ -56,16 +55,6 @@ def _cores_of_dask() -> int:
         return max(1, int(distributed.get_worker().state.nthreads) // AT_ONCE)
     except ValueError:  # not on a worker
         return 1
-
-
-def keep_memory() -> None:
-    """Keep freed memory of large arrays for the next ones, where the C library is that of GNU.
-
-    Dask has its workers return memory at once. Then the pages of each array are cleared anew, which doubles the processor time.
-    """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        for parameter, value in KEPT_MEMORY.items():
-            mallopt(parameter, value)
 
 
 @lru_cache(8)

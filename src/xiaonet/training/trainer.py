@@ -18,10 +18,10 @@ import torch
 from xiaonet import console
 from xiaonet.config.schema import Config
 from xiaonet.errors import CheckpointError, ConfigError, OutputError
+from xiaonet.memory import keep_freed_memory
 from xiaonet.training.drawn_windows import DrawnWindows, open_drawn_windows
 from xiaonet.training.epochs import EpochObjective
 from xiaonet.training.interruption import StopRequest
-from xiaonet.training.memory import keep_freed_memory
 from xiaonet.training.objective import TrainingResult
 from xiaonet.training.run_folder import RunFolder, is_finished, make_run_folder, read_manifest
 from xiaonet.training.setup import git_commit, make_fabric, resolve_precision, versions

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from xiaonet.training import memory
-from xiaonet.training.memory import keep_freed_memory
+from xiaonet import memory
+from xiaonet.memory import keep_freed_memory
 
 
 def test_freed_memory_is_kept_on_linux_with_glibc() -> None:
@@ -24,6 +24,8 @@ def test_glibc_is_set_to_map_and_to_trim_rarely(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     assert keep_freed_memory() is True
     assert [(-3, 2**30), (-1, 2**31 - 1)] == calls
+    assert keep_freed_memory(64, 8, arenas=1) is True
+    assert [(-3, 8), (-1, 64), (-8, 1)] == calls[2:]
 
 
 @pytest.mark.parametrize(
