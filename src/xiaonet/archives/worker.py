@@ -17,7 +17,7 @@ from xiaonet.picker import Picker
 from xiaonet.picking.amplitudes import Deconvolution
 
 AT_ONCE = 2  # blocks of each core: one waits for its files while the other is picked
-KEPT, LARGEST = 64 << 20, 8 << 20  # bytes of freed memory that are kept, and of an array; an hour of three components has 8.6 MB
+KEPT, LARGEST = 128 << 20, 32 << 20  # bytes of freed memory that are kept, and of an array; older C libraries take no larger number
 _LOADING = Lock()
 
 
