@@ -189,7 +189,11 @@ def _run(folder: Path, start: Path, config: Config, extra: dict[str, object]) ->
     manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(start)}})
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("XIAONET_")}
-    client.execute(env=inherited | {name: str(value) for name, value in variables.items()})
+    try:
+        client.execute(env=inherited | {name: str(value) for name, value in variables.items()})
+    finally:
+        if client.kc is not None:  # after an error the kernel goes on, and this process would wait for it
+            client._cleanup_kernel()
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for cell in outputs for output in cell]
     return SimpleNamespace(
