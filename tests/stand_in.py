@@ -18,7 +18,7 @@ MIDNIGHT = UTCDateTime("2020-09-15T00:00:00")
 class StandIn:
     """Finds P where a sample of the vertical is far larger than its window, and S on the north component."""
 
-    runtime, version, description, digest = "none", "1.0", "stand-in", "0" * 64
+    runtime, version, description, note, digest = "none", "1.0", "stand-in", "", "0" * 64
     stacking = "probabilities"
     thresholds: Mapping[str, float] = {"P": 0.5, "S": 0.5}
     around = around_by_places

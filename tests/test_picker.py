@@ -31,7 +31,7 @@ class StandIn:
     """Picks where the vertical, for P, and the horizontals, for S, suddenly swing wider."""
 
     stacking = "probabilities"
-    runtime, description, digest, thresholds = "stand-in", "two ratios", "0" * 64, {"P": 0.6, "S": 0.7}
+    runtime, description, note, digest, thresholds = "stand-in", "two ratios", "", "0" * 64, {"P": 0.6, "S": 0.7}
     around = around_by_places
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:

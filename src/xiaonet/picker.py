@@ -1,6 +1,5 @@
 """The picker: probabilities and picks of any ObsPy stream, on any of the runtimes."""
 
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from obspy import Inventory, Stream
 
 PREFILTER_THRESHOLD = 0.03  # probability of P or S from which on the model sees a window
-VECTORS = re.compile(r" \(avx\w*\)")  # of native: all give the same bits, so a run may continue on another processor
 
 
 class Picker:
@@ -106,7 +104,7 @@ class Picker:
         """Version, model, runtime and thresholds, for the header of a file of picks."""
         return {
             "xiaonet": __version__,
-            "model": VECTORS.sub("", self.predictor.description),
+            "model": self.predictor.description,
             "digest": self.predictor.digest,
             "runtime": self.predictor.runtime,
             "windows": f"{'centred' if self.centred else 'grid'}, {self.stacking} averaged",

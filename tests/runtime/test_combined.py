@@ -14,7 +14,7 @@ from xiaonet.runtime.predictor import around_by_places
 class Drawn:
     """A stand-in for a network: gives the same curves to every window, and keeps what it was called with."""
 
-    runtime, version = "drawn", "1"
+    runtime, version, note = "drawn", "1", ""
     stacking = "waveforms"
 
     def __init__(self, name: str, thresholds: dict[str, float], curves: Callable[[np.ndarray], np.ndarray]) -> None:

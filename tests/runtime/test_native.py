@@ -320,7 +320,7 @@ def test_a_run_may_continue_on_a_processor_with_other_vectors(monkeypatch: pytes
     for kind in sets:
         monkeypatch.setenv("XIAONET_INSTRUCTIONS", kind)
         picker = Picker(name, runtime="native")
-        assert f"({kind})" in picker.predictor.description
+        assert kind == picker.predictor.note
         found.append((picker.provenance, list(picker.pick(obspy.read()))))
     assert 2 == len(found[0][1])
     assert [found[0]] * len(sets) == found
@@ -334,7 +334,8 @@ from pathlib import Path
 from xiaonet.runtime import native_runtime
 native_runtime.FOLDER = Path({str(native_runtime.FOLDER)!r})
 from xiaonet.runtime.loading import load_predictor
-print(load_predictor("xiaonet-nano", "native").description)
+predictor = load_predictor("xiaonet-nano", "native")
+print(predictor.description, *([f"({{predictor.note}})"] if predictor.note else []))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ})
     assert "" == done.stderr

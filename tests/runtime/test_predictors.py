@@ -197,7 +197,8 @@ def test_auto_takes_onnxruntime_where_native_was_not_built_and_the_model_line_sa
     monkeypatch.setattr(native_runtime, "FOLDER", tmp_path)
     predictor, asked = load_predictor("xiaonet-nano"), load_predictor("xiaonet-nano", "onnxruntime")
     assert "onnxruntime" == predictor.runtime
-    assert predictor.description == f"{asked.description} (the runtime native was not built, because there was no C compiler or it failed)"
+    assert predictor.description == asked.description
+    assert predictor.note == "the runtime native was not built, because there was no C compiler or it failed"
     with pytest.raises(ConfigError, match="or it failed: install XiaoNet again where there is a C compiler"):
         load_predictor("xiaonet-nano", "native")
 

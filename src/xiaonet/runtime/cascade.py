@@ -28,7 +28,7 @@ class Cascade:
         if not 0 <= threshold <= 1:
             raise ConfigError(f"threshold of the cascade is {threshold}; wanted a probability from 0 to 1, e.g. 0.05")
         self.prefilter, self.model, self.threshold = prefilter, model, threshold
-        self.runtime, self.version = model.runtime, model.version
+        self.runtime, self.version, self.note = model.runtime, model.version, model.note
         self.stacking = common_stacking([prefilter, model])
         self.thresholds = model.thresholds
         self.description = f"{model.description}, where {prefilter.description} gives P or S {threshold:g}"

@@ -23,7 +23,7 @@ class Ensemble:
         if len(members) < 2 or len(set(digests)) < len(digests):
             raise ConfigError(f"an ensemble of {', '.join(member.description for member in members)}; wanted two or more different models")
         self.members = members
-        self.runtime, self.version = members[0].runtime, members[0].version
+        self.runtime, self.version, self.note = members[0].runtime, members[0].version, members[0].note
         self.stacking = common_stacking(members)
         self.thresholds = {phase: float(np.mean([member.thresholds[phase] for member in members])) for phase in members[0].thresholds}
         self.description = "mean of " + " and ".join(member.description for member in members)

@@ -64,7 +64,7 @@ def load_predictor(model: str | Path, runtime: Runtime = "auto", threads: int = 
         raise ConfigError(missing)
     predictor = kind(path, threads)
     if runtime == "auto" and kind is OnnxRuntimePredictor and (reason := NativePredictor.missing()):
-        predictor.description += f" ({reason.partition(':')[0]})"
+        predictor.note = reason.partition(":")[0]
     return predictor
 
 

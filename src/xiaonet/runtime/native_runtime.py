@@ -42,7 +42,8 @@ class NativePredictor(RuntimePredictor):
         kind, name = instructions(self._library)
         raw, weights = read_weights(path)
         self._model = _Model(self._library, kind, weights)
-        super().__init__(path, raw, weights.header, f"{__version__} ({name})")
+        super().__init__(path, raw, weights.header, f"{__version__} ({name})" if name == PORTABLE else __version__)
+        self.note = "" if name == PORTABLE else name  # all sets of vectors give the same bits
 
     @classmethod
     def missing(cls) -> str:

@@ -52,7 +52,11 @@ class Predictor(Protocol):
 
     @property
     def description(self) -> str:
-        """Model, size and runtime in one line."""
+        """Model, size and runtime in one line: all that its probabilities depend on."""
+
+    @property
+    def note(self) -> str:
+        """What else to tell about the runtime, such as its instructions; empty if there is nothing."""
 
     @property
     def digest(self) -> str:
@@ -91,6 +95,7 @@ class RuntimePredictor(ABC):
         suffixes: of the files that it reads.
         together: number of windows that it is fastest with.
         header: what the file says of its model.
+        note: as in `Predictor`.
     """
 
     runtime: ClassVar[str]
@@ -102,7 +107,7 @@ class RuntimePredictor(ABC):
         self.thresholds: Mapping[str, float] = header["thresholds"]
         self.stacking: Stacking = header["stacking"]
         self.digest = hashlib.sha256(raw).hexdigest()
-        self.version = version
+        self.version, self.note = version, ""
         self.description = f"{path.name}, {header['parameters']:,} parameters, {self.runtime} {version}"
 
     def __call__(self, windows: Windows) -> Windows:
