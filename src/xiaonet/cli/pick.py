@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 SHOWN_STATIONS = 12  # in the table at the end
 
 # Groups of options in the help.
-SPEED, AMPLITUDES, ARCHIVES = "Speed and windows", "Amplitudes", "Archives that outgrow one machine"
+_speed, _amplitudes, _archives = (
+    partial(typer.Option, rich_help_panel=name) for name in ("Speed and windows", "Amplitudes", "Archives that outgrow one machine")
+)
 
 Threshold = Annotated[
     str | None,
@@ -33,67 +36,30 @@ Threshold = Annotated[
     ),
 ]
 From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Pick from this UTC time, such as 2014-05-01T06:00.")]
-Prefilter = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=SPEED, help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few."),
-]
+Prefilter = Annotated[str | None, _speed(help="Smaller model that runs first, such as xiaonet-nano. Faster where earthquakes are few.")]
 NotCentred = Annotated[
-    bool,
-    typer.Option(
-        "--not-centred",
-        rich_help_panel=SPEED,
-        help="Read picks in the windows of the grid alone: faster, but they may move with the clock.",
-    ),
+    bool, _speed("--not-centred", help="Read picks in the windows of the grid alone: faster, but they may move with the clock.")
 ]
-StackingOption = Annotated[
-    Stacking | None,
-    typer.Option(rich_help_panel=SPEED, help="What is averaged where windows overlap.", show_default="as the model file says"),
-]
-Workers = Annotated[
-    int | None, typer.Option(min=1, rich_help_panel=SPEED, help="Number of days to pick at the same time.", show_default="number of cores")
-]
+StackingOption = Annotated[Stacking | None, _speed(help="What is averaged where windows overlap.", show_default="as the model file says")]
+Workers = Annotated[int | None, _speed(min=1, help="Number of days to pick at the same time.", show_default="number of cores")]
 InventoryFile = Annotated[
-    Path | None,
-    typer.Option(
-        rich_help_panel=AMPLITUDES, help="StationXML with responses: amplitudes in m/s or m/s**2.", show_default="amplitudes in counts"
-    ),
+    Path | None, _amplitudes(help="StationXML with responses: amplitudes in m/s or m/s**2.", show_default="amplitudes in counts")
 ]
-Deconvolve = Annotated[
-    bool,
-    typer.Option("--deconvolve", rich_help_panel=AMPLITUDES, help="Remove the whole response from amplitudes, not only the sensitivity."),
-]
-WaterLevel = Annotated[
-    float | None, typer.Option(rich_help_panel=AMPLITUDES, help="Of --deconvolve, in dB below the peak of the response.", show_default="60")
-]
+Deconvolve = Annotated[bool, _amplitudes("--deconvolve", help="Remove the whole response from amplitudes, not only the sensitivity.")]
+WaterLevel = Annotated[float | None, _amplitudes(help="Of --deconvolve, in dB below the peak of the response.", show_default="60")]
 Corners = Annotated[
     str | None,
-    typer.Option(
-        metavar="F1,F2,F3,F4",
-        rich_help_panel=AMPLITUDES,
-        help="Of --deconvolve: ObsPy's pre_filt in Hz, such as 0.5,1,40,45.",
-        show_default="none",
-    ),
+    _amplitudes(metavar="F1,F2,F3,F4", help="Of --deconvolve: ObsPy's pre_filt in Hz, such as 0.5,1,40,45.", show_default="none"),
 ]
 DropLoneS = Annotated[bool, typer.Option("--drop-s-without-p", help="Leave out S picks without a P on their station in the 30 s before.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run of the same command, if there is one.")]
 Layout = Annotated[
     str | None,
-    typer.Option(
-        rich_help_panel=ARCHIVES,
-        help="Pick an archive by its names, into a dataset: sds, scedc, ncedc, earthscope, or {network}/{station}/{year}/{doy}/…",
-    ),
+    _archives(help="Pick an archive by its names, into a dataset: sds, scedc, ncedc, earthscope, or {network}/{station}/{year}/{doy}/…"),
 ]
-Cluster = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=ARCHIVES, help="Pick with Dask: local, slurm, or tcp://… of a scheduler.", show_default="this process"),
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(metavar="N/TOTAL", rich_help_panel=ARCHIVES, help="Pick one share of the stations, such as 3/100, in a job of its own."),
-]
-Price = Annotated[
-    float | None, typer.Option(min=0, rich_help_panel=ARCHIVES, help="$ for an hour of a core, such as 0.0133, to estimate the cost.")
-]
+Cluster = Annotated[str | None, _archives(help="Pick with Dask: local, slurm, or tcp://… of a scheduler.", show_default="this process")]
+Shard = Annotated[str | None, _archives(metavar="N/TOTAL", help="Pick one share of the stations, such as 3/100, in a job of its own.")]
+Price = Annotated[float | None, _archives(min=0, help="$ for an hour of a core, such as 0.0133, to estimate the cost.")]
 Json = Annotated[bool, typer.Option("--json", help="Print progress and results as JSON, one object a line.")]
 
 
@@ -110,7 +76,7 @@ def pick(
     drop_s_without_p: DropLoneS = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw every day of every instrument, in a folder beside the picks.")] = False,
     workers: Workers = None,
-    runtime: Annotated[Runtime, typer.Option(rich_help_panel=SPEED, help=RUNTIME)] = "auto",
+    runtime: Annotated[Runtime, _speed(help=RUNTIME)] = "auto",
     prefilter: Prefilter = None,
     not_centred: NotCentred = False,
     stacking: StackingOption = None,
@@ -167,7 +133,9 @@ def _choose_form(quiet: bool, json: bool) -> None:
 
 def _pick_files(archive: "Archive", picker: "Picker", out: Path, plot: bool, **options: Any) -> None:
     """Pick an archive of files, and tell what was done."""
-    console.ok("Model", picker.predictor.description, ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items()))
+    model, note = picker.predictor.description, picker.predictor.note
+    thresholds = ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items())
+    console.ok("Model", f"{model} ({note})" if note else model, thresholds)
     started = time.monotonic()
     drawing = _day_plots(out, picker.thresholds) if plot else None
     summary = _pick(archive, picker, out, on_chunk=drawing, **options)
