@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import tomllib
@@ -41,7 +42,8 @@ def library(compiled: Compile) -> Iterator[None]:
     folder = compiled()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(averaging, "FOLDER", folder)
-        assert averaging.load_library() is not None
+        loaded = averaging.load_library()
+        assert averaging.INTERFACE == getattr(loaded, "xa_interface", lambda: averaging.problem())()
         yield
 
 
@@ -103,4 +105,10 @@ def test_a_library_that_is_damaged_missing_or_of_another_version_changes_nothing
         (tmp_path / "_averaging.so").write_bytes(b"nothing")
     monkeypatch.setattr(averaging, "FOLDER", compiled("-DINTERFACE=99") if content == "other version" else tmp_path)
     assert averaging.load_library() is None
+    told = {
+        "nothing": r"the averaging in C cannot be loaded from .*; install XiaoNet again where there is a C compiler \(gcc or clang\)",
+        "missing": "",
+        "other version": r".*_averaging\.so was built from another version of XiaoNet: its interface is 99, wanted 1; install .*",
+    }
+    assert re.fullmatch(told[content], averaging.problem())
     np.testing.assert_array_equal(wanted, blend(samples, 0, 0, 12_000))

@@ -103,16 +103,16 @@ def pick(
     from xiaonet.picker import Picker
 
     _choose_form(quiet, json)
+    workers, thresholds, spectral = workers or usable_cores(), _thresholds(threshold), _deconvolution(deconvolve, water_level, corners)
     prefilter = renamed("--scout", scout, "--prefilter", prefilter)
-    workers, thresholds = workers or usable_cores(), _thresholds(threshold)
     how: dict[str, Any] = {"runtime": runtime, "prefilter": prefilter, "centred": not not_centred, "stacking": stacking}
-    spectral = _deconvolution(deconvolve, water_level, corners)
     if layout is not None:
         from xiaonet.archives import planning, storage
 
         check_objects(paths, cluster, shard)
         limits = (time_ns("--from", first), time_ns("--to", last), split_stations(stations), components, prefer, parse_shard(shard))
         picker = Picker(model, thresholds, inventory=inventory, deconvolve=spectral, **how)
+        _tell_model(picker)
         more: dict[str, Any] = {"deconvolve": spectral, "drop_lone_s": drop_s_without_p, "plot": plot}
         source, target = map(storage.located, (paths[0], out))
         request = planning.Request(source, layout, target, model, picker.thresholds, how, picker.provenance, *limits, **more)
@@ -131,11 +131,19 @@ def _choose_form(quiet: bool, json: bool) -> None:
     console.choose_form("json" if json else "quiet" if quiet else "text")
 
 
-def _pick_files(archive: "Archive", picker: "Picker", out: Path, plot: bool, **options: Any) -> None:
-    """Pick an archive of files, and tell what was done."""
+def _tell_model(picker: "Picker") -> None:
+    from xiaonet.picking import averaging
+
     model, note = picker.predictor.description, picker.predictor.note
     thresholds = ", ".join(f"{phase} from {value:g}" for phase, value in picker.thresholds.items())
     console.ok("Model", f"{model} ({note})" if note else model, thresholds)
+    if problem := averaging.problem():
+        console.warn("Averaging", "is slower in NumPy", problem)
+
+
+def _pick_files(archive: "Archive", picker: "Picker", out: Path, plot: bool, **options: Any) -> None:
+    """Pick an archive of files, and tell what was done."""
+    _tell_model(picker)
     started = time.monotonic()
     drawing = _day_plots(out, picker.thresholds) if plot else None
     summary = _pick(archive, picker, out, on_chunk=drawing, **options)

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from xiaonet.compiled import find_library, open_library
 from xiaonet.constants import WINDOW_SAMPLES
+from xiaonet.errors import ConfigError
 from xiaonet.picking.windows import DEAD, Straightened
 
 INTERFACE = 1  # the same number is in averaging.c
@@ -24,11 +26,10 @@ BATCH = 32  # windows at once in NumPy; more do not fit into the processor's cac
 MIDDLE = WINDOW_SAMPLES // 2  # sample of a window
 
 Doubles = NDArray[np.float64]
-Samples = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 
-def find_lines(samples: Samples, starts: Places) -> Straightened:
+def find_lines(samples: Doubles, starts: Places) -> Straightened:
     """The straight line and the scale of windows, as `straighten` of xiaonet.picking.windows finds them but for rounding.
 
     Args:
@@ -43,7 +44,7 @@ def find_lines(samples: Samples, starts: Places) -> Straightened:
     return found
 
 
-def average(samples: Samples, places: Places, scales: Doubles, lines: Doubles, out: NDArray[np.float32]) -> None:
+def average(samples: Doubles, places: Places, scales: Doubles, lines: Doubles, out: NDArray[np.float32]) -> None:
     """Multiply the samples between places by a scale that changes linearly there, and subtract a parabola.
 
     Args:
@@ -60,7 +61,7 @@ def average(samples: Samples, places: Places, scales: Doubles, lines: Doubles, o
         library.xa_average(_at(samples), _at(places), _at(scales), _at(lines), len(places) - 1, _at(out))
 
 
-def find_lines_in_numpy(samples: Samples, starts: Places) -> Straightened:
+def find_lines_in_numpy(samples: Doubles, starts: Places) -> Straightened:
     """`find_lines` without the library."""
     windows = sliding_window_view(samples, WINDOW_SAMPLES)
     parts = [_lines(windows[starts[group : group + BATCH]]) for group in range(0, len(starts), BATCH)]
@@ -96,7 +97,7 @@ def _peak(x: Doubles) -> Doubles:
     return np.asarray(np.maximum(x.max(axis=-1, initial=0.0), -x.min(axis=-1, initial=0.0)))
 
 
-def average_in_numpy(samples: Samples, places: Places, scales: Doubles, lines: Doubles, out: NDArray[np.float32]) -> None:
+def average_in_numpy(samples: Doubles, places: Places, scales: Doubles, lines: Doubles, out: NDArray[np.float32]) -> None:
     """`average` without the library."""
     lengths = np.diff(places)
     for first, last in _equal_runs(lengths):
@@ -121,27 +122,27 @@ def _equal_runs(values: Places) -> Iterator[tuple[int, int]]:
 
 
 def load_library() -> ctypes.CDLL | None:
-    """The compiled `averaging.c` from `FOLDER`; None if it was not built here, or from another version of XiaoNet."""
-    return _loaded(FOLDER)
+    """The compiled `averaging.c` from `FOLDER`; None if it was not built, or if it cannot be used."""
+    path = find_library(FOLDER, "_averaging")
+    return None if path is None else _opened(path)[0]
+
+
+def problem() -> str:
+    """Why the library that was built cannot be used; empty if it can, and if none was built."""
+    path = find_library(FOLDER, "_averaging")
+    return "" if path is None else _opened(path)[1]
 
 
 @cache
-def _loaded(folder: Path) -> ctypes.CDLL | None:
-    for path in sorted(folder.glob("_averaging*")):
-        try:
-            library = ctypes.CDLL(str(path))
-            if library.xa_interface() != INTERFACE:
-                continue
-        except (OSError, AttributeError):
-            continue
-        many = ctypes.c_int64
-        library.xa_lines.argtypes, library.xa_lines.restype = [_P, _P, many, _P, _P, _P], None
-        library.xa_average.argtypes, library.xa_average.restype = [_P, _P, _P, _P, many, _P], None
-        return library
-    return None
-
-
-_P = ctypes.c_void_p
+def _opened(path: Path) -> tuple[ctypes.CDLL | None, str]:
+    try:
+        library = open_library(path, "the averaging in C", ("xa_interface", INTERFACE))
+    except ConfigError as error:
+        return None, f"{error}"
+    array, many = ctypes.c_void_p, ctypes.c_int64
+    library.xa_lines.argtypes, library.xa_lines.restype = [array, array, many, array, array, array], None
+    library.xa_average.argtypes, library.xa_average.restype = [array, array, array, array, many, array], None
+    return library, ""
 
 
 def _at(array: NDArray[np.generic]) -> int:

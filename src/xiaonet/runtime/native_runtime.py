@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xiaonet import __version__
+from xiaonet.compiled import REBUILD, find_library, open_library
 from xiaonet.constants import AROUND_MIDDLE, AROUND_SAMPLES, PHASES, PICK_SIDE, STRIDE
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.runtime.native_weights import Array, NativeWeights, read_weights
@@ -24,7 +25,7 @@ PORTABLE = "portable"  # the set of instructions that every processor has
 TOGETHER = 2  # windows that fill the vectors of every processor
 TOGETHER_AROUND = 16  # the same for what is computed around candidates
 _MIDDLE = AROUND_MIDDLE - PICK_SIDE, 2 * PICK_SIDE + 1  # first sample and number of samples that are computed around a candidate
-REBUILD = "install XiaoNet again where there is a C compiler (gcc or clang), or use --runtime onnxruntime"
+FIX = f"{REBUILD}, or use --runtime onnxruntime"
 
 _Pointer = ctypes.POINTER(ctypes.c_float)
 
@@ -133,21 +134,14 @@ def load_library() -> ctypes.CDLL:
     Raises:
         ConfigError: it was not built, it cannot be loaded, or it was built from another version of XiaoNet.
     """
-    found = next((path for path in sorted(FOLDER.glob("_native*")) if path.suffix in (".so", ".pyd", ".dll", ".dylib")), None)
-    if found is None:
-        raise ConfigError(f"the runtime native was not built, because there was no C compiler or it failed: {REBUILD}")
+    if (found := find_library(FOLDER, "_native")) is None:
+        raise ConfigError(f"the runtime native was not built, because there was no C compiler or it failed: {FIX}")
     return _loaded(found)
 
 
 @cache
 def _loaded(path: Path) -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(path))
-        interface = library.xn_interface()
-    except (OSError, AttributeError) as error:
-        raise ConfigError(f"the runtime native cannot be loaded from {path}: {error}; {REBUILD}") from error
-    if interface != INTERFACE:
-        raise ConfigError(f"{path} was built from another version of XiaoNet: its interface is {interface}, wanted {INTERFACE}; {REBUILD}")
+    library = open_library(path, "the runtime native", ("xn_interface", INTERFACE), FIX)
     library.xn_name.restype = ctypes.c_char_p
     library.xn_new.restype = ctypes.c_void_p
     library.xn_free.argtypes, library.xn_free.restype = [ctypes.c_void_p], None
