@@ -171,6 +171,7 @@ struct run_arguments {
 #include <immintrin.h>
 #define LANES 16
 #define SUFFIX avx512
+#define TARGETED
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"))), apply_to = function)
 #else
@@ -183,17 +184,13 @@ struct run_arguments {
                                                  _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)(c)), _mm512_cvtps_epi32((__m512)(d)))), \
                              _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
 #include "native.c"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef LANES
-#undef SUFFIX
-#undef DOT
-#undef TO_BYTES
+#define TO_BYTES_OF_AVX2(a, b, c, d) \
+    ((vi)_mm256_shuffle_epi8(_mm256_packus_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(a)), _mm256_cvtps_epi32((__m256)(b))), \
+                                                 _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(c)), _mm256_cvtps_epi32((__m256)(d)))), \
+                             _mm256_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
 #define LANES 8
 #define SUFFIX avx2
+#define TARGETED
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -202,24 +199,13 @@ struct run_arguments {
 #endif
 #define DOT(sum, x, w) \
     ((sum) + (vi)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)), _mm256_set1_epi16(1)))
-#define TO_BYTES(a, b, c, d) \
-    ((vi)_mm256_shuffle_epi8(_mm256_packus_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(a)), _mm256_cvtps_epi32((__m256)(b))), \
-                                                 _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(c)), _mm256_cvtps_epi32((__m256)(d)))), \
-                             _mm256_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
+#define TO_BYTES TO_BYTES_OF_AVX2
 #include "native.c"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef LANES
-#undef SUFFIX
-#undef DOT
-#undef TO_BYTES
 #if defined(__clang__) ? __clang_major__ >= 13 : __GNUC__ >= 11
 #define AVX_VNNI
 #define LANES 8
 #define SUFFIX avxvnni
+#define TARGETED
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avxvnni"))), apply_to = function)
 #else
@@ -228,20 +214,8 @@ struct run_arguments {
 #endif
 #define DOT(sum, x, w) ((vi)_mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(x), (__m256i)(w)))
 #define FOUR_ROWS 3
-#define TO_BYTES(a, b, c, d) \
-    ((vi)_mm256_shuffle_epi8(_mm256_packus_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(a)), _mm256_cvtps_epi32((__m256)(b))), \
-                                                 _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)(c)), _mm256_cvtps_epi32((__m256)(d)))), \
-                             _mm256_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400, 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400)))
+#define TO_BYTES TO_BYTES_OF_AVX2
 #include "native.c"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef LANES
-#undef SUFFIX
-#undef DOT
-#undef TO_BYTES
 #endif
 #endif
 #define LANES 4
@@ -1096,5 +1070,17 @@ static double NAME(peak)(int bytes, int rounds) { return bytes ? NAME(busy)(roun
 #undef vi
 #undef vb
 #undef vi_anywhere
+#undef LANES
+#undef SUFFIX
+#undef DOT
+#undef TO_BYTES
+#ifdef TARGETED
+#undef TARGETED
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
 
 #endif
