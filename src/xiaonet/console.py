@@ -132,6 +132,16 @@ def busy(text: str) -> AbstractContextManager[object]:
     return _console.status(text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "station"), counted(2, "station")
+        ('1 station', '2 stations')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def ask(question: str) -> str:
     """Ask the user at the terminal. The answer is empty without a terminal or where output is suppressed."""
     return _console.input(f"{question} ", markup=False).strip() if sys.stdin.isatty() and not _console.quiet else ""

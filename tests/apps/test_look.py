@@ -128,9 +128,9 @@ def test_the_day_with_most_picks_is_chosen() -> None:
 
 
 def test_a_day_without_a_record_is_named(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(WaveformError, match=r"hold no record of 2020-09-20; choose another folder, --day or --stations"):
+    with pytest.raises(WaveformError, match=r"there is no record of 2020-09-20 in .*; choose another folder, --day or --stations"):
         find_views(PICKS, [data], date(2020, 9, 20))
-    with pytest.raises(WaveformError, match=r"nowhere hold no record of 2020-09-15; .*nowhere: no such file or folder; choose"):
+    with pytest.raises(WaveformError, match=r"there is no record of 2020-09-15 in .*nowhere; .*nowhere: no such file or folder; choose"):
         find_views(PICKS, [tmp_path / "nowhere"], DAY)
 
 
@@ -219,7 +219,7 @@ def test_the_command_writes_a_page_and_tells_what_it_shows(run, tmp_path: Path, 
     assert re.fullmatch(r"✓ Page: 0\.\d MB - look\.html", lines[-1])
     assert 4 == sum(len(one["picks"]) for one in content(tmp_path / "look.html")["instruments"])
     status, told = run("look", "picks.csv", str(data), "--no-open", "--day", "2020-09-14", "--stations", "ABC", "--out", "other.html")
-    assert (0, "✓ Day: 2020-09-14 - 1 instruments, 1 picks shown; 3 others are not: choose another --day") == (
+    assert (0, "✓ Day: 2020-09-14 - 1 instrument, 1 pick shown; 3 others are not: choose another --day") == (
         status,
         told.splitlines()[-2],
     )

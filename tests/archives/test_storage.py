@@ -134,5 +134,5 @@ def test_a_wrong_url_is_refused_without_repeating_its_secret(url: str, told: str
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"nowhere cannot be opened: .*; wanted a folder that exists, or s3://"):
+    with pytest.raises(StorageError, match=r"nowhere cannot be opened: there is no such folder; wanted a folder that exists, or s3://"):
         Storage(str(tmp_path / "nowhere"))

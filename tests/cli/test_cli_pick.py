@@ -157,7 +157,7 @@ def test_of_two_copies_as_long_the_one_that_was_read_first_wins(run: Callable[..
 def test_short_gaps_are_told_as_bridged(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
     write(record().slice(MIDNIGHT - 300, MIDNIGHT - 0.01) + record().slice(MIDNIGHT + 6), tmp_path / "day.mseed")
     _, told = run("day.mseed")
-    assert "✓ Data: 9.9 minutes - 1 stations, 1 instruments, 0 gaps, 1 short gaps bridged (6.0 s)" == told[1]
+    assert "✓ Data: 9.9 minutes - 1 station, 1 instrument, 0 gaps, 1 short gap bridged (6.0 s)" == told[1]
 
 
 def test_s_without_p_are_told_and_may_be_left_out(run: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_a_stopped_process_is_gone_on_with(
     ("folder", "runtime", "data"),
     [
         ("2019", "auto", "✓ Data: 5.3 hours - 4 stations, 4 instruments, 0 gaps"),
-        ("2019/PB/B916", "onnxruntime", "✓ Data: 1.3 hours - 1 stations, 1 instruments, 0 gaps"),
+        ("2019/PB/B916", "onnxruntime", "✓ Data: 1.3 hours - 1 station, 1 instrument, 0 gaps"),
     ],
 )
 def test_the_number_of_workers_changes_no_byte(

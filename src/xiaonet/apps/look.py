@@ -135,7 +135,9 @@ def find_views(
             views.append(DayView(instrument, segments, sorted(own)))
     if not views:
         reasons = "".join(f"; {problem}" for problem in list(archive.problems)[:3])
-        raise WaveformError(f"{', '.join(map(str, paths))} hold no record of {day}{reasons}; choose another folder, --day or --stations")
+        raise WaveformError(
+            f"there is no record of {day} in {', '.join(map(str, paths))}{reasons}; choose another folder, --day or --stations"
+        )
     return Look(day, archive, views, dict(Counter(instrument_name(pick.seed_id, components) for pick in left)))
 
 

@@ -19,6 +19,7 @@ SCHEMES = ("s3", "gs", "az", "https", "http", "file")
 OPTIONS = ("region", "endpoint", "skip_signature", "request_payer", "virtual_hosted_style_request")  # in a URL, after `?`
 SLOWEST_S = 300  # of one request
 FETCH_TRIES = 4  # of an object whose content breaks off
+NEEDS = "an archive or a dataset of --layout"
 CHUNK = 2**20  # bytes of an object that are in memory
 LISTED = 1000  # objects at once
 CAUSES = (  # text in a message of obstore, what is wrong, and the fix
@@ -62,7 +63,7 @@ class Storage:
     """
 
     def __init__(self, url: str, *, create: bool = False) -> None:
-        stores = import_for("an archive in object storage", "obstore.store")
+        stores = import_for(NEEDS, "obstore.store")
         parts = urlsplit(url)
         self.folder = None
         self.url = url.partition("?")[0].rstrip("/")
@@ -70,6 +71,8 @@ class Storage:
             if parts.scheme in ("", "file"):
                 self.folder = Path(parts.path if parts.scheme else url).resolve()
                 self.url = str(self.folder)
+                if not create and not self.folder.is_dir():
+                    raise ValueError("there is no such folder")
                 self._store: Any = stores.LocalStore(self.folder, mkdir=create)
                 return
             self._store = stores.from_url(
@@ -193,7 +196,7 @@ def located(url: str) -> str:
 
 def stores_errors() -> Any:
     """The base of what obstore raises."""
-    return import_for("an archive in object storage", "obstore.exceptions").BaseError
+    return import_for(NEEDS, "obstore.exceptions").BaseError
 
 
 def _options(url: str) -> dict[str, str]:

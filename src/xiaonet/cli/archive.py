@@ -115,7 +115,7 @@ def picks(
         check_format(Path(out))
     found = Dataset(Storage(dataset))
     if manifest is not None:
-        console.ok("Manifest", f"{found.write_manifest(manifest)} station-days", f"{manifest}")
+        console.ok("Manifest", console.counted(found.write_manifest(manifest), "station-day"), f"{manifest}")
     chosen = found.find(split_stations(stations), time_ns("--from", first), time_ns("--to", last), phase)
     if out is None and manifest is None:
         console.say(repr(Picks(chosen)))
@@ -128,24 +128,24 @@ def _tell_plan(plan: "Plan") -> None:
     if plan.unfit:
         console.warn("Names", f"{plan.unfit} do not fit --layout {plan.request.layout} and are left out", ", ".join(plan.strange))
     for reason, number in plan.left_out.most_common(SHOWN_FAILURES):
-        console.warn("Skipped", f"{number} objects", reason)
-    console.ok("Plan", f"{plan.station_days} station-days")
+        console.warn("Skipped", console.counted(number, "object"), reason)
+    console.ok("Plan", console.counted(plan.station_days, "station-day"))
 
 
 def _tell(totals: "RunTotals", request: "Request", seconds: float) -> None:
     console.skipped(totals.problems)
     for reason, number in totals.failures.most_common(SHOWN_FAILURES):
-        console.fail("Failed", f"{number} blocks", reason)
+        console.fail("Failed", console.counted(number, "block"), reason)
     if totals.known:
-        console.ok("Known", f"{totals.known} station-days were complete")
+        console.ok("Known", f"{console.counted(totals.known, 'station-day')} complete before")
     if totals.dropped_s:
         console.ok("S without P", f"{totals.dropped_s}", "left out")
     memory = max((usage.memory for usage in totals.workers.values()), default=0.0)
     each = f", {totals.processor_s / totals.done:.2f} vCPU-s each, {memory:.0f} MB a worker at most" if totals.done else ""
-    console.ok("Picks", f"{totals.picks} of {totals.done} station-days", f"{request.out}, in {seconds:.1f} s{each}")
+    console.ok("Picks", f"{totals.picks} of {console.counted(totals.done, 'station-day')}", f"{request.out}, in {seconds:.1f} s{each}")
     console.result(_contents(totals, request, seconds, memory))
     if totals.failures:
-        console.warn("Not complete", f"{totals.failed} station-days", "repeat the command with --resume to try them again")
+        console.warn("Not complete", console.counted(totals.failed, "station-day"), "repeat the command with --resume to try them again")
 
 
 def _contents(totals: "RunTotals", request: "Request", seconds: float, memory: float) -> Mapping[str, object]:

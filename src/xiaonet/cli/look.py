@@ -48,7 +48,7 @@ def look(
     console.skipped(list(look_at.archive.problems))
     shown = sum(len(view.picks) for view in look_at.views)
     rest = f"; {len(found) - shown} others are not: choose another --day" if len(found) > shown else ""
-    console.ok("Day", f"{shown_day}", f"{len(look_at.views)} instruments, {shown} picks shown{rest}")
+    console.ok("Day", f"{shown_day}", f"{console.counted(len(look_at.views), 'instrument')}, {console.counted(shown, 'pick')} shown{rest}")
     size = out.stat().st_size
     console.ok("Page", f"{size / 1e6:.1f} MB", f"{out}")
     if size > LARGE:

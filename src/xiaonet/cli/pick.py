@@ -182,8 +182,10 @@ def _tell(summary: "Summary", out: Path, seconds: float) -> None:
     details = f"{out.name}.json"
     console.skipped(summary.problems, f"all are in {details}")
     length = f"{summary.hours:.1f} hours" if summary.hours >= 1 else f"{summary.hours * 60:.1f} minutes"
-    bridged = f", {summary.quality.bridges} short gaps bridged ({spell(summary.quality.bridged)})" if summary.quality.bridges else ""
-    console.ok("Data", length, f"{summary.stations} stations, {summary.instruments} instruments, {summary.gaps} gaps{bridged}")
+    bridges = summary.quality.bridges
+    bridged = f", {console.counted(bridges, 'short gap')} bridged ({spell(summary.quality.bridged)})" if bridges else ""
+    numbers = ((summary.stations, "station"), (summary.instruments, "instrument"), (summary.gaps, "gap"))
+    console.ok("Data", length, ", ".join(console.counted(*pair) for pair in numbers) + bridged)
     if summary.stations <= SHOWN_STATIONS:
         heads = ("station", "hours", "gaps", "bridged", "P", "S", "S without P", "warnings")
         console.table(heads, [_row(station) for station in summary.by_station])

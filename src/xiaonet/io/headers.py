@@ -32,6 +32,7 @@ SHORTEST_2 = 128  # of one of miniSEED 2
 HEADER_2 = 48  # bytes of the fixed part of a header of miniSEED 2, after which come blockettes
 FIRST_BLOCKETTE = 46  # byte that says where they begin
 BLOCKETTE_1000 = 8  # bytes of the one with the encoding
+BLOCKETTES = 8  # of a record, among which it is looked for
 TRUNCATED = 1  # status of pymseed: the record continues beyond the buffer
 
 # How records of miniSEED 3 and 2 begin, with a valid hour, minute and second.
@@ -207,7 +208,7 @@ def _one_encoding(buffer: memoryview, length: int, number: int) -> bool:
     records = np.frombuffer(buffer, np.uint8, number * length).reshape(number, length)
     order = ">" if 1900 <= unpack(">H", buffer[20:22])[0] <= 2100 else "<"
     at = FIRST_BLOCKETTE
-    for _ in range(FEW):  # a chain of blockettes: each has a type and says where the next one is
+    for _ in range(BLOCKETTES):  # a chain of blockettes: each has a type and says where the next one is
         (at,) = unpack(f"{order}H", buffer[at : at + 2])
         if not HEADER_2 <= at <= length - BLOCKETTE_1000:
             return False
