@@ -1,6 +1,7 @@
 """The parts of XiaoNet in C, compiled when it is installed if there is a C compiler."""
 
 import ctypes
+from functools import cache
 from pathlib import Path
 
 from xiaonet.errors import ConfigError
@@ -9,6 +10,7 @@ SUFFIXES = (".so", ".pyd", ".dll", ".dylib")
 REBUILD = "install XiaoNet again where there is a C compiler (gcc or clang)"
 
 
+@cache
 def find_library(folder: Path, name: str) -> Path | None:
     """The library in a folder whose name begins so; None if it was not built."""
     return next((path for path in sorted(folder.glob(f"{name}*")) if path.suffix in SUFFIXES), None)

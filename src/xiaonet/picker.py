@@ -260,7 +260,7 @@ def _is_threshold(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= 1
 
 
-def _as_stream(name: str, segment: Segment, probabilities: NDArray[np.float64]) -> "Stream":
+def _as_stream(name: str, segment: Segment, probabilities: NDArray[np.floating]) -> "Stream":
     """A trace for each phase and each range with data."""
     from obspy import Stream, Trace, UTCDateTime
 

@@ -25,7 +25,7 @@ from xiaonet.nn.model import XiaoNet as Network
 from xiaonet.nn.quantized import QuantizedXiaoNet
 from xiaonet.picking.channels import NO_COMPONENTS
 from xiaonet.picking.cleaning import to_float
-from xiaonet.picking.picks import onset
+from xiaonet.picking.picks import onsets
 from xiaonet.picking.preference import doubles
 from xiaonet.picking.quality import Quality, add_qualities, channel_problems
 from xiaonet.picking.segments import sort_stream, why_unusable_trace
@@ -196,7 +196,8 @@ class XiaoNet(WaveformModel):
         for trace in annotations:
             for pick in PhaseNet.picks_from_annotations(Stream([trace]), threshold, phase):
                 start = trace.stats.starttime
-                time = start + onset(trace.data, round((pick.peak_time - start) * SAMPLING_RATE)) / SAMPLING_RATE
+                peak = round((pick.peak_time - start) * SAMPLING_RATE)
+                time = start + float(onsets(trace.data, np.array([peak]))[0]) / SAMPLING_RATE
                 pick.peak_time = min(max(time, pick.start_time), pick.end_time)
                 picks.append(pick)
         return PickList(sorted(picks))

@@ -14,7 +14,7 @@ from obspy import UTCDateTime
 from peaks_by_hand import onset_by_hand
 from stand_in import bare_instrument
 from xiaonet.picking.annotation import Annotation
-from xiaonet.picking.picks import Pick, amplitude_and_snr, find_picks, onset, read_picks, width
+from xiaonet.picking.picks import Pick, amplitude_and_snr, find_picks, onsets, read_picks, widths
 from xiaonet.picking.segments import Grid, Instrument, Segment
 
 PICK = Pick(1_396_310_400_998_393_000, "CX.PB01..HHZ", "P", 0.75, 0.125, 1234.5, 20.0)
@@ -131,21 +131,29 @@ def test_picks_sort_by_time_then_channel_then_phase_and_can_be_counted_once() ->
     assert {PICK, south} == {PICK, replace(PICK), south}
 
 
+def onset_at(curve: np.ndarray, peak: int) -> float:
+    return float(onsets(curve, np.array([peak]))[0])
+
+
+def width_at(curve: np.ndarray, peak: int) -> float:
+    return float(widths(curve, np.array([peak]))[0])
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(samples=arrays(np.float64, st.integers(20, 200), elements=st.floats(0.05, 1)), peak=st.integers(5, 15))
 def test_the_width_is_that_of_scipy_for_a_peak_that_stands_alone(samples: np.ndarray, peak: int) -> None:
     samples[peak], samples[0], samples[-1] = 2, 0, 0  # from zero to zero, so that half the prominence is half the height
     expected = scipy.signal.peak_widths(samples, [peak], rel_height=0.5)[0][0]
-    assert expected == pytest.approx(width(samples, peak), abs=1e-9)
+    assert expected == pytest.approx(width_at(samples, peak), abs=1e-9)
 
 
 def test_the_width_of_a_triangle_is_half_its_base() -> None:
-    assert 10.0 == width(np.array([*range(10), *range(10, -1, -1)]) / 10, 10)
+    assert 10.0 == width_at(np.array([*range(10), *range(10, -1, -1)]) / 10, 10)
 
 
 @pytest.mark.parametrize("beyond", [[], [math.nan]])
 def test_a_width_ends_where_the_curve_ends(beyond: list[float]) -> None:
-    assert 4.0 == width(np.array([*beyond, 0.9, 0.9, 1.0, 0.9, 0.9, *beyond]), 2 + len(beyond))
+    assert 4.0 == width_at(np.array([*beyond, 0.9, 0.9, 1.0, 0.9, 0.9, *beyond]), 2 + len(beyond))
 
 
 def bell(sample: float, height: float, sigma: float, samples: int = 4000) -> np.ndarray:
@@ -171,7 +179,7 @@ def louder(factor: float, at: int = 2000, samples: int = 4000) -> np.ndarray:
     ],
 )
 def test_an_onset_is_read_between_samples(centre: float, sigma: float, peak: int, expected: float) -> None:
-    assert expected == pytest.approx(onset(bell(centre, 0.8, sigma), peak), abs=1e-9)
+    assert expected == pytest.approx(onset_at(bell(centre, 0.8, sigma), peak), abs=1e-9)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -179,19 +187,28 @@ def test_an_onset_is_read_between_samples(centre: float, sigma: float, peak: int
 def test_an_onset_is_that_of_a_loop(samples: np.ndarray, data: st.DataObject) -> None:
     peak = data.draw(st.integers(0, len(samples) - 1))
     hidden = np.where(np.arange(len(samples)) >= peak + 20, np.nan, samples)
-    assert onset_by_hand(samples, peak) == pytest.approx(onset(samples, peak), abs=1e-9)
-    assert onset_by_hand(hidden, peak) == pytest.approx(onset(hidden, peak), abs=1e-9)
+    assert onset_by_hand(samples, peak) == pytest.approx(onset_at(samples, peak), abs=1e-9)
+    assert onset_by_hand(hidden, peak) == pytest.approx(onset_at(hidden, peak), abs=1e-9)
 
 
 def test_where_two_humps_are_almost_level_the_onset_moves_less_than_the_highest_sample() -> None:
     first, second = (np.maximum(bell(2000, one, 12), bell(2024, other, 12)) for one, other in ((0.81, 0.8), (0.8, 0.81)))
     assert (2000, 2024) == (first.argmax(), second.argmax())
-    assert 0 < onset(second, 2024) - onset(first, 2000) < 12
+    assert 0 < onset_at(second, 2024) - onset_at(first, 2000) < 12
 
 
 def test_the_last_digits_of_a_probability_do_not_move_an_onset() -> None:
     curves = [bell(2000.33, 0.8, 12) * (1 + noise * np.cos(np.arange(4000))) for noise in (0, 1e-7, -1e-7)]
-    assert [2000.3] * 3 == [onset(curve, 2000) for curve in curves]
+    assert [2000.3] * 3 == [onset_at(curve, 2000) for curve in curves]
+
+
+def test_several_peaks_are_read_as_each_alone() -> None:
+    samples = np.random.default_rng(1).uniform(0.01, 1, 3000)
+    samples[[500, 2000]] = np.nan
+    peaks = find_picks(samples, 0.01, 100)[0]
+    assert len(peaks) > 20
+    assert [onset_at(samples, peak) for peak in peaks] == pytest.approx(onsets(samples, peaks).tolist(), abs=1e-9)
+    assert [width_at(samples, peak) for peak in peaks] == widths(samples, peaks).tolist()
 
 
 def test_a_pick_between_samples_has_its_time_to_the_millisecond() -> None:

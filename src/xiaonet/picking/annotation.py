@@ -57,7 +57,7 @@ class Annotation(NamedTuple):
     first: int
     end: int
     start: int
-    probabilities: NDArray[np.float64]
+    probabilities: NDArray[np.floating]
     waveform: Samples
     trusted: NDArray[np.bool_]
     conditions: Mapping[str, Condition] = NO_CONDITIONS
@@ -99,6 +99,7 @@ def annotate_chunk(
     reach = AROUND if on_record is None else REACH
     waveform, unsafe, conditions = instrument.read(segment, low - reach, high + reach)
     has_data, offset, wanted = ~np.isnan(waveform), low - reach, slice(reach, reach + high - low)
+    probabilities: NDArray[np.floating]
     if on_record is None:
         probabilities = _stacked(waveform, has_data, offset, reach, network)[:, wanted]
     else:

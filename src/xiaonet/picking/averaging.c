@@ -24,25 +24,39 @@ INLINE void fold(const double *restrict values, double *restrict sums, const int
             sums[i] += values[row * width + i];
 }
 
-INLINE double folded(const double *values)
+/* The sum of a window, from the sums `a` of its first folding. */
+INLINE double folded(double *a, double last_value)
 {
-    double a[600], b[120], c[24], d[8], last[1];
-    fold(values, a, 5, 600);
+    double b[120], c[24], d[8], last[1];
     fold(a, b, 5, 120);
     fold(b, c, 5, 24);
     fold(c, d, 3, 8);
     fold(d, a, 2, 4);
     fold(a, b, 2, 2);
     fold(b, last, 2, 1);
-    return last[0] + values[WINDOW - 1];
+    return last[0] + last_value;
 }
 
-/* The largest absolute value of a window without a line through its middle. */
-INLINE double peak_of(const double *restrict values, const double *restrict time, double slope)
+#define TIME(i) ((double)((i) - WINDOW / 2))
+
+/* The sum of a window without its mean, each sample multiplied by its time. */
+INLINE double rise_of(const double *restrict window, double mean)
+{
+    double a[600];
+    for (int i = 0; i < 600; i++)
+        a[i] = (window[i] - mean) * TIME(i);
+    for (int row = 1; row < 5; row++)
+        for (int i = 0; i < 600; i++)
+            a[i] += (window[row * 600 + i] - mean) * TIME(row * 600 + i);
+    return folded(a, (window[WINDOW - 1] - mean) * TIME(WINDOW - 1));
+}
+
+/* The largest absolute value of a window without its mean and a line through its middle. */
+INLINE double peak_of(const double *restrict window, double mean, double slope)
 {
     double low = 0, high = 0;
     for (int i = 0; i < WINDOW; i++) {
-        const double rest = values[i] - slope * time[i];
+        const double rest = (window[i] - mean) - slope * TIME(i);
         low = rest < low ? rest : low;
         high = rest > high ? rest : high;
     }
@@ -51,23 +65,17 @@ INLINE double peak_of(const double *restrict values, const double *restrict time
 
 INLINE void lines_of(const double *samples, const int64_t *starts, int64_t count, double *mean, double *slope, double *scale)
 {
-    double time[WINDOW], flat[WINDOW], product[WINDOW];
-    double power = 0;
-    for (int i = 0; i < WINDOW; i++) {
-        time[i] = i - WINDOW / 2;
-        power += time[i] * time[i];
-    }
+    double power = 0, sums[600];
+    for (int i = 0; i < WINDOW; i++)
+        power += TIME(i) * TIME(i);
     for (int64_t number = 0; number < count; number++) {
         const double *window = samples + starts[number];
-        const double middle = folded(window) / WINDOW;
-        for (int i = 0; i < WINDOW; i++) {
-            flat[i] = window[i] - middle;
-            product[i] = flat[i] * time[i];
-        }
-        const double rise = folded(product) / power;
-        const double peak = peak_of(flat, time, rise);
+        fold(window, sums, 5, 600);
+        const double middle = folded(sums, window[WINDOW - 1]) / WINDOW;
+        const double rise = rise_of(window, middle) / power;
+        const double peak = peak_of(window, middle, rise);
         const double largest = fabs(middle) + fabs(rise) * (WINDOW / 2) + peak; /* no sample was larger */
-        const int dead = peak <= DEAD * largest && peak <= DEAD * peak_of(window, time, 0);
+        const int dead = peak <= DEAD * largest && peak <= DEAD * peak_of(window, 0, 0);
         mean[number] = middle;
         slope[number] = rise;
         scale[number] = dead ? 0 : 1 / peak;

@@ -103,7 +103,7 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (_before(values) + 2 * values + _after(values)) / 4
 
 
-def run_over(record: Curve, has_data: NDArray[np.bool_], network: RecordNetwork) -> NDArray[np.float64]:
+def run_over(record: Curve, has_data: NDArray[np.bool_], network: RecordNetwork) -> Curve:
     """Compute probabilities of a normalized record.
 
     Args:
@@ -117,6 +117,6 @@ def run_over(record: Curve, has_data: NDArray[np.bool_], network: RecordNetwork)
     there = has_data.copy()
     there[:TILE_SAMPLES] = there[-TILE_SAMPLES:] = False
     wanted = np.asarray(there.reshape(-1, TILE_SAMPLES).any(axis=1))
-    probabilities = network(record, wanted).astype(np.float64)
+    probabilities = network(record, wanted)
     probabilities[:, ~there] = np.nan
     return probabilities

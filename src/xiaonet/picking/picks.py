@@ -77,7 +77,7 @@ ONSET_REACH = 3 * ONSET_SIGMA  # samples on either side of a peak that its onset
 ONSET_STEPS = 4
 CANDIDATE = 0.6  # of the threshold: a peak of at least this height may be a pick when it is computed again
 FARTHEST = 50  # samples by which a candidate may move then
-WIDEST = 500  # samples on either side of a peak that its width may reach
+WIDEST = 500  # samples: a peak is less wide than this on either side
 SIGMAS = 2 * np.sqrt(2 * np.log(2))  # standard deviations in the full width at half height of a normal curve
 
 
@@ -134,7 +134,7 @@ def _peaks_of_phases(annotation: Annotation, thresholds: Mapping[str, float], di
     trusted = [np.where(annotation.trusted, annotation.probabilities[row], np.nan) for row in rows]  # so no peak beside a gap hides another
     if around is None:
         return [
-            [_peak(annotation.probabilities[row], curve, int(sample)) for sample in find_picks(curve, height, distance)[0]]
+            _peaks(annotation.probabilities[row], curve, find_picks(curve, height, distance)[0])
             for row, curve, height in zip(rows, trusted, heights, strict=True)
         ]
     inside = slice(PICK_SIDE, trusted[0].size - PICK_SIDE)
@@ -152,20 +152,21 @@ def _peaks_of_phases(annotation: Annotation, thresholds: Mapping[str, float], di
 def _centred_peaks(
     trusted: NDArray[np.bool_], candidates: NDArray[np.int64], curves: NDArray[np.float32], height: float, distance: int
 ) -> list[Peak]:
-    """The peaks of a phase in its curves `(candidates, 201)` around candidates."""
-    found = []
-    near = slice(PICK_SIDE - FARTHEST, PICK_SIDE + FARTHEST + 1)
-    high = np.fmax.reduce(curves[:, near], axis=1).astype(np.float64) >= height  # no other has a peak
-    for first, curve in zip((candidates[high] - PICK_SIDE).tolist(), curves[high], strict=True):
-        known = np.where(trusted[first : first + len(curve)], curve, np.nan)
-        for sample in find_picks(known[near], height, distance)[0]:
-            peak = _peak(curve, known, near.start + int(sample))
-            found.append(peak._replace(onset=first + peak.onset))
-    return _far_apart(found, distance)
+    """The peaks of a phase in its curves `(candidates, 201)` around candidates. The curves form one, with NaN between them."""
+    places = np.arange(-PICK_SIDE, PICK_SIDE + 2)  # the last is between two curves
+    curves = np.pad(curves, ((0, 0), (0, 1)), constant_values=np.nan)
+    known = np.where(trusted[np.minimum(candidates[:, None] + places, len(trusted) - 1)], curves, np.nan)
+    near = np.where(np.abs(places) <= FARTHEST, known, np.nan)
+    samples = find_picks(near.ravel(), height, distance)[0]
+    moved = candidates - np.arange(len(candidates)) * len(places) - PICK_SIDE  # from a place in the one curve to a sample
+    peaks = zip(_peaks(curves.ravel(), known.ravel(), samples), moved[samples // len(places)].tolist(), strict=True)
+    return _far_apart([peak._replace(onset=peak.onset + by) for peak, by in peaks], distance)
 
 
-def _peak(curve: NDArray[np.floating], trusted: NDArray[np.floating], sample: int) -> Peak:
-    return Peak(onset(trusted, sample), float(trusted[sample]), float(width(curve, sample)))
+def _peaks(curve: NDArray[np.floating], trusted: NDArray[np.floating], samples: NDArray[np.int64]) -> list[Peak]:
+    """The peaks at samples of a curve."""
+    values = onsets(trusted, samples), trusted[samples].astype(np.float64), widths(curve, samples)
+    return [Peak(*peak) for peak in zip(*(value.tolist() for value in values), strict=True)]
 
 
 def _far_apart(peaks: list[Peak], distance: int) -> list[Peak]:
@@ -177,8 +178,8 @@ def _far_apart(peaks: list[Peak], distance: int) -> list[Peak]:
     return kept
 
 
-def onset(curve: NDArray[np.floating], peak: int) -> float:
-    """Read the onset at a peak between samples: the mean place of the samples around it, weighted by their probability.
+def onsets(curve: NDArray[np.floating], peaks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Read the onset at each peak between samples: the mean place of the samples around it, weighted by their probability.
 
     The samples are also weighted by a normal curve around the onset. So the mean is taken four times, first around
     the peak and then around the mean before (mean shift, Fukunaga & Hostetler 1975). All of the peak has a say, so an onset
@@ -186,26 +187,46 @@ def onset(curve: NDArray[np.floating], peak: int) -> float:
 
     Args:
         curve: `(samples,)` probability of one phase; NaN counts as 0.
-        peak: a sample with a probability above 0.
+        peaks: `(peaks,)` samples with a probability above 0.
 
     Returns:
-        Sample, to a tenth, so that the last digits of a probability do not change it.
+        `(peaks,)` samples, to a tenth, so that the last digits of a probability do not change them.
     """
-    first = max(peak - ONSET_REACH, 0)
-    near = curve[first : peak + ONSET_REACH + 1].astype(np.float64)
-    near[np.isnan(near)] = 0
-    offsets = np.arange(first - peak, first - peak + len(near))
-    shift = 0.0
+    near = np.nan_to_num(_around(curve, peaks, ONSET_REACH))
+    offsets = np.arange(-ONSET_REACH, ONSET_REACH + 1)
+    shifts = np.zeros(len(peaks))
     for _ in range(ONSET_STEPS):
-        weights = near * np.exp(-(((offsets - shift) / ONSET_SIGMA) ** 2) / 2)
-        shift = float(weights @ offsets / weights.sum())
-    return peak + round(shift, 1)
+        weights = near * np.exp(-(((offsets - shifts[:, None]) / ONSET_SIGMA) ** 2) / 2)
+        shifts = weights @ offsets / weights.sum(axis=1)
+    return np.asarray(peaks + np.round(shifts, 1))
 
 
-def width(curve: NDArray[np.floating], peak: int) -> float:
-    """Width of a peak at half its height in samples, interpolated linearly, as `scipy.signal.peak_widths` with a base of 0."""
-    near = curve[peak : peak + WIDEST], curve[max(peak - WIDEST + 1, 0) : peak + 1][::-1]
-    return sum(_fall(side, curve[peak] / 2) for side in near)
+def widths(curve: NDArray[np.floating], peaks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Width of each peak at half its height in samples, interpolated linearly, as `scipy.signal.peak_widths` with a base of 0.
+
+    Args:
+        curve: `(samples,)` probability of one phase; a peak ends where it is NaN.
+        peaks: `(peaks,)` samples with a probability above 0.
+    """
+    near = _around(curve, peaks, WIDEST)
+    near[:, [0, -1]] = np.nan
+    level = near[:, WIDEST] / 2
+    return _falls(near[:, WIDEST:], level) + _falls(near[:, WIDEST::-1], level)
+
+
+def _falls(curves: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Samples from the first one of each curve to where it first falls to its level, or to the last before it is NaN."""
+    low = (~(curves > level[:, None])).argmax(axis=1)
+    rows = np.arange(len(curves))
+    high, after = curves[rows, low - 1], curves[rows, low]
+    return np.asarray(np.where(np.isnan(after), low - 1, low - 1 + (high - level) / (high - after)))
+
+
+def _around(curve: NDArray[np.floating], samples: NDArray[np.int64], reach: int) -> NDArray[np.float64]:
+    """`(samples, 2 * reach + 1)` values around samples of a curve; NaN beyond its ends."""
+    places = samples[:, None] + np.arange(-reach, reach + 1)
+    inside = (places >= 0) & (places < len(curve))
+    return np.where(inside, curve[np.where(inside, places, 0)].astype(np.float64), np.nan)
 
 
 def amplitude_and_snr(waveform: NDArray[np.floating], pick: int) -> tuple[float, float]:
@@ -223,15 +244,6 @@ def amplitude_and_snr(waveform: NDArray[np.floating], pick: int) -> tuple[float,
     return float(np.abs(after).max()), 20 * float(np.log10(ratio.max())) if ratio.any() else float("nan")
 
 
-def _fall(curve: NDArray[np.floating], level: float) -> float:
-    """Samples from the first one to where the curve first falls to a level, is NaN or ends."""
-    low = np.flatnonzero(~(curve > level))
-    if not len(low) or np.isnan(curve[low[0]]):
-        return float(low[0] if len(low) else len(curve)) - 1.0
-    high, after = curve[low[0] - 1], curve[low[0]]
-    return float(low[0] - 1 + (high - level) / (high - after))
-
-
 def find_picks(probability: NDArray[np.floating], height: float, distance: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find the peaks of one phase's probability, with the result of `scipy.signal.find_peaks`.
 
@@ -245,20 +257,20 @@ def find_picks(probability: NDArray[np.floating], height: float, distance: int) 
     Returns:
         Sample indexes in rising order, and the probabilities there.
     """
-    curve = np.asarray(probability, dtype=np.float64)
-    peaks = _local_maxima(curve, height)
+    peaks = _local_maxima(np.asarray(probability), np.float64(height))
+    heights = probability[peaks].astype(np.float64)
     if len(peaks) < 2:
-        return peaks, curve[peaks]
+        return peaks, heights
     keep = np.ones(len(peaks), dtype=bool)
-    for position in np.argsort(curve[peaks], kind="stable")[::-1]:
+    for position in np.argsort(heights, kind="stable")[::-1]:
         if keep[position]:
             first, last = np.searchsorted(peaks, (peaks[position] - distance + 1, peaks[position] + distance))
             keep[first:last] = False
             keep[position] = True
-    return peaks[keep], curve[peaks[keep]]
+    return peaks[keep], heights[keep]
 
 
-def _local_maxima(curve: NDArray[np.float64], height: float) -> NDArray[np.int64]:
+def _local_maxima(curve: NDArray[np.floating], height: np.float64) -> NDArray[np.int64]:
     """Peaks of at least a height, without the two ends. A flat top counts once, at its middle, rounded down."""
     near = np.flatnonzero(curve[1:-1] >= height) + 1  # few, so the rest is cheap
     first, last = near[curve[near - 1] < curve[near]], near[curve[near + 1] != curve[near]]

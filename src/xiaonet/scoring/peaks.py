@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xiaonet.constants import PHASES, PICKED_PHASES, SAMPLING_RATE
-from xiaonet.picking.picks import SIGMAS, find_picks, onset, width
+from xiaonet.picking.picks import SIGMAS, find_picks, onsets, widths
 
 LOWEST_PEAK = 0.01  # probability; lower peaks are dropped, so thresholds start here
 
@@ -63,18 +63,18 @@ def find_peaks(batches: Iterable[NDArray[np.floating]], distance: int) -> dict[s
         batches: probabilities `(batch, 3, samples)` of P, S and noise.
         distance: least number of samples between two peaks of a phase.
     """
-    rows: dict[str, list[tuple[float, ...]]] = {phase: [] for phase in PICKED_PHASES}
+    rows: dict[str, list[NDArray[np.float64]]] = {phase: [np.empty((0, 4))] for phase in PICKED_PHASES}
     windows = (window for batch in batches for window in batch)
     for number, window in enumerate(windows):
         for phase in PICKED_PHASES:
             curve = window[PHASES.index(phase)]
             samples, heights = find_picks(curve, LOWEST_PEAK, distance)
-            for place in np.lexsort((samples, -heights)):
-                peak = int(samples[place])
-                rows[phase].append((number, onset(curve, peak), heights[place], width(curve, peak) / SIGMAS / SAMPLING_RATE))
-    return {phase: _as_peaks(own) for phase, own in rows.items()}
+            order = np.lexsort((samples, -heights))
+            samples, heights = samples[order], heights[order]
+            sigmas = widths(curve, samples) / SIGMAS / SAMPLING_RATE
+            rows[phase].append(np.stack([np.full(len(samples), number), onsets(curve, samples), heights, sigmas], axis=1))
+    return {phase: _as_peaks(np.concatenate(own)) for phase, own in rows.items()}
 
 
-def _as_peaks(rows: list[tuple[float, ...]]) -> Peaks:
-    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
+def _as_peaks(table: NDArray[np.float64]) -> Peaks:
     return Peaks(table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3])
