@@ -26,7 +26,7 @@ from xiaonet.runtime import native_runtime
 from xiaonet.runtime.checksum import EMPTY_CHECKSUM, add_checksum
 from xiaonet.runtime.header import HEADER
 from xiaonet.runtime.native_runtime import NativePredictor
-from xiaonet.runtime.predictor import around_by_places
+from xiaonet.runtime.predictor import RuntimePredictor, around_by_places
 from xiaonet.shipped import WEIGHTS
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs gcc or clang")
@@ -340,3 +340,17 @@ print(predictor.description, *([f"({{predictor.note}})"] if predictor.note else 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ})
     assert "" == done.stderr
     assert re.fullmatch(r"xiaonet-nano\.onnx, 16,578 parameters, native \d+\.\d+\.\d+ \(\w+\)\n", done.stdout)
+
+
+@pytest.mark.parametrize("name", ["xiaonet-nano", "xiaonet-nano-int8"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_record_are_computed_in_place(load: Load, kind: str, name: str) -> None:
+    """The record may be a part of a larger array. Parts get the bits of windows that were cut, and nothing else is written."""
+    predictor = load(WEIGHTS / f"{name}.onnx", kind)
+    whole = record(1, 12 * 512 + 100)[0][:, 30 : 30 + 12 * 512]
+    wanted, curves = np.full((2, *whole.shape), 7, np.float32)
+    for starts, samples in (([512, 4 * 512], 2 * 512), ([8 * 512], 3 * 512)):
+        predictor.infer_parts(whole, curves, starts, samples)
+        RuntimePredictor.infer_parts(predictor, whole, wanted, starts, samples)
+    np.testing.assert_array_equal(wanted, curves)
+    assert 7 == curves[0, 3 * 512] == curves[2, -1]

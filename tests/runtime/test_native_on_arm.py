@@ -42,7 +42,7 @@ int main(void)
     int size = COMPONENTS * head[1] * head[2];
     float *windows = numbers(size), *results = malloc(sizeof *results * size);
     struct model *model = xn_new(0, base, head + 3, head[0], parts[0], parts[1], parts[2]);
-    if (!windows || !model || !xn_run(model, windows, results, head[1], head[2], 0))
+    if (!windows || !model || !xn_run(model, windows, results, head[1], head[2], 0, COMPONENTS * head[2], head[2], head[2], 0))
         return 1;
     fwrite(results, sizeof *results, size, stdout);
     xn_free(model);

@@ -232,15 +232,15 @@ def _around(curve: NDArray[np.floating], samples: NDArray[np.int64], reach: int)
 def amplitude_and_snr(waveform: NDArray[np.floating], pick: int) -> tuple[float, float]:
     """Amplitude and signal-to-noise ratio in dB as in `Pick`, of a waveform `(components, samples)` with NaN in gaps."""
     before, after = (waveform[:, max(pick + part.start, 0) : max(pick + part.stop, 0)] for part in (BEFORE, AFTER))
-    known = ~np.isnan(before).any(axis=1) & ~np.isnan(after).any(axis=1) & (before.shape[1] > 0)
+    total = before.sum(axis=1)
+    known = ~np.isnan(total + after.sum(axis=1)) & (before.shape[1] > 0)
     if not known.any():
         after = after[~np.isnan(after).all(axis=1)]
         return float(np.nanmax(np.abs(after - np.nanmean(after, axis=1, keepdims=True)), initial=0.0)), float("nan")
-    before, after = before[known], after[known]
-    mean = before.mean(axis=1, keepdims=True)
-    after = after - mean
-    noise = np.sqrt(((before - mean) ** 2).mean(axis=1))  # as `std`, which computes the mean again
-    ratio = np.sqrt((after**2).mean(axis=1))[noise > 0] / noise[noise > 0]
+    mean = (total[known] / before.shape[1])[:, None]
+    before, after = before[known] - mean, after[known] - mean
+    noise = np.sqrt((before**2).sum(axis=1) / before.shape[1])
+    ratio = np.sqrt((after**2).sum(axis=1) / after.shape[1])[noise > 0] / noise[noise > 0]
     return float(np.abs(after).max()), 20 * float(np.log10(ratio.max())) if ratio.any() else float("nan")
 
 

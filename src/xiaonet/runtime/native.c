@@ -24,7 +24,7 @@
 #include <string.h>
 
 #ifndef INTERFACE
-#define INTERFACE 2 /* the same number is in native_runtime.py; raise both when an argument or a result changes */
+#define INTERFACE 3 /* the same number is in native_runtime.py; raise both when an argument or a result changes */
 #endif
 
 #define LEVELS 3
@@ -161,7 +161,8 @@ struct run_arguments {
     const struct net *net;
     const float *windows;
     float *results, *memory;
-    int samples, count, logits;
+    int samples, count, logits, margin; /* margin: samples at both ends of a window that get no result */
+    ptrdiff_t step, row, to_row; /* from a window to the next; from a component to the next in windows, and from a phase in results */
     const struct cone *cone; /* of samples `wanted`, at all places; NULL for whole windows */
     struct range wanted;
 };
@@ -391,8 +392,11 @@ static float *aligned(char *memory) { return (float *)(((uintptr_t)memory + 63) 
 
 static size_t lists_size(int rows) { return rounded_up(2 * rows, 64); }
 
-/* Probabilities, or logits, (count, 3, samples) of windows (count, 3, samples), samples >= 8. 0 if there is no memory. */
-EXPORTED int xn_run(const struct model *model, const float *windows, float *results, int count, int samples, int logits)
+/* Probabilities, or logits, of windows (count, 3, samples), samples >= 8. From one window to the next there are `step` values, also in the
+ * results, from one component to the next `row`, and from one phase to the next in the results `to_row`. The results of `margin` samples at
+ * both ends of a window are not written. 0 if there is no memory. */
+EXPORTED int xn_run(const struct model *model, const float *windows, float *results, int count, int samples, int logits, ptrdiff_t step,
+                    ptrdiff_t row, ptrdiff_t to_row, int margin)
 {
     const struct kind *kind = &kinds[model->kind];
     const struct net *net = &model->nets[0];
@@ -402,8 +406,7 @@ EXPORTED int xn_run(const struct model *model, const float *windows, float *resu
     if (!memory)
         return 0;
     struct run_arguments run = {.net = net, .windows = windows, .results = results, .memory = aligned(memory), .samples = samples,
-                                .count = kind->windows, .logits = logits};
-    size_t step = (size_t)COMPONENTS * samples;
+                                .count = kind->windows, .logits = logits, .margin = margin, .step = step, .row = row, .to_row = to_row};
     for (; count; count -= run.count, run.windows += run.count * step, run.results += run.count * step) {
         if (count < run.count) {
             run.net = &model->nets[1];
@@ -431,8 +434,8 @@ EXPORTED int xn_around(const struct model *model, const float *windows, float *r
     if (!memory)
         return 0;
     struct run_arguments run = {.net = net, .windows = windows, .results = results, .memory = aligned(memory), .samples = samples,
-                                .cone = &cone, .wanted = rows};
-    for (; count; count -= run.count, run.windows += (size_t)run.count * COMPONENTS * samples, run.results += (size_t)run.count * PHASES * wanted) {
+                                .step = (ptrdiff_t)COMPONENTS * samples, .row = samples, .cone = &cone, .wanted = rows};
+    for (; count; count -= run.count, run.windows += run.count * run.step, run.results += (size_t)run.count * PHASES * wanted) {
         if (kind->windows > 1 && count <= kinds[kind->single].lanes) {
             run.net = &model->nets[1];
             kind = &kinds[kind->single];
@@ -775,7 +778,7 @@ static void NAME(load)(const struct run_arguments *run, float *to, int rows, int
     for (int lane = 0; lane < LANES; lane++)
         for (int c = 0; c < COMPONENTS; c++) {
             int window = smaller(lane / segments, run->count - 1), begin = lane % segments * rows; /* the last again in lanes left over */
-            const float *from = run->windows + ((size_t)window * COMPONENTS + c) * run->samples + begin;
+            const float *from = run->windows + window * run->step + c * run->row + begin;
             int inside = larger(0, smaller(rows, samples - begin));
             float nothing = 0;
             for (int row = 0; row < inside; row++) {
@@ -826,9 +829,9 @@ static void NAME(store)(const struct run_arguments *run, const float *from, int 
 {
     for (int lane = 0; lane < run->count * SEGMENTS; lane++)
         for (int c = 0; c < PHASES; c++) {
-            float *whole = run->results + ((size_t)(lane / SEGMENTS) * PHASES + c) * run->samples, *to = whole + (size_t)(lane % SEGMENTS) * rows;
-            int inside = larger(0, smaller(rows, samples - lane % SEGMENTS * rows));
-            for (int row = 0; row < inside; row++)
+            int begin = lane % SEGMENTS * rows, end = smaller(rows, samples - run->margin - begin);
+            float *whole = run->results + lane / SEGMENTS * run->step + c * run->to_row, *to = whole + begin;
+            for (int row = larger(0, run->margin - begin); row < end; row++)
                 to[row] = broken[lane / SEGMENTS] && run->net->int8 ? 0.f / 0.f : from[((size_t)row * PHASES + c) * LANES + lane];
             if (lane % SEGMENTS == SEGMENTS - 1)
                 for (int row = samples; row < run->samples; row++)

@@ -13,12 +13,12 @@ import numpy as np
 
 from xiaonet import __version__
 from xiaonet.compiled import REBUILD, find_library, open_library
-from xiaonet.constants import AROUND_MIDDLE, AROUND_SAMPLES, PHASES, PICK_SIDE, STRIDE
+from xiaonet.constants import AROUND_MIDDLE, AROUND_SAMPLES, COMPONENTS, PHASES, PICK_SIDE, STRIDE, TILE_SAMPLES
 from xiaonet.errors import ConfigError, WaveformError
 from xiaonet.runtime.native_weights import Array, NativeWeights, read_weights
-from xiaonet.runtime.predictor import RuntimePredictor, Windows
+from xiaonet.runtime.predictor import Record, RuntimePredictor, Windows
 
-INTERFACE = 2  # the same number is in native.c
+INTERFACE = 3  # the same number is in native.c
 VARIABLE = "XIAONET_INSTRUCTIONS"  # environment variable with the set of instructions to use
 FOLDER = Path(__file__).parent
 PORTABLE = "portable"  # the set of instructions that every processor has
@@ -83,8 +83,18 @@ class NativePredictor(RuntimePredictor):
         if windows.shape[-1] < STRIDE:
             raise WaveformError(f"windows have {windows.shape[-1]} samples; wanted at least {STRIDE}")
         results = np.empty(windows.shape, np.float32)
-        self._on_threads(self._library.xn_run, windows, results, TOGETHER, logits)
+        samples = windows.shape[-1]
+        self._on_threads(self._library.xn_run, windows, results, TOGETHER, logits, len(COMPONENTS) * samples, samples, samples, 0)
         return results
+
+    def infer_parts(self, record: Record, curves: Record, starts: Sequence[int], samples: int) -> None:
+        """Compute the probabilities of one or two parts of a record, as `RuntimePredictor.infer_parts`, without copies."""
+        first, seen = starts[0] - TILE_SAMPLES, samples + 2 * TILE_SAMPLES
+        rows = [array.strides[0] // array.itemsize for array in (record, curves)]
+        given, wanted = _at(record[:, first:]), _at(curves[:, first:])
+        count, step = len(starts), starts[-1] - starts[0]
+        if not self._library.xn_run(self._model.handle, given, wanted, count, seen, False, step, *rows, TILE_SAMPLES):
+            raise MemoryError(f"no memory for windows of {seen} samples")
 
     def _on_threads(self, function: Callable[..., int], windows: Windows, results: Windows, together: int, *rest: int) -> None:
         """Compute the results of windows with a function of the library, some for each thread."""
@@ -146,8 +156,9 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.xn_new.restype = ctypes.c_void_p
     library.xn_free.argtypes, library.xn_free.restype = [ctypes.c_void_p], None
     library.xn_peak.restype = ctypes.c_double
-    library.xn_run.argtypes = [ctypes.c_void_p, _Pointer, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-    library.xn_around.argtypes = [*library.xn_run.argtypes, ctypes.c_int]
+    common: list[Any] = [ctypes.c_void_p, _Pointer, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    library.xn_run.argtypes = [*common, *3 * [ctypes.c_ssize_t], ctypes.c_int]
+    library.xn_around.argtypes = [*common, ctypes.c_int]
     return library
 
 

@@ -28,7 +28,7 @@ Windows = NDArray[np.float32]
 Record = NDArray[np.float32]
 Tiles = NDArray[np.bool_]
 
-LONGEST_PART = 32  # tiles of a record that are computed at once, besides the two that are only seen
+LONGEST_PART = 28  # tiles of a record that are computed at once, besides the two that are only seen
 
 
 class Predictor(Protocol):
@@ -135,12 +135,22 @@ class RuntimePredictor(ABC):
         curves = np.zeros_like(record)
         for tiles, starts in _parts(wanted).items():
             for group in range(0, len(starts), self.together):
-                batch = [first * TILE_SAMPLES for first in starts[group : group + self.together]]
-                samples = tiles * TILE_SAMPLES
-                seen = np.stack([record[:, first - TILE_SAMPLES : first + samples + TILE_SAMPLES] for first in batch])
-                for first, found in zip(batch, self.infer(seen), strict=True):
-                    curves[:, first : first + samples] = found[:, TILE_SAMPLES:-TILE_SAMPLES]
+                parts = [first * TILE_SAMPLES for first in starts[group : group + self.together]]
+                self.infer_parts(record, curves, parts, tiles * TILE_SAMPLES)
         return curves
+
+    def infer_parts(self, record: Record, curves: Record, starts: Sequence[int], samples: int) -> None:
+        """Compute the probabilities of parts of a record into `curves`; the network sees a tile more on either side.
+
+        Args:
+            record: `(3, samples)` in E, N, Z order, normalised.
+            curves: `(3, samples)` in P, S, noise order, changed in these parts.
+            starts: first samples of the parts, in order, `together` at most.
+            samples: length of each part.
+        """
+        seen = np.stack([record[:, first - TILE_SAMPLES : first + samples + TILE_SAMPLES] for first in starts])
+        for first, found in zip(starts, self.infer(seen), strict=True):
+            curves[:, first : first + samples] = found[:, TILE_SAMPLES:-TILE_SAMPLES]
 
     def around(self, cuts: Windows) -> Windows:
         """Compute mean probabilities `(cuts, 3, 201)` around the middle of cuts `(cuts, 3, 1239)`, as `Predictor` says."""
