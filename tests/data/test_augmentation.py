@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from xiaonet.config.schema import AugmentationProbabilities, LabelSettings
+from xiaonet.config.schema import AugmentationSettings, LabelSettings
 from xiaonet.data.augmentation import NO_AUGMENTATION, draw_batch
 from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.errors import DataError
+from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
 
 ONSET = 4000
@@ -25,8 +26,8 @@ def _record(source: str = "manual", samples: int = 9001, onset: float = np.nan, 
     return TrainingRecord(source, waveform.astype(np.float32), target.astype(np.float16), (onset, np.nan), manual)
 
 
-def _only(**probabilities: float) -> AugmentationProbabilities:
-    return AugmentationProbabilities(**{**NO_AUGMENTATION.model_dump(), **probabilities})
+def _only(**probabilities: float) -> AugmentationSettings:
+    return AugmentationSettings(**{**NO_AUGMENTATION.model_dump(), **probabilities})
 
 
 def _draw(record: TrainingRecord, size: int = 8, seed: int = 0, **probabilities: float) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +51,7 @@ def test_a_plain_window_is_a_crop_of_waveform_and_target() -> None:
 
 def test_targets_sum_to_one_and_windows_have_a_peak_of_one_after_all_augmentations() -> None:
     pool = Pool([_record(onset=ONSET, manual=True), _record("other", seed=1)], {"manual": 0.5, "other": 0.5})
-    windows, targets = draw_batch(pool, 64, (0,), AugmentationProbabilities())
+    windows, targets = draw_batch(pool, 64, (0,), AugmentationSettings())
     assert windows.dtype == targets.dtype == np.float32
     assert (64, 3, 3001) == windows.shape == targets.shape
     assert_allclose(1.0, targets.sum(axis=1), atol=1e-6)
@@ -60,18 +61,18 @@ def test_targets_sum_to_one_and_windows_have_a_peak_of_one_after_all_augmentatio
 
 def test_the_same_seed_gives_the_same_batch_and_another_one_another() -> None:
     pool = Pool([_record()], {"manual": 1.0})
-    once, again, other = (draw_batch(pool, 4, seed, AugmentationProbabilities()) for seed in ((3, 7), (3, 7), (3, 8)))
+    once, again, other = (draw_batch(pool, 4, seed, AugmentationSettings()) for seed in ((3, 7), (3, 7), (3, 8)))
     assert_array_equal(once[0], again[0])
     assert_array_equal(once[1], again[1])
     assert not np.array_equal(once[0], other[0])
 
 
 def test_a_seed_draws_the_windows_that_it_always_drew() -> None:
-    """Figures noted before this module was split, at the default probabilities."""
+    """At the default settings."""
     pool = Pool([_record(onset=ONSET, manual=True), _record("other", seed=1)], {"manual": 0.5, "other": 0.5})
-    windows, targets = draw_batch(pool, 12, (0, 3), AugmentationProbabilities())
-    spread = [0.15724, 0.15756, 0.09355, 0.27116, 0.07305, 0.14355, 0.27283, 0.25638, 0.23721, 0.15143, 0.04667, 0.26913]
-    total = [30.0791, 0.0, 30.0791, 0.0, 27.5727, 30.0791, 0.0, 30.0791, 27.1011, 30.0791, 30.0791, 0.0]
+    windows, targets = draw_batch(pool, 12, (0, 3), AugmentationSettings())
+    spread = [0.15724, 0.15756, 0.09355, 0.27116, 0.07305, 0.14355, 0.27283, 0.25638, 0.25264, 0.15143, 0.04667, 0.26913]
+    total = [30.0791, 0.0, 30.0791, 0.0, 27.5727, 30.0791, 0.0, 30.0791, 27.3154, 30.0791, 30.0791, 0.0]
     assert_allclose(windows.std(axis=(1, 2)), spread, atol=2e-5)
     assert_allclose(targets[:, :2].sum(axis=(1, 2)), total, atol=2e-4)
 
@@ -117,6 +118,26 @@ def test_a_stretched_window_keeps_its_onset_with_its_target() -> None:
         if 300 < place < 2700:
             envelope = np.abs(window[2])
             assert envelope[: place - 5].max() < 0.2 < envelope[place : place + 100].max()
+
+
+def test_a_label_is_as_wide_in_a_stretched_window() -> None:
+    labels = LabelSettings(weight=1.0, manual_sigma=(10, 20))
+    settings = _only(onset_centred=1.0, time_stretched=1.0, largest_stretch=2.0)
+    record = _record(onset=7000, manual=True)
+    _, targets = draw_batch(Pool([record], {record.source: 1.0}), 64, (0,), settings, labels)
+    areas = targets[targets[:, 0, 200:2800].max(axis=1) > 0.9, 0].sum(axis=1)
+    assert len(areas) > 30
+    assert_allclose(areas, 10 * np.sqrt(2 * np.pi), rtol=0.05)
+
+
+def test_time_is_stretched_as_far_as_the_settings_say() -> None:
+    """Two onsets that are 1000 samples apart."""
+    samples = np.arange(9000)
+    curve = sum(np.exp(-0.5 * ((samples - onset) / 15) ** 2) for onset in (4000, 5000))
+    record = TrainingRecord("unlabelled", np.random.default_rng(0).normal(size=(3, 9000)).astype(np.float32), np.stack([curve, 0 * curve]))
+    _, targets = _draw(record, size=200, onset_centred=1.0, time_stretched=1.0, largest_stretch=2.0)
+    apart = [np.diff(found)[0] for row in targets[:, 0] if len(found := find_picks(row, 0.2, 100)[0]) == 2]
+    assert 495 <= min(apart) < 550 < 1800 < max(apart) <= 2005
 
 
 def test_a_filter_moves_no_onset_early_and_changes_no_target() -> None:
@@ -268,4 +289,4 @@ def test_a_share_without_records_is_refused() -> None:
 
 def test_probabilities_beyond_one_are_refused() -> None:
     with pytest.raises(ValueError, match="less than or equal to 1"):
-        AugmentationProbabilities(vertical_only=1.5)
+        AugmentationSettings(vertical_only=1.5)

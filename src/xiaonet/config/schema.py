@@ -156,13 +156,14 @@ class LabelSettings(Settings):
     automatic_sigma: Weight = Field(20.0, description="samples, for an automatic pick")
 
 
-class AugmentationProbabilities(Settings):
-    """Probability of each augmentation of a drawn window."""
+class AugmentationSettings(Settings):
+    """Probability of each augmentation of a drawn window, and how far time is stretched."""
 
     onset_centred: Probability = Field(0.75, description="placed around an onset, which falls anywhere in it, edges included")
     noise_only: Probability = Field(0.12, description="replaced by a stretch of noise")
     beyond_ends: Probability = Field(0.12, description="may reach beyond the ends of the record")
-    time_stretched: Probability = Field(0.3, description="stretched or compressed by up to a tenth")
+    time_stretched: Probability = Field(0.3, description="stretched or compressed in time")
+    largest_stretch: float = Field(1.1, ge=1, le=4, description="by which time is stretched or compressed at most")
     superposed: Probability = Field(0.12, description="a second window added, 0.3 to 3 times as high")
     real_noise: Probability = Field(0.35, description="real noise added, 0.01 to 0.4 of the peak")
     filtered: Probability = Field(0.4, description="by a causal filter, as if from another instrument or in another unit")
@@ -192,7 +193,7 @@ class Config(Settings):
     model: ModelSettings = ModelSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     labels: LabelSettings = LabelSettings()
-    augmentation: AugmentationProbabilities = AugmentationProbabilities()
+    augmentation: AugmentationSettings = AugmentationSettings()
     note: str = Field("", description="what the model is, in one line; kept in the model file and shown by SeisBench")
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, lfilter, lfilter_zi
 
-from xiaonet.config.schema import AugmentationProbabilities, LabelSettings
+from xiaonet.config.schema import AugmentationSettings, LabelSettings
 from xiaonet.constants import COMPONENTS, NOISE, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.pool import Pool
 from xiaonet.picking.windows import normalize
@@ -22,7 +22,7 @@ NOISE_FEEDBACK = (0.0, 0.5, 0.9, 0.98, 0.995)  # of synthetic noise: how much of
 AUTOMATIC_REACH = 150  # samples around an automatic pick in which the label counts; elsewhere the teachers decide
 
 
-NO_AUGMENTATION = AugmentationProbabilities(**dict.fromkeys(AugmentationProbabilities.model_fields, 0.0))
+NO_AUGMENTATION = AugmentationSettings(**dict.fromkeys(AugmentationSettings.model_fields.keys() - {"largest_stretch"}, 0.0))
 DEFAULT_LABELS = LabelSettings()
 
 
@@ -30,7 +30,7 @@ def draw_batch(
     pool: Pool,
     size: int,
     seed: tuple[int, ...],
-    probabilities: AugmentationProbabilities = NO_AUGMENTATION,
+    augmentation: AugmentationSettings = NO_AUGMENTATION,
     labels: LabelSettings = DEFAULT_LABELS,
 ) -> tuple[Floats, Floats]:
     """Draw a batch of windows. The same seed gives the same batch, so an interrupted run resumes exactly.
@@ -39,54 +39,55 @@ def draw_batch(
         pool: the records to draw from.
         size: number of windows.
         seed: of all random draws.
-        probabilities: of the augmentations. Without them, windows are plain crops.
+        augmentation: probability of each, and how far time is stretched. Without it, windows are plain crops.
         labels: how picks enter the target.
 
     Returns:
         Normalised windows `(size, 3, 3001)` in E, N, Z order, and soft targets of the same shape in P, S, noise order.
     """
     rng = np.random.default_rng(seed)
-    drawn = [_draw_window(pool, rng, probabilities, labels) for _ in range(size)]
+    drawn = [_draw_window(pool, rng, augmentation, labels) for _ in range(size)]
     return normalize(np.stack([window for window, _ in drawn])), np.stack([_with_noise_row(target) for _, target in drawn])
 
 
 def _draw_window(
-    pool: Pool, rng: np.random.Generator, probabilities: AugmentationProbabilities, labels: LabelSettings
+    pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettings, labels: LabelSettings
 ) -> tuple[Floats, Floats]:
-    if rng.random() < probabilities.noise_only and pool.quiet:
+    if rng.random() < augmentation.noise_only and pool.quiet:
         window, target = pool.draw_noise(rng).copy(), np.zeros((NOISE, WINDOW_SAMPLES), np.float32)
     else:
-        window, target = _crop(pool, rng, probabilities, labels)
-    if rng.random() < probabilities.superposed:
-        other, more = _crop(pool, rng, probabilities, labels)
+        window, target = _crop(pool, rng, augmentation, labels)
+    if rng.random() < augmentation.superposed:
+        other, more = _crop(pool, rng, augmentation, labels)
         window = window + other * (_peak(window) / _peak(other) * 10 ** rng.uniform(-0.5, 0.5))
         target = np.maximum(target, more)
-    if rng.random() < probabilities.real_noise and pool.quiet:
+    if rng.random() < augmentation.real_noise and pool.quiet:
         noise = pool.draw_noise(rng)
         window = window + noise * (_peak(window) / _peak(noise) * 10 ** rng.uniform(-2.0, -0.4))
-    if rng.random() < probabilities.filtered:
+    if rng.random() < augmentation.filtered:
         window = _filtered(window, rng)
-    if rng.random() < probabilities.synthetic_noise:
+    if rng.random() < augmentation.synthetic_noise:
         window = _with_synthetic_noise(window, rng)
-    window = _with_changed_components(window, rng, probabilities)
-    if rng.random() < probabilities.gap:
+    window = _with_changed_components(window, rng, augmentation)
+    if rng.random() < augmentation.gap:
         window, target = _with_gap(window, target, rng)
-    if rng.random() < probabilities.artefact:
+    if rng.random() < augmentation.artefact:
         window = _with_artefact(window, rng)
     return window, target
 
 
-def _crop(pool: Pool, rng: np.random.Generator, probabilities: AugmentationProbabilities, labels: LabelSettings) -> tuple[Floats, Floats]:
+def _crop(pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettings, labels: LabelSettings) -> tuple[Floats, Floats]:
     """Cut a window from a record, perhaps stretched in time or reaching beyond the ends of the record."""
     row = pool.draw_row(rng)
     record, onsets = pool.records[row], pool.onsets[row]
-    factor = rng.uniform(0.9, 1.1) if rng.random() < probabilities.time_stretched else 1.0
+    reach = np.log(augmentation.largest_stretch)
+    factor = np.exp(rng.uniform(-reach, reach)) if rng.random() < augmentation.time_stretched else 1.0
     length = min(round(WINDOW_SAMPLES * factor), record.samples)
-    if len(onsets) and rng.random() < probabilities.onset_centred:
+    if len(onsets) and rng.random() < augmentation.onset_centred:
         start = int(onsets[rng.integers(len(onsets))] - rng.uniform(-0.02, 1.02) * length)
     else:
         start = int(rng.integers(record.samples - length + 1))
-    beyond = rng.random() < probabilities.beyond_ends
+    beyond = rng.random() < augmentation.beyond_ends
     start = min(max(start, -length // 2), record.samples - length // 2) if beyond else min(max(start, 0), record.samples - length)
     first, end = max(start, 0), min(start + length, record.samples)
     window = np.zeros((len(COMPONENTS), length), np.float32)
@@ -98,7 +99,8 @@ def _crop(pool: Pool, rng: np.random.Generator, probabilities: AugmentationProba
     for phase, onset in enumerate(record.onsets):
         if not np.isnan(onset):
             sigma = labels.manual_sigma[phase] if record.manual else labels.automatic_sigma
-            target[phase] = _mix_label(target[phase], onset - start, labels.weight, sigma, everywhere=record.manual)
+            width = sigma * length / WINDOW_SAMPLES
+            target[phase] = _mix_label(target[phase], onset - start, labels.weight, width, everywhere=record.manual)
     if length == WINDOW_SAMPLES:
         return window, target
     samples = np.linspace(0, length - 1, WINDOW_SAMPLES)
@@ -117,20 +119,20 @@ def _interpolate(rows: Floats, samples: NDArray[np.float64]) -> Floats:
     return np.stack([np.interp(samples, np.arange(len(row)), row) for row in rows]).astype(np.float32)
 
 
-def _with_changed_components(window: Floats, rng: np.random.Generator, probabilities: AugmentationProbabilities) -> Floats:
+def _with_changed_components(window: Floats, rng: np.random.Generator, augmentation: AugmentationSettings) -> Floats:
     """Rotate or exchange the horizontals, reverse polarities, remove components."""
-    if rng.random() < probabilities.rotated:
+    if rng.random() < augmentation.rotated:
         angle = rng.uniform(0, 2 * np.pi)
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         east, north = window[0].copy(), window[1].copy()
         window[0], window[1] = cos * east + sin * north, cos * north - sin * east
-    if rng.random() < probabilities.swapped:
+    if rng.random() < augmentation.swapped:
         window[[0, 1]] = window[[1, 0]]
-    window = window * np.where(rng.random((len(COMPONENTS), 1)) < probabilities.polarity_reversed, -1, 1).astype(np.float32)
+    window = window * np.where(rng.random((len(COMPONENTS), 1)) < augmentation.polarity_reversed, -1, 1).astype(np.float32)
     draw = rng.random()
-    if draw < probabilities.vertical_only:
+    if draw < augmentation.vertical_only:
         window[:2] = 0
-    elif draw < probabilities.vertical_only + probabilities.missing_horizontal:
+    elif draw < augmentation.vertical_only + augmentation.missing_horizontal:
         window[rng.integers(2)] = 0
     return window
 

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from xiaonet import console
-from xiaonet.config.schema import AugmentationProbabilities, Config, LabelSettings
+from xiaonet.config.schema import AugmentationSettings, Config, LabelSettings
 from xiaonet.constants import NOISE, PICKED_PHASES, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.augmentation import draw_batch
 from xiaonet.data.loaders import DrawnBatches, load_drawn, stop_workers
@@ -251,10 +251,10 @@ class DrawnWindows(Objective):
 
 
 def draw_step(
-    pool: Pool, size: int, seed: int, probabilities: AugmentationProbabilities, labels: LabelSettings, step: int
+    pool: Pool, size: int, seed: int, augmentation: AugmentationSettings, labels: LabelSettings, step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw the batch of a step, as `draw_batch`."""
-    return draw_batch(pool, size, (seed, step), probabilities, labels)
+    return draw_batch(pool, size, (seed, step), augmentation, labels)
 
 
 def make_network(config: Config) -> nn.Module:
