@@ -50,9 +50,7 @@ def draw_batch(
     return normalize(np.stack([window for window, _ in drawn])), np.stack([_with_noise_row(target) for _, target in drawn])
 
 
-def _draw_window(
-    pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettings, labels: LabelSettings
-) -> tuple[Floats, Floats]:
+def _draw_window(pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettings, labels: LabelSettings) -> tuple[Floats, Floats]:
     if rng.random() < augmentation.noise_only and pool.quiet:
         window, target = pool.draw_noise(rng).copy(), np.zeros((NOISE, WINDOW_SAMPLES), np.float32)
     else:
