@@ -31,7 +31,8 @@ def _only(**probabilities: float) -> AugmentationSettings:
 
 
 def _draw(record: TrainingRecord, size: int = 8, seed: int = 0, **probabilities: float) -> tuple[np.ndarray, np.ndarray]:
-    return draw_batch(Pool([record], {record.source: 1.0}), size, (seed,), _only(**probabilities))
+    windows, targets, given = draw_batch(Pool([record], {record.source: 1.0}), size, (seed,), _only(**probabilities))
+    return windows * given, targets
 
 
 def _place(record: TrainingRecord, window: np.ndarray) -> int:
@@ -51,12 +52,12 @@ def test_a_plain_window_is_a_crop_of_waveform_and_target() -> None:
 
 def test_targets_sum_to_one_and_windows_have_a_peak_of_one_after_all_augmentations() -> None:
     pool = Pool([_record(onset=ONSET, manual=True), _record("other", seed=1)], {"manual": 0.5, "other": 0.5})
-    windows, targets = draw_batch(pool, 64, (0,), AugmentationSettings())
+    windows, targets, given = draw_batch(pool, 64, (0,), AugmentationSettings())
     assert windows.dtype == targets.dtype == np.float32
     assert (64, 3, 3001) == windows.shape == targets.shape
     assert_allclose(1.0, targets.sum(axis=1), atol=1e-6)
     assert targets.min() >= 0
-    assert {0.0, 1.0} == set(np.round(np.abs(windows).max(axis=2), 5).ravel())
+    assert {0.0, 1.0} == set(np.round(np.abs(windows * given).max(axis=2), 5).ravel())
 
 
 def test_the_same_seed_gives_the_same_batch_and_another_one_another() -> None:
@@ -70,10 +71,10 @@ def test_the_same_seed_gives_the_same_batch_and_another_one_another() -> None:
 def test_a_seed_draws_the_windows_that_it_always_drew() -> None:
     """At the default settings."""
     pool = Pool([_record(onset=ONSET, manual=True), _record("other", seed=1)], {"manual": 0.5, "other": 0.5})
-    windows, targets = draw_batch(pool, 12, (0, 3), AugmentationSettings())
+    windows, targets, given = draw_batch(pool, 12, (0, 3), AugmentationSettings())
     spread = [0.15724, 0.15756, 0.09355, 0.27116, 0.07305, 0.14355, 0.27283, 0.25638, 0.25264, 0.15143, 0.04667, 0.26913]
     total = [30.0791, 0.0, 30.0791, 0.0, 27.5727, 30.0791, 0.0, 30.0791, 27.3154, 30.0791, 30.0791, 0.0]
-    assert_allclose(windows.std(axis=(1, 2)), spread, atol=2e-5)
+    assert_allclose((windows * given).std(axis=(1, 2)), spread, atol=2e-5)
     assert_allclose(targets[:, :2].sum(axis=(1, 2)), total, atol=2e-4)
 
 
@@ -86,7 +87,7 @@ def test_an_analysts_pick_makes_half_of_the_target_and_halves_the_teacher_elsewh
 
 def test_an_automatic_pick_counts_only_near_itself() -> None:
     record = _record("automatic", onset=5000)
-    _, targets = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(onset_centred=1.0))
+    _, targets, _ = draw_batch(Pool([record], {"automatic": 1.0}), 64, (0,), _only(onset_centred=1.0))
     heights = {round(float(target[0].max()), 2) for target in targets if target[0].argmax() not in (0, 3000)}
     assert 0.8 in heights  # of the teacher, 10 s from the pick
     assert max(heights) <= 0.8
@@ -96,7 +97,7 @@ def test_an_automatic_pick_counts_only_near_itself() -> None:
 def test_width_of_the_label(manual: bool, phase: int, sigma: int) -> None:
     onsets = (7000.0, np.nan) if phase == 0 else (np.nan, 7000.0)
     record = replace(_record("some", manual=manual), onsets=onsets)
-    _, targets = draw_batch(Pool([record], {"some": 1.0}), 64, (1,), _only(onset_centred=1.0), LabelSettings(weight=1.0))
+    _, targets, _ = draw_batch(Pool([record], {"some": 1.0}), 64, (1,), _only(onset_centred=1.0), LabelSettings(weight=1.0))
     curve = next(t[phase] for t in targets if t[phase].max() > 0.99 and 1200 < t[phase].argmax() < 2800)
     top = int(curve.argmax())
     assert_allclose(np.exp(-0.5), curve[top + sigma], atol=1e-3)
@@ -124,7 +125,7 @@ def test_a_label_is_as_wide_in_a_stretched_window() -> None:
     labels = LabelSettings(weight=1.0, manual_sigma=(10, 20))
     settings = _only(onset_centred=1.0, time_stretched=1.0, largest_stretch=2.0)
     record = _record(onset=7000, manual=True)
-    _, targets = draw_batch(Pool([record], {record.source: 1.0}), 64, (0,), settings, labels)
+    _, targets, _ = draw_batch(Pool([record], {record.source: 1.0}), 64, (0,), settings, labels)
     areas = targets[targets[:, 0, 200:2800].max(axis=1) > 0.9, 0].sum(axis=1)
     assert len(areas) > 30
     assert_allclose(areas, 10 * np.sqrt(2 * np.pi), rtol=0.05)

@@ -24,6 +24,7 @@ from xiaonet.nn.checkpoint import load_tensors, read_model_file, without_folders
 from xiaonet.nn.teacher import FusedTeacher, PhaseNetTeacher, Teacher, new_phasenet
 from xiaonet.shipped import WEIGHTS
 from xiaonet.training.drawn_windows import (
+    DrawnWindows,
     learning_rate_factor,
     load_online_teachers,
     load_teachers,
@@ -436,7 +437,7 @@ def test_each_window_goes_to_one_teacher_by_weight_and_without_delay(size: int, 
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_online_teachers_predict_the_windows_that_the_student_sees(small: Config, share: float, tmp_path: Path, monkeypatch) -> None:
+def test_online_teachers_predict_the_windows_that_were_drawn(small: Config, share: float, tmp_path: Path, monkeypatch) -> None:
     seen: list[torch.Tensor] = []
     logits = PhaseNetTeacher.logits
     recipe = small.override([f"distillation.online_weight={share}", "augmentation.filtered=1"])
@@ -450,6 +451,22 @@ def test_online_teachers_predict_the_windows_that_the_student_sees(small: Config
     assert 3 == len(seen)
     for step, windows in enumerate(seen):
         assert_array_equal(draw_batch(pool, 2, (recipe.training.seed, step), recipe.augmentation, recipe.labels)[0], windows)
+
+
+def test_a_student_of_the_vertical_alone_learns_what_teachers_see_in_three_components(
+    small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught, learnt = [], []
+    by_teacher, by_student = PhaseNetTeacher.logits, XiaoNet.logits
+    monkeypatch.setattr(PhaseNetTeacher, "logits", lambda self, windows: taught.append(windows) or by_teacher(self, windows))
+    monkeypatch.setattr(XiaoNet, "logits", lambda self, windows, planar: learnt.append(windows) or by_student(self, windows, planar=planar))
+    recipe = small.override(["distillation.online_weight=0.5", "augmentation.vertical_only=1"])
+    monkeypatch.setattr(DrawnWindows, "finish", lambda self: None)
+    train(recipe.override([f"data.root={tmp_path}"]), tmp_path / "run")
+    for whole, windows in zip(taught[-3:], learnt, strict=True):
+        assert_array_equal(whole[:, 2], windows[:, 2])
+        assert whole[:, :2].any()
+        assert not windows[:, :2].any()
 
 
 def test_p_and_s_can_have_online_weights_of_their_own(small: Config) -> None:

@@ -32,7 +32,7 @@ def draw_batch(
     seed: tuple[int, ...],
     augmentation: AugmentationSettings = NO_AUGMENTATION,
     labels: LabelSettings = DEFAULT_LABELS,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Floats]:
     """Draw a batch of windows. The same seed gives the same batch, so an interrupted run resumes exactly.
 
     Args:
@@ -43,14 +43,17 @@ def draw_batch(
         labels: how picks enter the target.
 
     Returns:
-        Normalised windows `(size, 3, 3001)` in E, N, Z order, and soft targets of the same shape in P, S, noise order.
+        Normalised windows `(size, 3, 3001)` in E, N, Z order; soft targets of the same shape in P, S, noise order; and
+        `(size, 3, 1)`, 0 for each component that the student does not get and 1 for the others.
     """
     rng = np.random.default_rng(seed)
-    drawn = [_draw_window(pool, rng, augmentation, labels) for _ in range(size)]
-    return normalize(np.stack([window for window, _ in drawn])), np.stack([_with_noise_row(target) for _, target in drawn])
+    windows, targets, given = zip(*(_draw_window(pool, rng, augmentation, labels) for _ in range(size)), strict=True)
+    return normalize(np.stack(windows)), np.stack([_with_noise_row(target) for target in targets]), np.stack(given)[:, :, None]
 
 
-def _draw_window(pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettings, labels: LabelSettings) -> tuple[Floats, Floats]:
+def _draw_window(
+    pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettings, labels: LabelSettings
+) -> tuple[Floats, Floats, Floats]:
     if rng.random() < augmentation.noise_only and pool.quiet:
         window, target = pool.draw_noise(rng).copy(), np.zeros((NOISE, WINDOW_SAMPLES), np.float32)
     else:
@@ -67,11 +70,12 @@ def _draw_window(pool: Pool, rng: np.random.Generator, augmentation: Augmentatio
     if rng.random() < augmentation.synthetic_noise:
         window = _with_synthetic_noise(window, rng)
     window = _with_changed_components(window, rng, augmentation)
+    given = _draw_components(rng, augmentation)
     if rng.random() < augmentation.gap:
         window, target = _with_gap(window, target, rng)
     if rng.random() < augmentation.artefact:
         window = _with_artefact(window, rng)
-    return window, target
+    return window, target, given
 
 
 def _crop(pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettings, labels: LabelSettings) -> tuple[Floats, Floats]:
@@ -118,7 +122,7 @@ def _interpolate(rows: Floats, samples: NDArray[np.float64]) -> Floats:
 
 
 def _with_changed_components(window: Floats, rng: np.random.Generator, augmentation: AugmentationSettings) -> Floats:
-    """Rotate or exchange the horizontals, reverse polarities, remove components."""
+    """Rotate or exchange the horizontals, reverse polarities."""
     if rng.random() < augmentation.rotated:
         angle = rng.uniform(0, 2 * np.pi)
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -126,13 +130,17 @@ def _with_changed_components(window: Floats, rng: np.random.Generator, augmentat
         window[0], window[1] = cos * east + sin * north, cos * north - sin * east
     if rng.random() < augmentation.swapped:
         window[[0, 1]] = window[[1, 0]]
-    window = window * np.where(rng.random((len(COMPONENTS), 1)) < augmentation.polarity_reversed, -1, 1).astype(np.float32)
-    draw = rng.random()
+    return window * np.where(rng.random((len(COMPONENTS), 1)) < augmentation.polarity_reversed, -1, 1).astype(np.float32)
+
+
+def _draw_components(rng: np.random.Generator, augmentation: AugmentationSettings) -> Floats:
+    """Which components the student gets: all, the vertical alone, or the vertical and one horizontal."""
+    given, draw = np.ones(len(COMPONENTS), np.float32), rng.random()
     if draw < augmentation.vertical_only:
-        window[:2] = 0
+        given[:2] = 0
     elif draw < augmentation.vertical_only + augmentation.missing_horizontal:
-        window[rng.integers(2)] = 0
-    return window
+        given[rng.integers(2)] = 0
+    return given
 
 
 def _filtered(window: Floats, rng: np.random.Generator) -> Floats:

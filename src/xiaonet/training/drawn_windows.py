@@ -1,7 +1,8 @@
 """The objective of the recipes: steps or minutes over windows drawn at random from a pool of records.
 
 Teachers predict whole records once, beforehand. A window is a crop of a record, disturbed at random, and its target
-is a crop of the record's. With `distillation.online_weight`, those teachers that take such a window also predict it.
+is a crop of the record's. With `distillation.online_weight`, those teachers that take such a window also predict it,
+with all its components, even where the student gets the vertical alone.
 """
 
 import functools
@@ -195,15 +196,15 @@ class DrawnWindows(Objective):
         if self.loader is not None:
             stop_workers(self.loader)
 
-    def _step(self, windows: Tensor, target: Tensor) -> float:
+    def _step(self, windows: Tensor, target: Tensor, given: Tensor) -> float:
         settings, distillation = self.config.training, self.config.distillation
         self.seed_dropout(self.steps)
-        windows, target = (part.to(self.fabric.device, non_blocking=True) for part in (windows, target))
+        windows, target, given = (part.to(self.fabric.device, non_blocking=True) for part in (windows, target, given))
         with self.fabric.autocast():
             if self.online is not None:
                 draw = np.random.default_rng((settings.seed, self.steps, 1)).random()
                 target = mix_online_targets(self.online, windows, target, distillation.online_weight, draw)
-            logits = self.forward(windows)
+            logits = self.forward(windows * given)
         loss = soft_target_loss(logits.float(), target, distillation.temperature)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
@@ -252,7 +253,7 @@ class DrawnWindows(Objective):
 
 def draw_step(
     pool: Pool, size: int, seed: int, augmentation: AugmentationSettings, labels: LabelSettings, step: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], ...]:
     """Draw the batch of a step, as `draw_batch`."""
     return draw_batch(pool, size, (seed, step), augmentation, labels)
 
