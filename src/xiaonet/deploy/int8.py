@@ -140,4 +140,4 @@ def convolutions_in(graph: "ModelProto") -> Iterator[tuple[str, bool]]:
     for node in graph.graph.node:
         if node.op_type == "Conv":
             name = source.get(node.input[1], node.input[1])
-            yield name, stored[name] == TensorProto.INT8
+            yield name, stored.get(name) == TensorProto.INT8

@@ -14,7 +14,7 @@ import numpy as np
 import obspy
 import torch
 
-from xiaonet.constants import COMPONENTS, STRIDE, WINDOW_SAMPLES
+from xiaonet.constants import COMPONENTS, KERNEL_SIZE, STRIDE, WINDOW_SAMPLES
 from xiaonet.deploy.int8 import to_int8
 from xiaonet.errors import ConfigError, OutputError
 from xiaonet.extras import install_command
@@ -59,6 +59,7 @@ def export_onnx(model_file: Path, out: Path, *, resize: bool = False) -> None:
         to_int8(graph, model, resize=resize)
     else:
         graph = _to_onnx(model)
+        convolve_before_upsampling(graph)
     graph.metadata_props.add(key=HEADER, value=json.dumps(header_of(model_file)))
     raw = add_checksum(graph.SerializeToString())
 
@@ -120,6 +121,44 @@ def _to_onnx(model: XiaoNet) -> "ModelProto":
         batch, _, samples = end.type.tensor_type.shape.dim
         batch.dim_param, samples.dim_param = "batch", "samples"
     return graph
+
+
+def convolve_before_upsampling(graph: "ModelProto") -> None:
+    """Let decoders convolve a signal before they upsample it, where their dilation is even: the same numbers from half of the work.
+
+    A convolution of upsampled and other channels is the sum of one of each. That of the upsampled ones has pairs of equal samples and
+    reads pairs, so a convolution with half the dilation gives one of each pair.
+    """
+    from onnx import helper, numpy_helper
+
+    sources = {output: node for node in graph.graph.node for output in node.output}
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
+    nodes, left_out = [], set[str]()
+    for node in graph.graph.node:
+        joined = sources.get(node.input[0]) if node.op_type == "Conv" else None
+        dilation = next((list(value.ints)[-1] for value in node.attribute if value.name == "dilations"), 1)
+        if joined is None or joined.op_type != "Concat" or dilation % 2:
+            nodes.append(node)
+            continue
+        (_, weight, bias), (upsampled, skip), (result,) = node.input, joined.input, node.output
+        resize = sources[upsampled]
+        left_out |= {joined.output[0], upsampled}
+        below, upper, lower, wide, other = (f"{result}.{part}" for part in ("below", "upper", "lower", "wide", "other"))
+        width, channels = weights[weight].dims[:2]
+        graph.graph.initializer.append(numpy_helper.from_array(np.array([channels - width, width]), f"{result}.channels"))
+        nodes.append(helper.make_node("Split", [weight, f"{result}.channels"], [lower, upper], axis=1))
+        nodes.append(helper.make_node("Conv", [resize.input[0], lower], [below], **_padded(dilation // 2)))
+        nodes.append(helper.make_node("Resize", [below, *resize.input[1:]], [wide]))
+        nodes[-1].attribute.extend(resize.attribute)
+        nodes.append(helper.make_node("Conv", [skip, upper, bias], [other], **_padded(dilation)))
+        nodes.append(helper.make_node("Add", [other, wide], [result]))
+    del graph.graph.node[:]
+    graph.graph.node.extend(node for node in nodes if node.output[0] not in left_out)
+
+
+def _padded(dilation: int) -> dict[str, Any]:
+    """Attributes of a convolution of images one sample high that keeps their length."""
+    return {"kernel_shape": [1, KERNEL_SIZE], "dilations": [1, dilation], "pads": [0, dilation, 0, dilation]}
 
 
 def _strip(graph: "ModelProto") -> None:
