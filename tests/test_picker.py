@@ -586,7 +586,7 @@ def test_records_clipped_at_half_their_height_are_picked(xiaonet: Picker, ridgec
         middle, half = counts.mean(), np.abs(counts - counts.mean()).max() / 2
         return np.clip(counts, middle - half, middle + half)
 
-    strong = [pick for pick in at_ridgecrest if pick.probability > 0.5]
+    strong = [pick for pick in at_ridgecrest if pick.probability > 0.9]
     assert len(strong) >= 10
     assert [] == lost(strong, xiaonet.pick(changed(ridgecrest, clip)), 0.2)
 

@@ -43,7 +43,7 @@ class Picker:
         runtime: `onnxruntime`, `openvino`, `native` or `torch`. `auto` uses torch for a `.pth` file, OpenVINO
             for a `.xml` file, and otherwise native, or onnxruntime where native is missing or the processor has no AVX2.
         prefilter: a smaller model that sees all windows first. `model` then sees only those in which the
-            prefilter finds something. This is faster and loses a few picks in a thousand.
+            prefilter finds something. This is faster where earthquakes are few, and may lose a few picks in a thousand.
         threads: number of threads of the runtime.
         components: channel codes of components whose names do not show it, such as `E=HHX,N=HHY,Z=HHZ` or `{"E": "HHX", …}`.
         prefer: codes of instruments, best first, such as `HH,BH`: pick one instrument of each station at any time; all by default.

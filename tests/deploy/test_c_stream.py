@@ -110,7 +110,7 @@ def same(expected: list[tuple[str, int, float]], found: list[tuple[str, int, flo
     assert [phase for phase, *_ in expected] == [phase for phase, *_ in found]
     away = np.abs([one[1] - other[1] for one, other in zip(expected, found, strict=True)])
     assert away.max() <= 1
-    assert (away > 0).mean() < 0.1
+    assert (away > 0).mean() < 0.2
     np.testing.assert_allclose([p for *_, p in expected], [p for *_, p in found], rtol=0, atol=2e-3)
 
 
