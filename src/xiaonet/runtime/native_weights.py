@@ -18,7 +18,9 @@ from xiaonet.runtime.header import HEADER, parse_header
 
 GRAPH, METADATA = 7, 14  # of a model
 KEY, VALUE = 1, 2  # of an entry of the metadata
-INITIALIZER = 5  # of a graph
+NODE, INITIALIZER = 1, 5  # of a graph
+INPUT, OPERATOR, ATTRIBUTE = 1, 4, 5  # of a node
+INTEGERS = 8  # of an attribute, whose name is its KEY
 DIMENSIONS, TYPE, NAME, RAW = 1, 2, 8, 9  # of a tensor
 TYPES = {1: "float32", 3: "int8", 6: "int32", 7: "int64"}
 BLOCKS = (*(f"encoder.{level}" for level in range(LEVELS)), "bottleneck", *(f"decoder.{level}" for level in range(LEVELS)))
@@ -64,18 +66,20 @@ def read_weights(path: Path) -> tuple[bytes, NativeWeights]:
         graph = next(value for number, value in model if number == GRAPH)
         graph = list(_fields(graph))
         stored = dict(_tensor(value) for number, value in graph if number == INITIALIZER)
-        return raw, _arranged(header, stored)
+        nodes = [list(_fields(value)) for number, value in graph if number == NODE]
+        dilations = [_dilation(node) for node in nodes if (OPERATOR, b"Conv") in node and _has_bias(node)]
+        return raw, _arranged(header, stored, dilations)
     except (IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the runtime native cannot read the network of {path}: {error!r}; use --runtime onnxruntime, or a model file {EXPORT}"
         ) from error
 
 
-def _arranged(header: dict[str, Any], stored: dict[str, NDArray[Any]]) -> NativeWeights:
+def _arranged(header: dict[str, Any], stored: dict[str, NDArray[Any]], dilations: list[int]) -> NativeWeights:
     """Find the tensors of each convolution, and check their shapes."""
-    int8, dilations = header["precision"] == "int8", [dilation for pair in header["arguments"]["dilations"] for dilation in pair] + [1]
-    if len(dilations) != 2 * len(BLOCKS) + 1 or not all(type(value) is int and 1 <= value <= LARGEST for value in dilations):
-        raise ValueError(f"its dilations are {header['arguments']['dilations']}")
+    int8 = header["precision"] == "int8"
+    if len(dilations) != 2 * len(BLOCKS) + 1 or not 1 <= min(dilations) <= max(dilations) <= LARGEST or dilations[-1] != 1:
+        raise ValueError(f"the dilations of its convolutions are {dilations}")
     found, below = NativeWeights(header, [], [], [], dilations), len(COMPONENTS)
     base = len(stored[(_short_names if int8 else _names)("encoder.0.0")[0]])
     for number, name in enumerate([*(f"{block}.{part}" for block in BLOCKS for part in (0, 1)), "head"]):
@@ -105,6 +109,17 @@ def _checked(stored: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...])
     if stored[name].shape != shape:
         raise ValueError(f"{name} is {stored[name].shape}, wanted {shape}")
     return np.ascontiguousarray(stored[name], np.float32)
+
+
+def _has_bias(node: list[tuple[int, Any]]) -> bool:
+    """Whether a convolution has one. The half of a decoder's that comes before the upsampling has none: the other half stands for both."""
+    return sum(number == INPUT for number, _ in node) == 3
+
+
+def _dilation(node: list[tuple[int, Any]]) -> int:
+    """Dilation along time of a convolution."""
+    attributes = [list(_fields(value)) for number, value in node if number == ATTRIBUTE]
+    return next((_integers(attribute, INTEGERS)[-1] for attribute in attributes if (KEY, b"dilations") in attribute), 1)
 
 
 def _tensor(message: memoryview) -> tuple[str, NDArray[Any]]:
