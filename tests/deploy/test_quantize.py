@@ -88,7 +88,7 @@ def test_every_convolution_but_the_listed_ones_has_weights_of_eight_bits_in_the_
 
 
 def test_the_guard_sees_convolutions_that_stayed_float(full_size: Path) -> None:
-    assert not any(eight for _, eight in convolutions_in(onnx.load(full_size / "fp32.onnx")))
+    assert [False] * 17 == [eight for _, eight in convolutions_in(onnx.load(full_size / "fp32.onnx"))]  # two decoders have two each
 
 
 def test_every_convolution_but_the_listed_ones_has_weights_of_eight_bits_in_the_torch_file(full_size: Path) -> None:
