@@ -290,6 +290,13 @@ def test_picks_are_drawn_at_their_utc_with_their_uncertainty() -> None:
     assert ["P 06:00:10.25  0.90", "S 06:00:12.00  0.70"] == [text for text in words(axes) if text[0] in "PS" and ":" in text]
 
 
+@pytest.mark.parametrize("thresholds", [{"P": 0.6, "S": 0.8}, {"P": 0.8, "S": 0.6}, {"P": 0.5, "S": 0.5}])
+def test_the_labels_of_thresholds_have_the_order_of_their_lines(thresholds: dict[str, float]) -> None:
+    [axes] = draw_views([a_view(3001)], thresholds).axes
+    p, s = (next(text.xy[1] for text in axes.texts if text.get_text().startswith(f"{phase} ≥")) for phase in "PS")
+    assert (p > s) == (thresholds["P"] >= thresholds["S"])
+
+
 def test_thresholds_are_drawn_and_labelled() -> None:
     [axes] = draw_views([a_view()], {"P": 0.15, "S": 0.1}).axes
     level = {line.get_color(): line.get_ydata()[0] for line in axes.get_lines() if line.is_dashed()}

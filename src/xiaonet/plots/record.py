@@ -211,7 +211,8 @@ def draw_block(axes: "Axes", view: View, thresholds: Mapping[str, float]) -> Non
         axes.broken_barh(bands, (low, high - low), color=COLOURS[phase], alpha=0.2, linewidth=0)
         if phase in thresholds:
             axes.axhline(thresholds[phase], color=COLOURS[phase], linewidth=0.8, dashes=(4, 3))
-            _write_beside(axes, 0.75 if phase == "P" else 0.4, f"{phase} ≥ {thresholds[phase]:g}", COLOURS[phase])
+            highest = max(thresholds, key=lambda phase: thresholds[phase])
+            _write_beside(axes, 0.75 if phase == highest else 0.4, f"{phase} ≥ {thresholds[phase]:g}", COLOURS[phase])
     axes.axhline(HEIGHTS["P"][0] - 0.05, color=PALE, linewidth=0.8)
     labels = [view.labels.get(component, f"no {component}") for component in LANES]
     axes.set_yticks([0, 0.5, 1, *LANES.values()], ["0", "0.5", "1", *(plain_text(label) for label in labels)], fontsize=SMALL)
