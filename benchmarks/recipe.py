@@ -2,12 +2,15 @@
 
     python benchmarks/recipe.py --steps 800 --out runs/parts
     python benchmarks/recipe.py --steps 800 --out runs/elsewhere --unseen
+    python benchmarks/recipe.py --steps 7000 --out runs/simulated --unseen --recipe recipes/xiaonet-nano.json \\
+        --only "the recipe" "no simulated earthquakes"
 
 Runs learn from the train split of `labelled`, without 70 of the records that analysts picked, from `unlabelled` and
 from Chile. They are scored on those 70 records and on the analysts' records of the dev split. They are also scored on
 ten minutes of each station of Ridgecrest, a region that no run has seen. There, a peak of the fused teachers of 0.5 or
 more counts as an arrival, and a pick where they stay below 0.15 counts as false. With --unseen, runs learn nothing of
-N. California, and are scored on all records that analysts picked there. No run uses `benchmark`. Finished runs are
+N. California, and are scored on all records that analysts picked there. With --recipe, they have the teachers, records
+and settings of that recipe, from fresh weights. No run uses `benchmark`. Finished runs are
 kept, so you can repeat the command, or choose runs with --only.
 """
 
@@ -43,7 +46,7 @@ EDGE = 250  # samples at a window's ends that are not scored
 COLUMNS = ("P", "S", "P at 0.1 s", "S at 0.1 s", "Ridgecrest P", "Ridgecrest S")
 
 TEACHERS = ("stead", "original", "okla")
-# The runs start from the three PhaseNets and fewer records than the recipes, so that they stay short.
+# Without --recipe, the runs have three PhaseNets and fewer records than the recipes, so that they stay short.
 THREE = [
     f"distillation.teacher={'+'.join(TEACHERS)}",
     'distillation.teacher_weights={"stead": 0.25, "original": 0.5, "okla": 0.25}',
@@ -54,6 +57,7 @@ THREE = [
     "data.unlabelled=unlabelled",
     'data.continuous=["sds/2014/CX/*/*/*.2014.091", "sds/2014/CX/*/*/*.2014.121", "sds/2019"]',
 ]
+FRESH = ["training.initial_model=none", "training.learning_rate=0.003"]
 # Four pickers of whole records, with delays from benchmarks/teachers.py. Only three PhaseNets can predict disturbed windows.
 FOUR = {"EQTransformer/volpick": 0.35, "ustc_neasia": 0.3, "ustc_sichuan@50": 0.2, "original": 0.15}
 DELAYS = {
@@ -91,6 +95,7 @@ PARTS: Mapping[str, list[str]] = {
     "labels 30 wide": ["labels.manual_sigma=[30, 30]", "labels.automatic_sigma=30"],
     "labelled records alone": ['data.source_weights={"manual": 0.72, "automatic": 0.28}'],
     "no filters, no synthetic noise": ["augmentation.filtered=0", "augmentation.synthetic_noise=0"],
+    "no simulated earthquakes": ["augmentation.simulated=0"],
     "no online teacher": ["distillation.online_weight=0"],
     "no online teacher, seed 1": ["distillation.online_weight=0", "training.seed=1"],
     "no online teacher, seed 2": ["distillation.online_weight=0", "training.seed=2"],
@@ -178,11 +183,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="of 32 windows")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--out", type=Path, default=Path("runs/parts"))
+    parser.add_argument("--recipe", type=Path, help="whose teachers, records and settings to take")
     parser.add_argument("--unseen", action="store_true", help="learn nothing of N. California, and score all of it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    whole = Config.read(Path("recipes/first/xiaonet-nano.json")).override([f"data.root={SHARED / 'data'}", *THREE])
+    whole = Config.read(arguments.recipe or Path("recipes/first/xiaonet-nano.json"))
+    whole = whole.override([f"data.root={SHARED / 'data'}", *(FRESH if arguments.recipe else THREE)])
     base = whole.override([f"objective.steps={arguments.steps}", "objective.minutes=0", "device.use_cuda=false"])
     held_out = HeldOut(fused(whole, arguments.out), arguments.unseen)
     print("| | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))

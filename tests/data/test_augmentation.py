@@ -245,6 +245,25 @@ def test_a_superposed_window_adds_its_onset_to_the_target() -> None:
     assert 2 == max(tops)
 
 
+def test_a_simulated_earthquake_lies_on_noise_and_is_in_the_target() -> None:
+    windows, targets = _draw(_record(), size=64, simulated=1.0)
+    tops = targets[:, :2].max(axis=2)
+    assert (tops.max(axis=1) > 0.99).mean() > 0.9  # the rest begin outside the window
+    louder = []
+    for window, target in zip(windows, targets, strict=True):
+        onset = int(target[0].argmax())
+        if target[0, onset] > 0.99 and 300 < onset < 2700:
+            louder.append(np.abs(window[:, onset : onset + 300]).max() / np.abs(window[:, : onset - 20]).max())
+    assert len(louder) > 10
+    assert np.median(louder) > 2
+
+
+def test_without_noise_nothing_is_simulated() -> None:
+    record = _record()
+    loud = replace(record, target=np.full_like(record.target, 0.4))
+    assert_array_equal(_draw(loud)[0], _draw(loud, simulated=1.0)[0])
+
+
 def test_noise_is_taken_from_where_the_teachers_see_nothing() -> None:
     record = _record()
     quiet = Pool([record], {"manual": 1.0}).quiet["manual"]

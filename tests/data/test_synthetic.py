@@ -115,14 +115,6 @@ def test_the_ground_moves_more_after_an_onset_than_before(quakes: Records) -> No
     assert (True, True) == (bool(np.min(steps) > 1), bool((np.median(steps, axis=0) > [10, 5]).all()))
 
 
-def test_a_wave_is_zero_before_its_onset_and_has_unit_peak_after() -> None:
-    rng = np.random.default_rng(0)
-    for onset in (0, 1, 2000, 5000):
-        wave = synthetic._phase(rng, onset, corner=10.0, decay=2.0)
-        assert ((4, 6001), 0.0) == (wave.shape, np.abs(wave[:, : onset + 1]).max())
-        assert pytest.approx(1) == np.abs(wave).max()
-
-
 def test_p_is_strongest_on_the_vertical_and_s_on_the_horizontals(quakes: Records) -> None:
     shares = []
     for waveform, metadata in quakes:

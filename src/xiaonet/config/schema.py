@@ -164,6 +164,7 @@ class AugmentationSettings(Settings):
     beyond_ends: Probability = Field(0.12, description="may reach beyond the ends of the record")
     time_stretched: Probability = Field(0.3, description="stretched or compressed in time")
     largest_stretch: float = Field(1.1, ge=1, le=4, description="by which time is stretched or compressed at most")
+    simulated: Probability = Field(0.0, description="replaced by a simulated earthquake on real noise, where the pool has noise")
     superposed: Probability = Field(0.12, description="a second window added, 0.3 to 3 times as high")
     real_noise: Probability = Field(0.35, description="real noise added, 0.01 to 0.4 of the peak")
     filtered: Probability = Field(0.4, description="by a causal filter, as if from another instrument or in another unit")

@@ -14,6 +14,7 @@ from scipy.signal import butter, lfilter, lfilter_zi
 from xiaonet.config.schema import AugmentationSettings, LabelSettings
 from xiaonet.constants import COMPONENTS, NOISE, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.pool import Pool
+from xiaonet.data.simulation import draw_earthquake
 from xiaonet.picking.windows import normalize
 
 Floats = NDArray[np.float32]
@@ -56,6 +57,8 @@ def _draw_window(
 ) -> tuple[Floats, Floats, Floats]:
     if rng.random() < augmentation.noise_only and pool.quiet:
         window, target = pool.draw_noise(rng).copy(), np.zeros((NOISE, WINDOW_SAMPLES), np.float32)
+    elif augmentation.simulated and pool.quiet and rng.random() < augmentation.simulated:
+        window, target = _with_simulated_earthquake(pool.draw_noise(rng), rng, labels)
     else:
         window, target = _crop(pool, rng, augmentation, labels)
     if rng.random() < augmentation.superposed:
@@ -107,6 +110,16 @@ def _crop(pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettin
         return window, target
     samples = np.linspace(0, length - 1, WINDOW_SAMPLES)
     return _interpolate(window, samples), _interpolate(target, samples)
+
+
+def _with_simulated_earthquake(noise: Floats, rng: np.random.Generator, labels: LabelSettings) -> tuple[Floats, Floats]:
+    """Add an earthquake to noise: its P has a peak of 3 to 160 times the noise's standard deviation on each component."""
+    motion, onsets = draw_earthquake(rng, WINDOW_SAMPLES)
+    level = noise.std(axis=1, keepdims=True) * rng.uniform(0.7, 1.4, (len(COMPONENTS), 1)) * 10 ** rng.uniform(0.5, 2.2)
+    target = np.zeros((NOISE, WINDOW_SAMPLES), np.float32)
+    for phase, onset in enumerate(onsets):
+        target[phase] = _mix_label(target[phase], onset, 1.0, labels.manual_sigma[phase], everywhere=True)
+    return np.asarray(noise + motion * level, dtype=np.float32), target
 
 
 def _mix_label(curve: Floats, onset: float, weight: float, sigma: float, everywhere: bool) -> Floats:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from seisbench.data import WaveformDataWriter
 
 from xiaonet.constants import COMPONENTS, SAMPLING_RATE
+from xiaonet.data.simulation import Wave, ray_axes
 
 RECORD_SAMPLES = 6001  # 60.00 s
 STATIONS_PER_EVENT = 4
 P_SPEED = 6.0  # km/s, of the upper crust
 S_SPEED = P_SPEED / 1.73  # km/s; 1.73 is the ratio in a Poisson solid
+RISE_TIMES = 0.02, 0.15  # s; short is impulsive, long is emergent
 NOISE_SHARE, VERTICAL_SHARE, GAP_SHARE = 0.1, 0.1, 0.1  # of the records
 
 SyntheticRecord = tuple[NDArray[np.float32], dict[str, object]]  # waveform and metadata
@@ -91,33 +93,15 @@ def _noise(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(mixed * rng.uniform(0.7, 1.4, (len(COMPONENTS), 1)) / mixed.std())
 
 
-def _earthquake(rng: np.random.Generator, distance: float, p_sample: int, s_sample: int) -> NDArray[np.float64]:
-    """P and S with their codas, S at unit peak, projected from the ray axes to E, N, Z."""
+def _earthquake(rng: np.random.Generator, distance: float, p_sample: int, s_sample: int) -> NDArray[np.float32]:
+    """P and S with their codas, S at unit peak."""
     corner = float(np.clip(rng.uniform(6, 18) * np.exp(-distance / 120), 2, 20))  # Hz, lower with distance
     decay = rng.uniform(1.0, 3.0) + distance / 40  # s, of the coda
-    p_wave = rng.uniform(0.15, 0.5) * _phase(rng, p_sample, 1.5 * corner, decay)
-    s_wave = _phase(rng, s_sample, corner, decay)
-    incidence, azimuth = np.radians(rng.uniform(5, 35)), rng.uniform(0, 2 * np.pi)
-    tilt = rng.uniform(0, 2 * np.pi)  # of the S polarisation between SH and SV
-    radial = np.array([np.sin(azimuth), np.cos(azimuth), 0.0])
-    transverse = np.array([np.cos(azimuth), -np.sin(azimuth), 0.0])
-    vertical = np.array([0.0, 0.0, 1.0])
-    p_axis = np.cos(incidence) * vertical + np.sin(incidence) * radial
-    sv_axis = np.cos(incidence) * radial - np.sin(incidence) * vertical
-    s_axis = np.cos(tilt) * transverse + np.sin(tilt) * sv_axis
-    # The direct wave keeps its polarisation; scattered energy arrives on all components.
-    return np.asarray(sum(axis[:, None] * wave[0] + mix * wave[1:] for axis, wave, mix in ((p_axis, p_wave, 0.3), (s_axis, s_wave, 0.4))))
-
-
-def _phase(rng: np.random.Generator, onset: int, corner: float, decay: float) -> NDArray[np.float64]:
-    """One direct and three scattered waves, `(4, samples)`, zero before the onset, with a peak of 1."""
-    time = (np.arange(RECORD_SAMPLES) - onset) / SAMPLING_RATE
-    after = np.maximum(time, 0)
-    rise = rng.uniform(0.02, 0.15)  # s; short is impulsive, long is emergent
-    envelope = (1 - np.exp(-after / rise)) * np.exp(-after / decay) * (time >= 0)
-    carrier = scipy.signal.sosfiltfilt(_band(corner / 4, corner), rng.standard_normal((4, RECORD_SAMPLES)))
-    wave = envelope * carrier
-    return np.asarray(wave / np.abs(wave).max())
+    p_axis, s_axis = ray_axes(np.radians(rng.uniform(5, 35)), rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi))
+    p_rise, s_rise = rng.uniform(*RISE_TIMES, 2)
+    p_wave = Wave(p_sample, p_axis, rng.uniform(0.15, 0.5), 0.3, (1.5 * corner / 4, 1.5 * corner), p_rise, decay)
+    s_wave = Wave(s_sample, s_axis, 1.0, 0.4, (corner / 4, corner), s_rise, decay)
+    return p_wave.draw(rng, RECORD_SAMPLES) + s_wave.draw(rng, RECORD_SAMPLES)
 
 
 def _band(low: float, high: float) -> NDArray[np.float64]:
