@@ -370,7 +370,7 @@ def test_several_teachers_are_named_wherever_a_teacher_is(small, teacher_file, o
 
 def test_reductions_of_the_learning_rate_are_reported(small, tmp_path, capsys):
     # A rate that ruins the student: the dev loss stands still and the scheduler steps in.
-    train(small.override(["training.learning_rate=3", "training.epochs=8"]), tmp_path / "run")
+    train(small.override(["training.learning_rate=3", "training.epochs=20"]), tmp_path / "run")
     rates = [float(row[3]) for row in losses(tmp_path / "run")]
     assert rates[-1] < rates[0]
     assert "✓ Scheduler: learning rate reduced - 3 to 1.5" in capsys.readouterr().out
