@@ -1,18 +1,16 @@
 """Windows drawn from a pool, held against answers worked out by hand."""
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from xiaonet.config.schema import AugmentationSettings, LabelSettings
-from xiaonet.data.augmentation import NO_AUGMENTATION, _as_at_slower_rate, draw_batch
+from xiaonet.data.augmentation import NO_AUGMENTATION, draw_batch
 from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.errors import DataError
 from xiaonet.picking.picks import find_picks
-from xiaonet.picking.resampling import resample
 from xiaonet.picking.windows import normalize
 
 ONSET = 4000
@@ -258,34 +256,6 @@ def test_a_simulated_earthquake_lies_on_noise_and_is_in_the_target() -> None:
             louder.append(np.abs(window[:, onset : onset + 300]).max() / np.abs(window[:, : onset - 20]).max())
     assert len(louder) > 10
     assert np.median(louder) > 2
-
-
-@pytest.mark.parametrize("rate", [40.0, 50.0, 80.0])
-def test_a_slower_rate_leaves_what_the_picker_makes_of_a_record_at_that_rate(rate: float) -> None:
-    rng = np.random.default_rng(0)
-    window = np.cumsum(rng.normal(size=(3, 3001)), axis=1).astype(np.float32)
-    found = _as_at_slower_rate(window, rate)
-    assert (np.float32, (3, 3001)) == (found.dtype, found.shape)
-    back = Fraction(int(rate), 100)
-    bridged = np.zeros(3001, bool)
-    for row, expected in zip(window.astype(float), found, strict=True):
-        slow, _ = resample(row, bridged, 1 / back, 0, int(3001 * back))
-        again, _ = resample(slow, bridged[: len(slow)], back, 0, 2900)
-        # The second filter of the same cut-off only makes its edge steeper.
-        assert_allclose(again[200:2800], expected[200:2800], atol=0.02 * row.std())
-
-
-def test_a_slower_rate_moves_no_onset() -> None:
-    spike = np.zeros((3, 3001), np.float32)
-    spike[:, 1500] = 1
-    found = _as_at_slower_rate(spike, 50.0)
-    assert [1500] * 3 == found.argmax(axis=1).tolist()
-    assert_allclose(found, found[:, ::-1], atol=1e-6)
-
-
-def test_windows_at_a_slower_rate_have_no_high_frequencies() -> None:
-    plain, changed = (np.abs(np.fft.rfft(_draw(_record(), **part)[0])) for part in ({}, {"slower_rate": 1.0}))
-    assert np.median(changed[:, :, -100:]) < 0.05 * np.median(plain[:, :, -100:])
 
 
 def test_without_noise_nothing_is_simulated() -> None:

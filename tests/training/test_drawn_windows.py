@@ -377,7 +377,6 @@ def test_older_names_of_augmentations_are_understood() -> None:
         "artefact": 0.15,
         "largest_stretch": 1.1,
         "simulated": 0.0,
-        "slower_rate": 0.0,
     } == Config.parse({"chances": old, "steps": 1}).augmentation.model_dump()
 
 

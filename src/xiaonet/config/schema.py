@@ -168,7 +168,6 @@ class AugmentationSettings(Settings):
     superposed: Probability = Field(0.12, description="a second window added, 0.3 to 3 times as high")
     real_noise: Probability = Field(0.35, description="real noise added, 0.01 to 0.4 of the peak")
     filtered: Probability = Field(0.4, description="by a causal filter, as if from another instrument or in another unit")
-    slower_rate: Probability = Field(0.0, description="with the frequencies of a record at 40 to 90 Hz")
     synthetic_noise: Probability = Field(0.25, description="white to red noise added, 0.003 to 0.3 of each component's peak")
     vertical_only: Probability = Field(0.22, description="both horizontals missing")
     missing_horizontal: Probability = Field(0.08, description="one horizontal missing")

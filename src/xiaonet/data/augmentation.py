@@ -9,19 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, firwin, lfilter, lfilter_zi, oaconvolve
+from scipy.signal import butter, lfilter, lfilter_zi
 
 from xiaonet.config.schema import AugmentationSettings, LabelSettings
 from xiaonet.constants import COMPONENTS, NOISE, SAMPLING_RATE, WINDOW_SAMPLES
 from xiaonet.data.pool import Pool
 from xiaonet.data.simulation import draw_earthquake
-from xiaonet.picking.resampling import BETA, PASSED, REACH
 from xiaonet.picking.windows import normalize
 
 Floats = NDArray[np.float32]
 
 NOISE_FEEDBACK = (0.0, 0.5, 0.9, 0.98, 0.995)  # of synthetic noise: how much of a sample enters the next; from white to red
-SLOWER_RATES = (40.0, 90.0)  # Hz
 AUTOMATIC_REACH = 150  # samples around an automatic pick in which the label counts; elsewhere the teachers decide
 
 
@@ -74,8 +72,6 @@ def _draw_window(
         window = _filtered(window, rng)
     if rng.random() < augmentation.synthetic_noise:
         window = _with_synthetic_noise(window, rng)
-    if augmentation.slower_rate and rng.random() < augmentation.slower_rate:
-        window = _as_at_slower_rate(window, rng.uniform(*SLOWER_RATES))
     window = _with_changed_components(window, rng, augmentation)
     given = _draw_components(rng, augmentation)
     if rng.random() < augmentation.gap:
@@ -173,15 +169,6 @@ def _filtered(window: Floats, rng: np.random.Generator) -> Floats:
     )
     b, a = filters[rng.integers(len(filters))]()
     return np.asarray(lfilter(b, a, window, axis=1, zi=lfilter_zi(b, a) * window[:, :1])[0], dtype=np.float32)
-
-
-def _as_at_slower_rate(window: Floats, rate: float) -> Floats:
-    """Keep the frequencies that a record at a slower rate holds after the picker has resampled it. No onset moves."""
-    ratio = rate / SAMPLING_RATE
-    reach = round(REACH / ratio)
-    taps = firwin(2 * reach + 1, PASSED * ratio, window=("kaiser", BETA)).astype(np.float32)
-    padded = np.pad(window, ((0, 0), (reach, reach)), mode="reflect", reflect_type="odd")
-    return np.asarray(oaconvolve(padded, taps[None], mode="valid", axes=1), dtype=np.float32)
 
 
 def _with_synthetic_noise(window: Floats, rng: np.random.Generator) -> Floats:
