@@ -178,7 +178,9 @@ def test_a_folder_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_runtime_that_gives_something_else_is_found_out(folder: Path) -> None:
-    with pytest.raises(OutputError, match=r"model\.xml was not written: probabilities of 1 windows of 3001 samples differ from torch's in float64 by"):
+    with pytest.raises(
+        OutputError, match=r"model\.xml was not written: probabilities of 1 windows of 3001 samples differ from torch's in float64 by"
+    ):
         check(folder / "fp32.pth", lambda windows: np.full_like(windows, 1 / 3), Path("model.xml"))
     with pytest.raises(OutputError, match="differ from torch's in float64 by inf"):
         check(folder / "fp32.pth", lambda windows: windows[..., :-1], Path("model.xml"))

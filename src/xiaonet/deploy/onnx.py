@@ -192,8 +192,8 @@ def check(model_file: Path, infer: Callable[[Windows], Windows], out: Path, leng
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         if not difference <= TOLERANCE:
             raise OutputError(
-                f"{out} was not written: probabilities of {number} windows of {samples} samples differ from torch's in float64 by {difference:g}; "
-                f"wanted at most {TOLERANCE:g}"
+                f"{out} was not written: probabilities of {number} windows of {samples} samples differ from torch's in float64 by "
+                f"{difference:g}; wanted at most {TOLERANCE:g}"
             )
 
 
