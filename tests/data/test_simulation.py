@@ -10,10 +10,14 @@ UP = np.array([0.0, 0.0, 1.0])
 
 @pytest.mark.parametrize("onset", [-200, 0, 1, 1999, 2000.5, 2900])
 def test_a_wave_is_zero_up_to_its_onset_and_has_its_height_after(onset: float) -> None:
-    motion = Wave(onset, UP, 3.0, 0.0, (2.0, 10.0), 0.05, 2.0).draw(np.random.default_rng(0), 3001)
-    assert ((3, 3001), 0.0) == (motion.shape, np.abs(motion[:, : max(int(onset) + 1, 0)]).max(initial=0))
-    assert 1.5 < np.abs(motion[2]).max() < 3.001
-    assert not motion[:2].any()
+    direct, scattered = (
+        Wave(onset, axis, 3.0, share, (2.0, 10.0), 0.05, 2.0).draw(np.random.default_rng(0), 3001) for axis, share in ((UP, 0.0), (0 * UP, 1.0))
+    )
+    for motion in (direct, scattered):
+        assert ((3, 3001), 0.0) == (motion.shape, np.abs(motion[:, : max(int(onset) + 1, 0)]).max(initial=0))
+    assert pytest.approx(3) == max(np.abs(direct).max(), np.abs(scattered).max())
+    assert direct[2].any()
+    assert not direct[:2].any()
 
 
 def test_a_wave_after_the_end_is_not_in_the_window() -> None:

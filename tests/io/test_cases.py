@@ -61,7 +61,7 @@ def test_a_preference_leaves_one_set_of_picks_for_a_station(cases: Path, picker:
 
 
 def test_one_bit_in_a_header_costs_one_record(cases: Path) -> None:
-    path = cases / "one_bit_in_a_header" / "flip.mseed"
+    path = (cases / "one_bit_in_a_header" / "flip.mseed").resolve()
     found = Archive([path])
     [instrument] = found.instruments
     [segment] = instrument.segments

@@ -113,7 +113,7 @@ def _crop(pool: Pool, rng: np.random.Generator, augmentation: AugmentationSettin
 
 
 def _with_simulated_earthquake(noise: Floats, rng: np.random.Generator, labels: LabelSettings) -> tuple[Floats, Floats]:
-    """Add an earthquake to noise: its P has a peak of 3 to 160 times the noise's standard deviation on each component."""
+    """Add an earthquake to noise. Its P has a peak of about 3 to 160 times the standard deviation of the noise."""
     motion, onsets = draw_earthquake(rng, WINDOW_SAMPLES)
     level = noise.std(axis=1, keepdims=True) * rng.uniform(0.7, 1.4, (len(COMPONENTS), 1)) * 10 ** rng.uniform(0.5, 2.2)
     target = np.zeros((NOISE, WINDOW_SAMPLES), np.float32)
