@@ -11,7 +11,8 @@ UP = np.array([0.0, 0.0, 1.0])
 @pytest.mark.parametrize("onset", [-200, 0, 1, 1999, 2000.5, 2900])
 def test_a_wave_is_zero_up_to_its_onset_and_has_its_height_after(onset: float) -> None:
     direct, scattered = (
-        Wave(onset, axis, 3.0, share, (2.0, 10.0), 0.05, 2.0).draw(np.random.default_rng(0), 3001) for axis, share in ((UP, 0.0), (0 * UP, 1.0))
+        Wave(onset, axis, 3.0, share, (2.0, 10.0), 0.05, 2.0).draw(np.random.default_rng(0), 3001)
+        for axis, share in ((UP, 0.0), (0 * UP, 1.0))
     )
     for motion in (direct, scattered):
         assert ((3, 3001), 0.0) == (motion.shape, np.abs(motion[:, : max(int(onset) + 1, 0)]).max(initial=0))
