@@ -16,9 +16,16 @@ def test_a_wave_is_zero_up_to_its_onset_and_has_its_height_after(onset: float) -
     )
     for motion in (direct, scattered):
         assert ((3, 3001), 0.0) == (motion.shape, np.abs(motion[:, : max(int(onset) + 1, 0)]).max(initial=0))
-    assert pytest.approx(3) == max(np.abs(direct).max(), np.abs(scattered).max())
+    highest = max(np.abs(direct).max(), np.abs(scattered).max())
+    assert (pytest.approx(3) == highest) == (onset >= 0)  # that of an earlier wave is before the window
+    assert 0 < highest < 3.001
     assert direct[2].any()
     assert not direct[:2].any()
+
+
+def test_what_is_left_of_a_wave_from_before_the_window_is_as_weak_as_its_coda() -> None:
+    left = Wave(-1000, UP, 3.0, 0.3, (2.0, 10.0), 0.05, 2.0).draw(np.random.default_rng(0), 3001)
+    assert 0 < np.abs(left).max() < 3 * 1.3 * np.exp(-10 / 2.0)  # 10 s after the onset
 
 
 def test_a_wave_after_the_end_is_not_in_the_window() -> None:

@@ -25,7 +25,7 @@ class Wave:
     Attributes:
         onset: sample, also outside the window.
         axis: of the direct wave, in E, N, Z.
-        height: highest peak of its four parts, the direct wave and three scattered ones, each alone.
+        height: highest peak of its four parts, the direct wave and three scattered ones, each alone, also outside the window.
         scattered: share of the scattered waves, one on each component.
         band: of frequencies, in Hz.
         rise: time in which the envelope rises, in s; short is impulsive, long is emergent.
@@ -42,17 +42,19 @@ class Wave:
 
     def draw(self, rng: np.random.Generator, samples: int) -> Floats:
         """Ground motion `(3, samples)` in E, N, Z order at 100 Hz, zero before the onset."""
-        after = (np.arange(samples) - self.onset) / SAMPLING_RATE
-        started = after > 0
-        if not started.any():
-            return np.zeros((len(COMPONENTS), samples), np.float32)
-        after = np.maximum(after, 0)
+        motion = np.zeros((len(COMPONENTS), samples), np.float32)
+        first = int(np.floor(self.onset)) + 1  # sample of the motion after the onset
+        if first >= samples:
+            return motion
+        after = (first + np.arange(max(samples, samples - first)) - self.onset) / SAMPLING_RATE  # s, from the onset on
         envelope = (1 - np.exp(-after / self.rise)) * np.exp(-after / self.decay)
-        noise = rng.standard_normal((1 + len(COMPONENTS), samples), dtype=np.float32) * envelope
+        noise = rng.standard_normal((1 + len(COMPONENTS), len(after)), dtype=np.float32) * envelope
         low, high = self.band
         waves = lfilter(*butter(2, (low, min(high, HIGHEST_CORNER)), "bandpass", fs=SAMPLING_RATE), noise, axis=1)
-        waves *= self.height / max(np.abs(waves).max(), 1e-30)
-        return np.asarray(self.axis[:, None] * waves[0] + self.scattered * waves[1:], dtype=np.float32)
+        waves *= self.height / np.abs(waves).max()
+        whole = self.axis[:, None] * waves[0] + self.scattered * waves[1:]
+        motion[:, max(first, 0) :] = whole[:, max(-first, 0) : samples - first]
+        return motion
 
 
 def ray_axes(incidence: float, azimuth: float, tilt: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
