@@ -36,8 +36,9 @@ def predictors() -> dict[str, Predictor]:
 
 
 def by_torch(name: str, windows: np.ndarray) -> np.ndarray:
+    """Probabilities in float64, whose own rounding leaves the tolerance to the runtime."""
     with torch.inference_mode():
-        return load_model(WEIGHTS / f"{name}.pth")(torch.from_numpy(windows)).numpy()
+        return load_model(WEIGHTS / f"{name}.pth").double()(torch.from_numpy(windows).double()).numpy()
 
 
 def run(code: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -298,6 +298,17 @@ def test_a_model_can_be_the_initial_model(small: Config, tmp_path: Path) -> None
     assert_allclose(_weights(first)["head.weight"], second["head.weight"], atol=1e-6)
 
 
+def test_the_initial_model_has_its_share_in_what_is_kept(small: Config, tmp_path: Path) -> None:
+    first = train_recipe(small, "first", tmp_path, tmp_path).model
+    further = small.override([f"training.initial_model={first}"])
+    trained = _weights(train_recipe(further, "all", tmp_path, tmp_path).model)
+    mixed = _weights(train_recipe(further.override(["objective.initial_share=0.25"]), "mixed", tmp_path, tmp_path).model)
+    for name, before in _weights(first).items():
+        expected = 0.25 * before + 0.75 * trained[name] if before.is_floating_point() else trained[name]
+        assert_allclose(expected, mixed[name], atol=1e-6, err_msg=name)
+    assert abs(_weights(first)["head.weight"] - trained["head.weight"]).max() > 1e-3
+
+
 def test_a_missing_initial_model_is_named(small: Config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no model 'xiaonet-nanno'; did you mean xiaonet-nano"):
         train_recipe(small.override(["training.initial_model=xiaonet-nanno"]), "mine", tmp_path, tmp_path)
@@ -322,6 +333,8 @@ def test_a_quantized_initial_model_is_refused(small: Config, tmp_path: Path) -> 
         ({"data": {"source_weights": {"manual": 0}}}, "data.source_weights.manual is 0"),
         ({"data": {"source_weights": {}}}, "data.source_weights is {}"),
         ({"model": {"network": "unet"}}, "model.network is 'unet'"),
+        ({"objective": {"initial_share": 0.5}}, "objective.initial_share is 0.5, but training.initial_model is 'none'; name a model"),
+        ({"objective": {"initial_share": 1}}, "objective.initial_share is 1"),
         (
             {"model": {"network": "phasenet"}, "training": {"initial_model": "xiaonet"}},
             "training.initial_model is 'xiaonet', but a phasenet starts from fresh weights; wanted 'none'",

@@ -146,6 +146,7 @@ class ObjectiveSettings(Settings):
     steps: CountOrZero = Field(0, description="batches of drawn windows; gives the same model every time")
     minutes: float = Field(0.0, ge=0, description="training time on drawn windows, instead of steps")
     averaging_decay: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights, which are the ones that are kept")
+    initial_share: float = Field(0.0, ge=0, lt=1, description="share of the initial model in the weights that are kept")
 
 
 class LabelSettings(Settings):
@@ -206,6 +207,9 @@ class Config(Settings):
         if self.objective.kind == "epochs":
             self._refuse_settings_of_drawn_windows()
             return self
+        share = self.objective.initial_share
+        if share and self.training.initial_model == "none":
+            raise ValueError(f"objective.initial_share is {share:g}, but training.initial_model is 'none'; name a model")
         steps, minutes = self.objective.steps, self.objective.minutes
         if bool(steps) == bool(minutes):
             raise ValueError(f"objective.steps is {steps} and objective.minutes is {minutes:g}; wanted one of them above 0")
@@ -216,7 +220,7 @@ class Config(Settings):
     def _refuse_settings_of_drawn_windows(self) -> None:
         keys = ("training.compile", "data.unlabelled", "data.continuous", "distillation.online_weight", "distillation.online_teachers")
         changed = dict(parsing.flat(self))
-        for key in (*keys, "objective.steps", "objective.minutes"):
+        for key in (*keys, "objective.steps", "objective.minutes", "objective.initial_share"):
             if changed[key]:
                 raise ValueError(f"{key} is {changed[key]!r}, which needs objective.kind drawn_windows, but that is epochs")
         if self.model.network != "xiaonet":

@@ -236,7 +236,7 @@ class DrawnWindows(Objective):
 
     def finish(self) -> TrainingResult:
         """Calibrate the averaged network on the dev split, choose its thresholds and write it."""
-        network: nn.Module = self.average.module.cpu()
+        network = self._network_to_keep()
         if isinstance(network, XiaoNet):
             self.run.manifest["calibration"] = calibrate(network, self.dev_set)
         records = [record.waveform for record in self.pool.records if record.source == "continuous"]
@@ -249,6 +249,20 @@ class DrawnWindows(Objective):
         self.write_records()
         data = "+".join(filter(None, locate_data(self.config.data)[:2]))
         return TrainingResult(self.run.path, path, data, self.windows, dev=scores)
+
+    def _network_to_keep(self) -> nn.Module:
+        """The averaged network. With `objective.initial_share`, its weights are mixed with those of the initial model.
+
+        Between a model and what further training makes of it, such a mixture is often better than both (Wortsman et al.
+        2022, doi:10.1109/CVPR52688.2022.00780).
+        """
+        network: nn.Module = self.average.module.cpu()
+        if share := self.config.objective.initial_share:
+            initial = make_student(self.config).state_dict()
+            weights = network.state_dict()
+            weights |= {name: value.lerp(initial[name], share) for name, value in weights.items() if value.is_floating_point()}
+            network.load_state_dict(weights)
+        return network
 
 
 def draw_step(
