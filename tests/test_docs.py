@@ -172,7 +172,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert 0 == done.returncode, done.stderr
     html = (tmp_path / "html" / "tutorial.html").read_text(encoding="utf-8")
-    assert "00:20:07.713000" in html  # the notebook was executed
+    assert "00:20:07.714000" in html  # the notebook was executed
     assert "image/png" in html or 'src="_images/' in html
     assert "training.epochs" in (tmp_path / "html" / "settings.html").read_text(encoding="utf-8")
     assert "xiaonet.picker.Picker" in (tmp_path / "html" / "api.html").read_text(encoding="utf-8")

@@ -298,15 +298,26 @@ def test_a_model_can_be_the_initial_model(small: Config, tmp_path: Path) -> None
     assert_allclose(_weights(first)["head.weight"], second["head.weight"], atol=1e-6)
 
 
-def test_the_initial_model_has_its_share_in_what_is_kept(small: Config, tmp_path: Path) -> None:
+def test_the_initial_model_has_its_share_in_what_is_kept(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaonet.training.drawn_windows.NORMALIZING_BATCHES", 5)
     first = train_recipe(small, "first", tmp_path, tmp_path).model
     further = small.override([f"training.initial_model={first}"])
     trained = _weights(train_recipe(further, "all", tmp_path, tmp_path).model)
-    mixed = _weights(train_recipe(further.override(["objective.initial_share=0.25"]), "mixed", tmp_path, tmp_path).model)
+    share = further.override(["objective.initial_share=0.25"])
+    model = train_recipe(share, "mixed", tmp_path, tmp_path).model
+    mixed = _weights(model)
     for name, before in _weights(first).items():
-        expected = 0.25 * before + 0.75 * trained[name] if before.is_floating_point() else trained[name]
-        assert_allclose(expected, mixed[name], atol=1e-6, err_msg=name)
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert_allclose(0.25 * before + 0.75 * trained[name], mixed[name], atol=1e-6, err_msg=name)
     assert abs(_weights(first)["head.weight"] - trained["head.weight"]).max() > 1e-3
+
+    # The first layer is normalized by what it gives for the windows of the five steps that would follow.
+    pool = Pool(records_of(share, tmp_path, tmp_path), share.data.source_weights)
+    batches = [draw_batch(pool, 2, (share.training.seed, step), share.augmentation, share.labels) for step in range(3, 8)]
+    layer = load_model(model).encoder[0][0]
+    found = [layer.requires_grad_(False)(torch.from_numpy(windows * given)[..., :3000]).transpose(0, 1).flatten(1) for windows, _, given in batches]
+    assert_allclose(torch.stack([one.mean(1) for one in found]).mean(0), mixed["encoder.0.1.running_mean"], atol=1e-6)
+    assert_allclose(torch.stack([one.var(1) for one in found]).mean(0), mixed["encoder.0.1.running_var"], rtol=1e-5)
 
 
 def test_a_missing_initial_model_is_named(small: Config, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader
 
 from xiaonet import console
@@ -43,6 +44,7 @@ from xiaonet.training.targets import find_records
 WARM_UP = 0.03  # share of the run in which the learning rate rises
 LAST_RATE = 0.01  # of the highest learning rate, at the end
 WEIGHT_DECAY = 1e-4
+NORMALIZING_BATCHES = 256  # that measure the means and variances of a mixture of two networks
 SHOWN_STEPS = 50  # whose mean loss is shown
 USUAL_PROBABILITIES = (0.015, 0.015, 0.97)  # of P, S and noise, for a fresh student
 
@@ -254,7 +256,8 @@ class DrawnWindows(Objective):
         """The averaged network. With `objective.initial_share`, its weights are mixed with those of the initial model.
 
         Between a model and what further training makes of it, such a mixture is often better than both (Wortsman et al.
-        2022, doi:10.1109/CVPR52688.2022.00780).
+        2022, doi:10.1109/CVPR52688.2022.00780). Its activations have other means and variances than those of either, so
+        they are measured anew on drawn windows (Izmailov et al. 2018, arXiv:1803.05407).
         """
         network: nn.Module = self.average.module.cpu()
         if share := self.config.objective.initial_share:
@@ -262,7 +265,15 @@ class DrawnWindows(Objective):
             weights = network.state_dict()
             weights |= {name: value.lerp(initial[name], share) for name, value in weights.items() if value.is_floating_point()}
             network.load_state_dict(weights)
-        return network
+            update_bn(self._windows_to_normalize(), network)
+        return network.eval()
+
+    def _windows_to_normalize(self) -> Iterator[Tensor]:
+        """Batches of windows as after the last step, drawn the same way every time."""
+        settings = self.config.training
+        for step in range(self.steps, self.steps + NORMALIZING_BATCHES):
+            windows, _, given = draw_step(self.pool, settings.batch_size, settings.seed, self.config.augmentation, self.config.labels, step)
+            yield torch.from_numpy(windows * given)
 
 
 def draw_step(
