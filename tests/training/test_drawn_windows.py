@@ -314,8 +314,8 @@ def test_the_initial_model_has_its_share_in_what_is_kept(small: Config, tmp_path
     # The first layer is normalized by what it gives for the windows of the five steps that would follow.
     pool = Pool(records_of(share, tmp_path, tmp_path), share.data.source_weights)
     batches = [draw_batch(pool, 2, (share.training.seed, step), share.augmentation, share.labels) for step in range(3, 8)]
-    layer = load_model(model).encoder[0][0]
-    found = [layer.requires_grad_(False)(torch.from_numpy(windows * given)[..., :3000]).transpose(0, 1).flatten(1) for windows, _, given in batches]
+    layer = load_model(model).encoder[0][0].requires_grad_(False)
+    found = [layer(torch.from_numpy(windows * given)[..., :3000]).transpose(0, 1).flatten(1) for windows, _, given in batches]
     assert_allclose(torch.stack([one.mean(1) for one in found]).mean(0), mixed["encoder.0.1.running_mean"], atol=1e-6)
     assert_allclose(torch.stack([one.var(1) for one in found]).mean(0), mixed["encoder.0.1.running_var"], rtol=1e-5)
 
