@@ -29,9 +29,10 @@ from xiaonet.archives.storage import Storage
 
 KILLS = int(os.environ.get("FAULTS_ARCHIVE_KILLS", "2"))
 SBATCH = """#!/bin/sh
-# Runs a job of Slurm on this machine.
+# Runs a job of Slurm on this machine. It keeps a copy, as Slurm does: the file is gone once this script ends.
 for job; do :; done
-sh "$job" >"$job.log" 2>&1 &
+cp "$job" "{folder}/job.$$"
+sh "{folder}/job.$$" >"{folder}/job.$$.log" 2>&1 &
 echo $! >>"{folder}/jobs"
 echo "Submitted batch job $!"
 """
