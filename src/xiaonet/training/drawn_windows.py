@@ -261,19 +261,23 @@ class DrawnWindows(Objective):
         """
         network: nn.Module = self.average.module.cpu()
         if share := self.config.objective.initial_share:
-            initial = make_student(self.config).state_dict()
-            weights = network.state_dict()
-            weights |= {name: value.lerp(initial[name], share) for name, value in weights.items() if value.is_floating_point()}
-            network.load_state_dict(weights)
+            with torch.no_grad():
+                for kept, initial in zip(network.parameters(), make_student(self.config).parameters(), strict=True):
+                    kept.lerp_(initial, share)
             update_bn(self._windows_to_normalize(), network)
-        return network.eval()
+        return network
 
     def _windows_to_normalize(self) -> Iterator[Tensor]:
         """Batches of windows as after the last step, drawn the same way every time."""
         settings = self.config.training
-        for step in range(self.steps, self.steps + NORMALIZING_BATCHES):
-            windows, _, given = draw_step(self.pool, settings.batch_size, settings.seed, self.config.augmentation, self.config.labels, step)
-            yield torch.from_numpy(windows * given)
+        with console.WindowProgress("Means and variances", NORMALIZING_BATCHES * settings.batch_size) as bar:
+            for step in range(self.steps, self.steps + NORMALIZING_BATCHES):
+                self.seed_dropout(step)
+                windows, _, given = draw_step(
+                    self.pool, settings.batch_size, settings.seed, self.config.augmentation, self.config.labels, step
+                )
+                yield torch.from_numpy(windows * given)
+                bar.update(settings.batch_size)
 
 
 def draw_step(
