@@ -299,7 +299,7 @@ def test_a_model_can_be_the_initial_model(small: Config, tmp_path: Path) -> None
 
 
 def test_the_initial_model_has_its_share_in_what_is_kept(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xiaonet.training.drawn_windows.NORMALIZING_BATCHES", 5)
+    monkeypatch.setattr("xiaonet.training.drawn_windows.NORMALIZING_WINDOWS", 10)
     first = train_recipe(small, "first", tmp_path, tmp_path).model
     further = small.override([f"training.initial_model={first}"])
     trained = _weights(train_recipe(further, "all", tmp_path, tmp_path).model)

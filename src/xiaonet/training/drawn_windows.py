@@ -44,7 +44,7 @@ from xiaonet.training.targets import find_records
 WARM_UP = 0.03  # share of the run in which the learning rate rises
 LAST_RATE = 0.01  # of the highest learning rate, at the end
 WEIGHT_DECAY = 1e-4
-NORMALIZING_BATCHES = 256  # that measure the means and variances of a mixture of two networks
+NORMALIZING_WINDOWS = 8192  # that measure the means and variances of a mixture of two networks
 SHOWN_STEPS = 50  # whose mean loss is shown
 USUAL_PROBABILITIES = (0.015, 0.015, 0.97)  # of P, S and noise, for a fresh student
 
@@ -270,8 +270,9 @@ class DrawnWindows(Objective):
     def _windows_to_normalize(self) -> Iterator[Tensor]:
         """Batches of windows as after the last step, drawn the same way every time."""
         settings = self.config.training
-        with console.WindowProgress("Means and variances", NORMALIZING_BATCHES * settings.batch_size) as bar:
-            for step in range(self.steps, self.steps + NORMALIZING_BATCHES):
+        batches = math.ceil(NORMALIZING_WINDOWS / settings.batch_size)
+        with console.WindowProgress("Means and variances", batches * settings.batch_size) as bar:
+            for step in range(self.steps, self.steps + batches):
                 self.seed_dropout(step)
                 windows, _, given = draw_step(
                     self.pool, settings.batch_size, settings.seed, self.config.augmentation, self.config.labels, step
