@@ -34,7 +34,7 @@ from xiaonet.data.pool import Pool, TrainingRecord
 from xiaonet.picking.picks import find_picks
 from xiaonet.picking.windows import normalize
 from xiaonet.training.dev_set import THRESHOLDS, TOLERANCE, DevSet, picked_records
-from xiaonet.training.drawn_windows import DrawnWindows, load_online_teachers, load_teachers
+from xiaonet.training.drawn_windows import DrawnWindows, load_online_teachers, load_teachers, make_network
 from xiaonet.training.run_folder import RunFolder
 from xiaonet.training.setup import make_fabric
 from xiaonet.training.targets import find_records
@@ -204,7 +204,7 @@ def main() -> None:
             run = RunFolder(arguments.out, recipe, {}, writes=False, earlier=None)
             teachers = load_teachers(recipe)
             online = load_online_teachers(recipe, teachers) if np.any(recipe.distillation.online_weight) else None
-            objective = DrawnWindows(recipe, make_fabric(recipe), run, pool, teachers, online, held_out.dev)
+            objective = DrawnWindows(recipe, make_fabric(recipe), run, make_network(recipe), pool, teachers, online, held_out.dev)
             objective.advance(lambda: None)
             path.write_text(json.dumps(held_out.scores(objective.average.module)))
         row = json.loads(path.read_text())

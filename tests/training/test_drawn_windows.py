@@ -325,6 +325,12 @@ def test_a_missing_initial_model_is_named(small: Config, tmp_path: Path) -> None
         train_recipe(small.override(["training.initial_model=xiaonet-nanno"]), "mine", tmp_path, tmp_path)
 
 
+def test_an_initial_model_of_another_width_is_refused_before_the_teachers_predict(small: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="xiaonet-nano has base_channels 5; wanted base_channels 2"):
+        train_recipe(small.override(["training.initial_model=xiaonet-nano"]), "mine", tmp_path, tmp_path)
+    assert not (tmp_path / "records.npz").exists()
+
+
 def test_a_quantized_initial_model_is_refused(small: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"xiaonet-int8\.pth is quantized already; wanted the model in float32"):
         train_recipe(small.override(["training.initial_model=xiaonet-int8"]), "mine", tmp_path, tmp_path)

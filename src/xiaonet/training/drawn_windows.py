@@ -63,6 +63,7 @@ def open_drawn_windows(config: Config, fabric: Fabric, run: RunFolder, records: 
     """
     if fabric.world_size > 1:
         raise ConfigError(f"there are {fabric.world_size} processes, but drawn windows are trained by one; start without a launcher")
+    network = make_network(config)  # a model that does not fit is told before the teachers work for minutes
     labelled = locate_data(config.data)[0]
     try:
         dev_set = DevSet(picked_records(labelled, "dev"))
@@ -71,7 +72,7 @@ def open_drawn_windows(config: Config, fabric: Fabric, run: RunFolder, records: 
     teachers = load_teachers(config)
     online = load_online_teachers(config, teachers) if np.any(config.distillation.online_weight) else None
     pool = Pool(find_records(config, teachers, records), config.data.source_weights)
-    return DrawnWindows(config, fabric, run, pool, teachers, online, dev_set)
+    return DrawnWindows(config, fabric, run, network, pool, teachers, online, dev_set)
 
 
 def load_teachers(config: Config) -> FusedTeacher:
@@ -112,6 +113,7 @@ class DrawnWindows(Objective):
         config: all settings.
         fabric: device and precision.
         run: files of the run.
+        network: is trained; of `make_network`.
         pool: records to draw windows from.
         teachers: whose predictions of whole records are the targets.
         online: predict each window; None where `distillation.online_weight` is 0.
@@ -123,6 +125,7 @@ class DrawnWindows(Objective):
         config: Config,
         fabric: Fabric,
         run: RunFolder,
+        network: nn.Module,
         pool: Pool,
         teachers: FusedTeacher,
         online: FusedTeacher | None,
@@ -131,8 +134,7 @@ class DrawnWindows(Objective):
         self.pool, self.online, self.dev_set = pool, online, dev_set
         self.steps, self.seconds = 0, 0.0
         self.loader: DataLoader[tuple[Tensor, ...]] | None = None
-        torch.manual_seed(config.training.seed)
-        super().__init__(config, fabric, run, make_network(config).train(), teachers)
+        super().__init__(config, fabric, run, network.train(), teachers)
         run.manifest["data"] = {"name": config.data.name, "fingerprint": pool.digest()}
         run.manifest["records"] = {source: len(rows) for source, rows in pool.rows.items()}
         rate = config.training.learning_rate
@@ -295,6 +297,7 @@ def make_network(config: Config) -> nn.Module:
     Lin et al. (2017, doi:10.1109/ICCV.2017.324). Without it, a student of 5 channels used them all to detect noise. Its
     last ReLU then gave zeros at every onset, and it could not recover.
     """
+    torch.manual_seed(config.training.seed)
     if config.model.network == "phasenet":
         return new_phasenet()
     student = make_student(config)
